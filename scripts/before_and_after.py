@@ -1,0 +1,50 @@
+"""What the base and a run's last checkpoint write to the same questions with the same seeds.
+
+python scripts/before_and_after.py runs/smollm2-pmi --questions 2
+"""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+import yaml
+
+from purified_opsd.config import build_run
+from purified_opsd.data import seed_for
+from purified_opsd.policy import HFSampler
+from purified_opsd.reporting.records import RunReader
+from purified_opsd.training import checkpoint_folder, newest_good
+from purified_opsd.training.checkpoint import load_adapter
+from purified_opsd.training.job import prepare
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--questions", type=int, default=2)
+    parser.add_argument("--temperature", type=float, default=0.0)
+    arguments = parser.parse_args()
+
+    run = build_run(yaml.safe_load(RunReader(arguments.run).config()))
+    state, _ = newest_good(arguments.run)
+    if state is None:
+        parser.error(f"{arguments.run} has no good checkpoint")
+    job = prepare(run)
+    examples = job.examples.batch(0, arguments.questions, run.seed)
+    prompts = [job.prompts.question(example.problem) for example in examples]
+    seeds = [seed_for(run.seed, "before and after", place) for place in range(len(prompts))]
+    sampler = HFSampler(job.policy.model, replace(run.sampling, temperature=arguments.temperature))
+
+    with torch.no_grad():
+        before = sampler.generate(prompts, seeds)  # the fresh adapter changes nothing
+        load_adapter(checkpoint_folder(arguments.run, state.step), job.policy)
+        after = sampler.generate(prompts, seeds)
+    for example, *completions in zip(examples, before, after, strict=True):
+        print(f"\n## {example.id}: {example.problem}")
+        for name, completion in zip(("base", f"after step {state.step}"), completions, strict=True):
+            print(f"\n### {name}\n{job.policy.tokenizer.decode(completion.ids)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a model's text and its teacher's pull look like from outside."""

@@ -1,0 +1,185 @@
+"""The command line: one verb a function.  What takes long to import is imported by the verb that needs it."""
+
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from purified_opsd.training import Run
+
+app = typer.Typer(
+    help="On-policy self-distillation for long chain-of-thought models, with the purified PMI target.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+OTHER_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
+"""Every setting can be given by its dotted name, so verbs that train take options they do not list."""
+
+RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
+
+
+@app.command(context_settings=OTHER_SETTINGS)
+def train(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or a recipe's name (see `purified-opsd recipes`).")],
+    model: Annotated[str | None, typer.Option(help="Hub id or folder of the model.")] = None,
+    data: Annotated[str | None, typer.Option(help="Training set: a file, a folder or a hub id.")] = None,
+    output_dir: Annotated[str | None, typer.Option(help="Where the run goes.")] = None,
+    steps: Annotated[str | None, typer.Option(help="Optimizer steps.")] = None,
+    seed: Annotated[str | None, typer.Option(help="Seed of everything random.")] = None,
+) -> None:
+    """Train a LoRA adapter.
+
+    Every other setting by its dotted name, such as --optimizer.learning-rate 1e-4 or --target.clip 5;
+    `purified-opsd recipes NAME` shows them all.
+    """
+    from purified_opsd.config import build_run, merge, read_overrides, to_yaml
+    from purified_opsd.training.start import start_run
+
+    short = {"model": model, "data": data, "output_dir": output_dir, "steps": steps, "seed": seed}
+    settings = merge(_settings_of(recipe), {name: value for name, value in short.items() if value is not None})
+    run = build_run(merge(settings, read_overrides(context.args)))
+    with _resumable(run.output_dir):
+        start_run(run, to_yaml(run))
+
+
+@app.command()
+def resume(
+    folder: RunFolder,
+    steps: Annotated[int | None, typer.Option(help="Go on to this many steps in all.")] = None,
+) -> None:
+    """Go on with a run from its newest good checkpoint, as if it had never stopped."""
+    from purified_opsd.config import to_yaml
+    from purified_opsd.training.start import resume_run
+
+    run = _run_of(folder)
+    run = replace(run, steps=steps) if steps else run
+    with _resumable(folder):
+        resume_run(run, folder, to_yaml(run))
+
+
+@app.command()
+def export(
+    folder: RunFolder,
+    output: Annotated[Path, typer.Option(help="Where the merged model goes; must not exist.")],
+    step: Annotated[int | None, typer.Option(help="Which checkpoint; the newest good one if left out.")] = None,
+) -> None:
+    """Merge a checkpoint's adapter into its base (in float32) and save it in the base's dtype."""
+    from purified_opsd.policy.export import export as export_model
+    from purified_opsd.training import checkpoint_folder, verify
+
+    run = _run_of(folder)
+    checkpoint = checkpoint_folder(folder, _checkpoint_step(folder, step))
+    verify(checkpoint)
+    lost = export_model(run.model, checkpoint / "adapter", output)
+    typer.echo(f"{output}: {run.model.path} with the adapter of {checkpoint.name}.")
+    typer.echo(f"Rounding to the saved dtype changed the update by {lost:.1%} of its norm.")
+    if lost > 0.1:
+        typer.echo(f"To serve the model as it was trained, load {run.model.path} with the adapter {checkpoint / 'adapter'}.")
+
+
+@app.command()
+def recipes(
+    name: Annotated[str | None, typer.Argument(help="A recipe, to see all its settings as YAML.")] = None,
+) -> None:
+    """List the recipes, or print one as a YAML file to start from."""
+    from purified_opsd.config import to_yaml
+    from purified_opsd.recipes import RECIPES, find_recipe
+
+    if name:
+        typer.echo(to_yaml(find_recipe(name)), nl=False)
+        return
+    width = max(map(len, RECIPES))
+    for recipe, run in RECIPES.items():
+        typer.echo(f"{recipe:<{width}}  {run.arm}: {run.target}, {run.divergence}")
+
+
+def _settings_of(recipe: str) -> dict[str, Any]:
+    """The settings in a YAML file, or of a recipe; a file may name a `recipe` to start from."""
+    from purified_opsd.config import SettingsError, merge, read_settings, to_mapping
+    from purified_opsd.recipes import find_recipe
+
+    if recipe.startswith("--"):
+        raise SettingsError(f"The recipe or YAML file comes first: purified-opsd train RECIPE {recipe} ...")
+    if Path(recipe).suffix not in (".yaml", ".yml"):
+        return to_mapping(find_recipe(recipe))
+    settings = read_settings(Path(recipe))
+    settings.setdefault("output_dir", str(Path("runs") / Path(recipe).stem))
+    start = settings.pop("recipe", None)
+    return merge(to_mapping(find_recipe(str(start))), settings) if start else settings
+
+
+def _run_of(folder: Path) -> "Run":
+    """The run that a run directory's config.yaml describes, wherever the directory has moved to."""
+    import yaml
+
+    from purified_opsd.config import build_run
+    from purified_opsd.reporting.records import RunReader
+
+    return replace(build_run(yaml.safe_load(RunReader(folder).config())), output_dir=folder)
+
+
+def _checkpoint_step(folder: Path, step: int | None) -> int:
+    from purified_opsd.reporting.records import RunError
+    from purified_opsd.training import list_checkpoints, newest_good
+
+    steps = list_checkpoints(folder)
+    newest, _ = newest_good(folder)
+    if newest is None or (step is not None and step not in steps):
+        there = f"it has {', '.join(map(str, steps))}" if steps else "it has none yet"
+        raise RunError(f"{folder} has no good checkpoint{f' of step {step}' if step is not None else ''}; {there}.")
+    return newest.step if step is None else step
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Names the command that goes on with a run, where it ended early."""
+    from purified_opsd.training import Interrupted
+
+    try:
+        yield
+    except Interrupted as stop:
+        typer.echo(f"{stop}\nGo on with: purified-opsd resume {folder}", err=True)
+        raise typer.Exit(stop.exit_code) from stop
+
+
+def _exit_code(error: Exception) -> int | None:
+    """2: a setting, 3: data, 4: model or machine; None: a mistake of ours."""
+    from purified_opsd.config import SettingsError
+    from purified_opsd.data import DataError, TemplateError
+    from purified_opsd.policy import ModelError
+    from purified_opsd.reporting.records import RunError
+    from purified_opsd.training import CheckpointError
+
+    codes = {SettingsError: 2, RunError: 2, DataError: 3, CheckpointError: 3, ModelError: 4, TemplateError: 4}
+    full = isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT)
+    return 4 if full else 1 if isinstance(error, FloatingPointError) else codes.get(type(error))
+
+
+def main() -> None:
+    """Runs a verb; what a user can mend is said in a paragraph, with the exit code of its kind."""
+    logging.basicConfig(format="%(message)s")
+    warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
+    try:
+        app()
+    except Exception as error:
+        code = _exit_code(error)
+        if code is None:
+            raise
+        print(f"purified-opsd: {error}", file=sys.stderr)
+        sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

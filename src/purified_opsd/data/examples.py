@@ -1,0 +1,225 @@
+"""Training sets: read, validate and fingerprint every row before a model is loaded; order them by seed and epoch."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal
+
+from .rows import DataError, Row, read_rows
+from .seeds import seed_for
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column holds what.  Null: the column of that name where there is one (rows without `id` are named by their place)."""
+
+    problem: str = "problem"
+    solution: str = "solution"
+    answer: str | None = None
+    id: str | None = None
+
+
+READY_COLUMNS: Mapping[str, Columns] = {
+    "jasonrqh/Math-CoT-20k": Columns(problem="question", solution="response", answer="answer"),
+    "Alibaba-Apsara/Superior-Reasoning-SFT-gpt-oss-120b": Columns(problem="input", solution="output", id="uuid"),
+    "siyanzhao/Openthoughts_math_30k_opsd": Columns(),
+    "HuggingFaceH4/aime_2024": Columns(answer="answer", id="id"),
+    "yentinglin/aime_2025": Columns(answer="answer", id="id"),
+    "MathArena/hmmt_feb_2025": Columns(solution="answer", answer="answer", id="problem_idx"),
+}
+"""The column mappings of known data sets, by hub id, as their cards give them."""
+
+
+@dataclass(frozen=True)
+class WholeSolution:
+    """The reference is the whole solution, thoughts included."""
+
+    def __call__(self, solution: str, answer: str | None) -> str:
+        return solution
+
+
+@dataclass(frozen=True)
+class AfterThink:
+    """The reference is what follows the solution's last `</think>`."""
+
+    def __call__(self, solution: str, answer: str | None) -> str:
+        if "</think>" not in solution:
+            raise ValueError("its solution holds no '</think>'; take the whole solution as the reference")
+        return solution.rsplit("</think>", 1)[1].strip()
+
+
+@dataclass(frozen=True)
+class AnswerOnly:
+    """The reference is the final answer alone."""
+
+    def __call__(self, solution: str, answer: str | None) -> str:
+        if answer is None:
+            raise ValueError("it has no answer; name the answer's column, or take the whole solution as the reference")
+        return f"The final answer is \\boxed{{{answer}}}."
+
+
+Reference = WholeSolution | AfterThink | AnswerOnly
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """Where the rows come from and what of them is used.  Also the record of a run's data."""
+
+    path: str
+    """A JSONL, JSON or Parquet file, a folder of them, or a hub data set id."""
+    config: str | None = None
+    """Configuration of a hub data set."""
+    split: str = "train"
+    """Split of a hub data set."""
+    revision: str | None = None
+    """Revision of a hub data set."""
+    columns: Columns | None = None
+    """Null: the mapping of a known hub id, else columns named problem, solution, answer and id."""
+    where: Mapping[str, str] = field(default_factory=dict)
+    """Keep only the rows whose columns have these values."""
+    subset: int | None = None
+    """Keep a sample of this many rows, a function of `subset_seed` alone."""
+    subset_seed: int = 0
+    reference: Reference = WholeSolution()
+    """What of a row the teacher is shown."""
+    on_bad_row: Literal["fail", "skip"] = "fail"
+
+
+@dataclass(frozen=True)
+class Example:
+    """One question with its reference solution; `where` names its file and row."""
+
+    id: str
+    problem: str
+    reference: str
+    answer: str | None
+    where: str
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A validated training set."""
+
+    rows: tuple[Example, ...]
+    skipped: int
+    """Bad rows left out under `on_bad_row: skip`."""
+    fingerprint: str
+    """sha256 of every id, problem, reference and answer, in order."""
+
+    def batch(self, step: int, size: int, seed: int) -> list[Example]:
+        """The examples of one step: epochs laid end to end, each in an order of its own."""
+        places = range(step * size, (step + 1) * size)
+        return [self.rows[epoch_order(len(self.rows), seed, place // len(self.rows))[place % len(self.rows)]] for place in places]
+
+
+@lru_cache(maxsize=2)
+def epoch_order(n: int, seed: int, epoch: int) -> tuple[int, ...]:
+    """A permutation of range(n) that is a function of seed and epoch."""
+    return tuple(sorted(range(n), key=lambda i: (seed_for(seed, "order", epoch, i), i)))
+
+
+def load_examples(settings: TrainingSet) -> Examples:
+    """Read and validate the training set.
+
+    Raises DataError that names each bad row (the first five) as file:row, or says that nothing is left.
+    """
+    columns = settings.columns or READY_COLUMNS.get(settings.path, Columns())
+    good: dict[str, Example] = {}
+    bad: list[str] = []
+    for row in _kept(read_rows(settings.path, settings.config, settings.split, settings.revision), settings.where):
+        try:
+            example = _example(row, columns, settings.reference)
+            if example.id in good:
+                raise ValueError(f"its id '{example.id}' already stands at {good[example.id].where}; give each row its own id")
+            good[example.id] = example
+        except ValueError as problem:
+            bad.append(f"{row.where}: {problem}.")
+    if bad and settings.on_bad_row == "fail":
+        more = f"\n... and {len(bad) - 5} more." if len(bad) > 5 else ""
+        raise DataError(
+            f"{len(bad)} of {len(bad) + len(good)} rows of {settings.path} cannot be used:\n"
+            + "\n".join(bad[:5])
+            + more
+            + "\nMend them, or leave such rows out with --data.on-bad-row skip."
+        )
+    if not good:
+        raise DataError(f"{settings.path}: no row is left to train on. {_why_empty(bad, settings)}")
+    rows = _sample(tuple(good.values()), settings)
+    return Examples(rows, len(bad), _fingerprint(rows))
+
+
+def _why_empty(bad: list[str], settings: TrainingSet) -> str:
+    if bad:
+        return f"All {len(bad)} were skipped; the first: {bad[0]}"
+    kept = f" with {dict(settings.where)}" if settings.where else ""
+    return f"It holds no rows{kept}. Give a file with one JSON object a line, holding a problem and its solution."
+
+
+def _kept(rows: Iterator[Row], where: Mapping[str, str]) -> Iterator[Row]:
+    for row in rows:
+        if not where or (isinstance(row.value, dict) and all(str(row.value.get(k)) == v for k, v in where.items())):
+            yield row
+
+
+def _example(row: Row, columns: Columns, reference: Reference) -> Example:
+    if isinstance(row.value, ValueError):
+        raise row.value
+    if not isinstance(row.value, dict):
+        raise ValueError(f"it holds a {type(row.value).__name__}, not an object with columns; write one JSON object a row")
+    problem = _text(row.value, columns.problem, "problem")
+    solution = "" if isinstance(reference, AnswerOnly) else _text(row.value, columns.solution, "solution")
+    answer = _optional(row.value, columns.answer, "answer")
+    text = reference(solution, answer)
+    if not text.strip():
+        raise ValueError("its reference is empty, so the teacher would know nothing; fill it in")
+    return Example(_optional(row.value, columns.id, "id") or Path(row.where).name, problem, text, answer, row.where)
+
+
+def _text(row: dict[str, Any], column: str, role: str) -> str:
+    if column not in row:
+        raise ValueError(
+            f"it has no column '{column}' for the {role}; it has {', '.join(map(str, row)) or 'none'}. "
+            f"Name the right one with --data.columns.{role} COLUMN"
+        )
+    value = row[column]
+    if not isinstance(value, str):
+        raise ValueError(f"its column '{column}' ({role}) is {_kind(value)}, not text; write a string")
+    if not value.strip():
+        raise ValueError(f"its column '{column}' ({role}) is empty; fill it in")
+    return value
+
+
+def _optional(row: dict[str, Any], column: str | None, role: str) -> str | None:
+    """Numbers count as text here: many sets write answers and ids so."""
+    if column is None and row.get(role) is None:
+        return None
+    value = row.get(column or role)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(f"its column '{column or role}' ({role}) is {_kind(value)}; write text or a number")
+    return str(value)
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else f"a {type(value).__name__}"
+
+
+def _sample(rows: tuple[Example, ...], settings: TrainingSet) -> tuple[Example, ...]:
+    if settings.subset is None:
+        return rows
+    if not 0 < settings.subset <= len(rows):
+        raise DataError(
+            f"{settings.path} has {len(rows)} usable rows, but data.subset asks for {settings.subset}. "
+            "Ask for between 1 and that many, or leave data.subset out."
+        )
+    by_draw = sorted(range(len(rows)), key=lambda i: (seed_for(settings.subset_seed, "subset", rows[i].id), i))
+    return tuple(rows[i] for i in sorted(by_draw[: settings.subset]))
+
+
+def _fingerprint(rows: tuple[Example, ...]) -> str:
+    digest = sha256()
+    for row in rows:
+        digest.update(json.dumps([row.id, row.problem, row.reference, row.answer]).encode())
+    return digest.hexdigest()

@@ -1,0 +1,32 @@
+"""The paper's mathematics: what the student is pulled to, how hard, and why.  torch only."""
+
+from .averaging import Averaging, SequenceMean, TokenMean
+from .decomposition import Decomposition, alignment, decompose, norm_fraction
+from .divergences import JSD, Divergence, ForwardKL, ReverseKL, kl
+from .streamed import Terms, streamed_loss, streamed_terms
+from .targets import PMITarget, Target, TeacherTarget, center, pmi_signal, soft_clip, tilt
+
+__all__ = [
+    "JSD",
+    "Averaging",
+    "Decomposition",
+    "Divergence",
+    "ForwardKL",
+    "PMITarget",
+    "ReverseKL",
+    "SequenceMean",
+    "Target",
+    "TeacherTarget",
+    "Terms",
+    "TokenMean",
+    "alignment",
+    "center",
+    "decompose",
+    "kl",
+    "norm_fraction",
+    "pmi_signal",
+    "soft_clip",
+    "streamed_loss",
+    "streamed_terms",
+    "tilt",
+]

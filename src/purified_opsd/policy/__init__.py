@@ -1,0 +1,26 @@
+"""The weights, what they think of a completion, and what they write."""
+
+from .batching import micro_batches
+from .model import LoRA, Model, ModelError, Policy, base_of, context_length, frozen, load_base, load_policy, load_tokenizer
+from .sampling import Completion, HFSampler, Sampler, Sampling
+from .scoring import completion_hidden, contexts_hidden
+
+__all__ = [
+    "Completion",
+    "HFSampler",
+    "LoRA",
+    "Model",
+    "ModelError",
+    "Policy",
+    "Sampler",
+    "Sampling",
+    "base_of",
+    "completion_hidden",
+    "context_length",
+    "contexts_hidden",
+    "frozen",
+    "load_base",
+    "load_policy",
+    "load_tokenizer",
+    "micro_batches",
+]

@@ -1,0 +1,250 @@
+"""One set of weights, two policies: the base with its LoRA adapter off, the student with it on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from jaxtyping import Float
+from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+
+class ModelError(Exception):
+    """The model or tokenizer cannot be used: what is wrong, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which weights, and how they are loaded."""
+
+    path: str
+    """A hub id or a local folder in Hugging Face format, with safetensors weights."""
+    revision: str | None = None
+    dtype: Literal["auto", "bfloat16", "float32"] = "auto"
+    """`auto`: as the weights were saved."""
+    attention: str | None = None
+    """transformers' attn_implementation, such as flash_attention_2; null: its own choice."""
+    trust_remote_code_of: str | None = None
+    """Repeats `path` to let that model, and no other, run Python code of its own."""
+    gradient_checkpointing: bool = True
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """The adapter that is trained, in PEFT's terms."""
+
+    rank: int = 64
+    alpha: int = 128
+    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    """Names of linear layers, or `all-linear` alone."""
+    dropout: float = 0.0
+
+    def __post_init__(self):
+        if self.rank < 1 or self.alpha < 1 or not 0 <= self.dropout < 1 or not self.targets:
+            raise ValueError(
+                f"LoRA needs rank and alpha of at least 1, dropout in [0, 1) and a target, got rank={self.rank}, "
+                f"alpha={self.alpha}, dropout={self.dropout}, targets={self.targets}. The paper's setting is rank 64."
+            )
+
+    def peft_config(self) -> LoraConfig:
+        targets = "all-linear" if self.targets == ("all-linear",) else list(self.targets)
+        return LoraConfig(
+            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets, task_type="CAUSAL_LM"
+        )
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A loaded base with its adapter."""
+
+    model: PeftModel
+    tokenizer: PreTrainedTokenizerBase
+    head: "nn.Linear | GeneralHead"
+    """From last hidden states to logits."""
+
+    @property
+    def base(self) -> PreTrainedModel:
+        return base_of(self.model)
+
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        """What is trained, by name, in the order of the names."""
+        return dict(sorted((name, p) for name, p in self.model.named_parameters() if p.requires_grad))
+
+    def fingerprint(self) -> str:
+        """Identifies the base's weights: names, shapes and 16 evenly spaced values of every tensor."""
+        digest = sha256()
+        for name, tensor in sorted(self.base.state_dict().items()):
+            if "lora_" not in name:
+                flat = tensor.flatten()
+                places = torch.tensor([(len(flat) - 1) * i // 15 for i in range(16)], device=flat.device)
+                sample = flat[places].float().cpu()
+                digest.update(f"{name.replace('.base_layer', '')} {list(tensor.shape)} {sample.tolist()}\n".encode())
+        return digest.hexdigest()
+
+
+def base_of(model: PeftModel) -> PreTrainedModel:
+    """The causal language model inside; its linear layers carry the adapter."""
+    return cast(PreTrainedModel, model.get_base_model())
+
+
+@contextmanager
+def frozen(model: PeftModel) -> Iterator[None]:
+    """π_0: the adapter off, no gradients, no dropout."""
+    training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), model.disable_adapter():
+            yield
+    finally:
+        model.train(training)
+
+
+def load_policy(settings: Model, adapter: LoRA, tokenizer: PreTrainedTokenizerBase, seed: int, device: torch.device) -> Policy:
+    """The base and a fresh adapter, whose initialisation is a function of `seed`.
+
+    Raises ModelError where the weights cannot be loaded or the adapter does not fit.
+    """
+    base = load_base(settings, device)
+    torch.manual_seed(seed)
+    try:
+        model = get_peft_model(base, adapter.peft_config())
+    except ValueError as error:
+        linears = sorted({name.rsplit(".", 1)[-1] for name, module in base.named_modules() if isinstance(module, nn.Linear)})
+        raise ModelError(
+            f"LoRA finds no layers {', '.join(adapter.targets)} in {settings.path}, whose linear layers are called "
+            f"{', '.join(linears)}. Name some of those in adapter.targets, or say all-linear."
+        ) from error
+    if any("lora_" in name for name, _ in _output_layer(base).named_parameters()):
+        raise ModelError(
+            f"adapter.targets ({', '.join(adapter.targets)}) puts LoRA on the head of {settings.path}. Student, base, teacher and "
+            "probe are compared through one head, which must therefore stay frozen. Leave the head out of adapter.targets."
+        )
+    if settings.gradient_checkpointing:
+        base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return Policy(model, tokenizer, find_head(base))
+
+
+def load_base(settings: Model, device: torch.device) -> PreTrainedModel:
+    """The causal language model, from safetensors only; remote code stays off unless asked for by the model's name."""
+    _check_folder(settings.path)
+    try:
+        base = AutoModelForCausalLM.from_pretrained(
+            settings.path,
+            revision=settings.revision,
+            dtype=settings.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype),
+            attn_implementation=settings.attention,
+            use_safetensors=True,
+            trust_remote_code=settings.trust_remote_code_of == settings.path,
+        )
+    except (OSError, ValueError, ImportError, SafetensorError) as error:
+        raise ModelError(f"The model {settings.path} cannot be loaded: {_first_line(error)} {_ADVICE}") from error
+    return cast(PreTrainedModel, cast(nn.Module, base).to(device))
+
+
+def load_tokenizer(settings: Model) -> PreTrainedTokenizerBase:
+    """The model's tokenizer.  Raises ModelError where there is none."""
+    _check_folder(settings.path)
+    try:
+        return AutoTokenizer.from_pretrained(
+            settings.path, revision=settings.revision, trust_remote_code=settings.trust_remote_code_of == settings.path
+        )
+    except (OSError, ValueError, ImportError, TypeError) as error:
+        raise ModelError(f"The tokenizer of {settings.path} cannot be loaded: {_first_line(error)} {_ADVICE}") from error
+
+
+def context_length(settings: Model) -> int:
+    """Positions that the model was made for.  Raises ModelError where it has no readable configuration."""
+    _check_folder(settings.path)
+    try:
+        config = AutoConfig.from_pretrained(
+            settings.path, revision=settings.revision, trust_remote_code=settings.trust_remote_code_of == settings.path
+        )
+    except (OSError, ValueError, ImportError) as error:
+        raise ModelError(f"The configuration of {settings.path} cannot be loaded: {_first_line(error)} {_ADVICE}") from error
+    return config.get_text_config().max_position_embeddings
+
+
+_ADVICE = (
+    "Give a hub id that can be reached, or a folder with config.json, model.safetensors, tokenizer.json and "
+    "tokenizer_config.json. Weights in pickle format (.bin) are not read: convert them with save_pretrained."
+)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _check_folder(path: str) -> None:
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        return
+    files = {file.name for file in folder.iterdir()}
+    missing = [name for name in ("config.json", "tokenizer_config.json") if name not in files]
+    if not any(name.endswith(".safetensors") for name in files):
+        missing.append("*.safetensors")
+    if missing:
+        raise ModelError(f"The model folder {path} has no {', '.join(missing)}. {_ADVICE}")
+
+
+class GeneralHead(nn.Module):
+    """What a model does after its decoder, whatever that is: soft-capped, scaled, or linear.
+
+    Runs the model's own forward pass with the decoder replaced by the given hidden states and the output layer's weights in
+    float32, so that logits are not rounded to the model's dtype.
+    """
+
+    def __init__(self, base: PreTrainedModel):
+        super().__init__()
+        self._base = (base,)  # a tuple: the model is not to become a submodule of its own head
+
+    def forward(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+        (base,) = self._base
+        decoder = base.get_decoder()
+        wide = {
+            f"{name}.{part}": parameter.detach().to(hidden_ND.dtype)
+            for name, module in base.named_modules()
+            if module is _output_layer(base)
+            for part, parameter in module.named_parameters()
+        }
+        with _replaced_forward(decoder, lambda *_, **__: BaseModelOutputWithPast(last_hidden_state=hidden_ND[None])):
+            dummy = torch.zeros(1, len(hidden_ND), dtype=torch.long, device=hidden_ND.device)
+            return torch.func.functional_call(base, wide, (), {"input_ids": dummy, "use_cache": False}).logits[0]
+
+
+@contextmanager
+def _replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
+    """`module(...)` calls `forward` instead of its own."""
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+
+
+def find_head(base: PreTrainedModel) -> nn.Linear | GeneralHead:
+    """The output layer itself where the model's logits are just that of the last hidden states; else its general head.
+
+    Found out by comparing the two on random hidden states, with no model's name and no configuration key.
+    """
+    output, general = _output_layer(base), GeneralHead(base)
+    if not isinstance(output, nn.Linear):
+        return general
+    D = base.config.get_text_config().hidden_size
+    draw = torch.Generator().manual_seed(0)
+    hidden_ND = torch.randn(8, D, generator=draw).to(base.device) * 4
+    with torch.no_grad():
+        logits_NV = general(hidden_ND)
+        bias = None if output.bias is None else output.bias.float()
+        plain_NV = nn.functional.linear(hidden_ND, output.weight.float(), bias)
+    return output if torch.allclose(logits_NV, plain_NV, rtol=1e-4, atol=1e-5) else general
+
+
+def _output_layer(base: PreTrainedModel) -> nn.Module:
+    return cast(nn.Module, base.get_output_embeddings())

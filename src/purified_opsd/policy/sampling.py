@@ -1,0 +1,169 @@
+"""Completions of the student: token ids in, token ids out, with the log-prob of each sampled token.
+
+B rows of a batch, S prompt tokens, T completion tokens, V rows of the head.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from peft import PeftModel
+from torch import Tensor
+from transformers import DynamicCache
+
+from .model import base_of
+from .scoring import working_precision
+
+Ids = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn.  Upstream's values; temperature 0 is greedy."""
+
+    temperature: float = 1.1
+    top_p: float = 0.95
+    top_k: int = 20
+    """0: no limit."""
+    max_new_tokens: int = 1024
+    rows: int = 32
+    """Sequences generated side by side."""
+
+    def __post_init__(self):
+        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.max_new_tokens < 1 or self.rows < 1:
+            raise ValueError(
+                "sampling needs temperature >= 0, top_p in (0, 1], top_k >= 0 (0: no limit), max_new_tokens >= 1 and rows >= 1, "
+                f"got temperature={self.temperature}, top_p={self.top_p}, top_k={self.top_k}, "
+                f"max_new_tokens={self.max_new_tokens}, rows={self.rows}."
+            )
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the student wrote: every sampled token, the one that ended it included."""
+
+    ids: list[int]
+    log_probs: list[float]
+    """Of each token under the untempered student."""
+    ended: bool
+    """It ended by itself; otherwise it was cut off at max_new_tokens."""
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Draws one completion a prompt.  Row i depends on its prompt, its seed and the policy, and on nothing else."""
+
+    def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]: ...
+
+    def sync(self, step: int) -> None:
+        """Takes over the adapter as it is after `step` optimizer steps."""
+        ...
+
+
+class HFSampler:
+    """Samples with the training model itself, adapter on, so there is nothing to sync."""
+
+    def __init__(self, model: PeftModel, sampling: Sampling):
+        self.model, self.sampling = model, sampling
+        self.eos = _eos_ids(model)
+
+    def sync(self, step: int) -> None:
+        pass
+
+    def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
+        """Batches of `sampling.rows` prompts of like length."""
+        order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
+        done: dict[int, Completion] = {}
+        training = self.model.training
+        self.model.eval()
+        with torch.no_grad(), working_precision(self.model):
+            for first in range(0, len(order), self.sampling.rows):
+                group = order[first : first + self.sampling.rows]
+                done |= zip(group, self._batch([prompts[i] for i in group], [seeds[i] for i in group]), strict=True)
+        self.model.train(training)
+        return [done[i] for i in range(len(prompts))]
+
+    def _batch(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
+        """One batch with a KV cache; a row leaves it as soon as it has ended."""
+        device, T = self.model.device, self.sampling.max_new_tokens
+        uniform_BT = torch.stack([_uniforms(seed, T) for seed in seeds]).to(device)
+        ids_BS, mask_BS = _pad_left(prompts, device)
+        cache = DynamicCache(config=base_of(self.model).config)
+        alive_B = torch.arange(len(prompts), device=device)
+        steps: list[tuple[Tensor, Tensor, Tensor]] = []
+        for t in range(T):
+            logits_BV = self._next_logits(ids_BS, mask_BS, cache)
+            token_B, log_prob_B = draw(logits_BV, uniform_BT[alive_B, t], self.sampling)
+            steps.append((alive_B, token_B, log_prob_B))
+            going_B = ~torch.isin(token_B, self.eos.to(device))
+            if not going_B.any():
+                break
+            if not going_B.all():
+                cache.batch_select_indices(going_B.nonzero().squeeze(-1))
+            alive_B, ids_BS = alive_B[going_B], token_B[going_B, None]
+            mask_BS = torch.cat([mask_BS[going_B], mask_BS.new_ones(len(alive_B), 1)], dim=1)
+        return self._completions(len(prompts), steps)
+
+    def _next_logits(self, ids_BS: Tensor, mask_BS: Tensor, cache: DynamicCache) -> Float[Tensor, "B V"]:
+        position_BS = (mask_BS.cumsum(-1) - 1).clamp(min=0)[:, -ids_BS.shape[1] :]
+        output = base_of(self.model)(
+            input_ids=ids_BS,
+            attention_mask=mask_BS,
+            position_ids=position_BS,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return output.logits[:, -1].float()
+
+    def _completions(self, B: int, steps: list[tuple[Tensor, Tensor, Tensor]]) -> list[Completion]:
+        ids: list[list[int]] = [[] for _ in range(B)]
+        log_probs: list[list[float]] = [[] for _ in range(B)]
+        for alive_B, token_B, log_prob_B in steps:
+            for row, token, log_prob in zip(alive_B.tolist(), token_B.tolist(), log_prob_B.tolist(), strict=True):
+                ids[row].append(token)
+                log_probs[row].append(log_prob)
+        eos = set(self.eos.tolist())
+        return [Completion(i, p, ended=i[-1] in eos) for i, p in zip(ids, log_probs, strict=True)]
+
+
+def draw(
+    logits_BV: Float[Tensor, "B V"], uniform_B: Float[Tensor, " B"], sampling: Sampling
+) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
+    """One token a row by inversion: the first, likeliest first, at which the cumulative probability passes the row's uniform
+    number.  Temperature, then top-k, then top-p.  Also its log-prob under the untempered logits."""
+    if sampling.temperature == 0:
+        token_B = logits_BV.argmax(-1)
+    else:
+        top_k = min(sampling.top_k or logits_BV.shape[-1], logits_BV.shape[-1])
+        values_BK, tokens_BK = (logits_BV / sampling.temperature).topk(top_k)
+        probs_BK = values_BK.softmax(-1)
+        probs_BK = probs_BK * (probs_BK.cumsum(-1) - probs_BK < sampling.top_p)
+        cdf_BK = probs_BK.cumsum(-1)
+        place_B = torch.searchsorted(cdf_BK, (uniform_B * cdf_BK[:, -1])[:, None], right=True).squeeze(-1)
+        last_B = (probs_BK > 0).sum(-1) - 1
+        token_B = tokens_BK.gather(-1, torch.minimum(place_B, last_B)[:, None]).squeeze(-1)
+    return token_B, logits_BV.log_softmax(-1).gather(-1, token_B[:, None]).squeeze(-1)
+
+
+def _uniforms(seed: int, T: int) -> Float[Tensor, " T"]:
+    """All the random numbers of one row, a function of its seed."""
+    return torch.rand(T, generator=torch.Generator().manual_seed(seed))
+
+
+def _pad_left(prompts: Sequence[Ids], device: torch.device) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
+    S = max(map(len, prompts))
+    ids = [[*[0] * (S - len(prompt)), *prompt] for prompt in prompts]
+    mask = [[0] * (S - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def _eos_ids(model: PeftModel) -> Int[Tensor, " E"]:
+    """Every token that ends a completion, from the generation config, else the model's own."""
+    base = base_of(model)
+    found = base.generation_config.eos_token_id if base.generation_config else None
+    if found is None:
+        found = base.config.get_text_config().eos_token_id
+    return torch.tensor([] if found is None else [found] if isinstance(found, int) else list(found), dtype=torch.long)

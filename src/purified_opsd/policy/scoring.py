@@ -1,0 +1,60 @@
+"""Hidden states that predict the tokens of completions, under any prompt.
+
+B sequences; N completion tokens, laid end to end; D hidden size.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from itertools import chain
+
+import torch
+from jaxtyping import Float
+from peft import PeftModel
+from torch import Tensor
+
+from .batching import micro_batches
+from .model import base_of
+
+Ids = Sequence[int]
+
+
+def completion_hidden(model: PeftModel, prompts: Sequence[Ids], completions: Sequence[Ids]) -> Float[Tensor, "N D"]:
+    """The decoder's last hidden states, after its final norm, at the positions that predict each completion token.
+
+    One padded batch, padded on the right only, so prompt and completion are never apart. Row n is the n-th token of the
+    completions laid end to end.
+    """
+    sequences = [[*prompt, *completion[:-1]] for prompt, completion in zip(prompts, completions, strict=True)]
+    S = max(map(len, sequences))
+    ids_BS = torch.tensor([[*sequence, *[0] * (S - len(sequence))] for sequence in sequences], device=model.device)
+    mask_BS = torch.tensor([[1] * len(sequence) + [0] * (S - len(sequence)) for sequence in sequences], device=model.device)
+    with working_precision(model):
+        decoder = base_of(model).get_decoder()
+        hidden_BSD = decoder(input_ids=ids_BS, attention_mask=mask_BS, use_cache=False).last_hidden_state
+    rows = zip(hidden_BSD, prompts, completions, strict=True)
+    return torch.cat([hidden[len(prompt) - 1 :][: len(completion)] for hidden, prompt, completion in rows])
+
+
+def contexts_hidden(
+    model: PeftModel, prompts: Mapping[str, Sequence[Ids]], completions: Sequence[Ids], token_budget: int
+) -> dict[str, Float[Tensor, "N D"]]:
+    """`completion_hidden` of the same completions under several contexts, batched together by length.  Without a graph."""
+    every_prompt = list(chain(*prompts.values()))
+    every_completion = list(completions) * len(prompts)
+    lengths = [len(p) + len(c) - 1 for p, c in zip(every_prompt, every_completion, strict=True)]
+    pieces: list[Tensor] = [torch.empty(0)] * len(lengths)
+    with torch.no_grad():
+        for group in micro_batches(lengths, token_budget):
+            of_group = [every_completion[i] for i in group]
+            hidden_ND = completion_hidden(model, [every_prompt[i] for i in group], of_group)
+            for place, piece in zip(group, hidden_ND.split([len(c) for c in of_group]), strict=True):
+                pieces[place] = piece
+    B = len(completions)
+    return {name: torch.cat(pieces[k * B : (k + 1) * B]) for k, name in enumerate(prompts)}
+
+
+def working_precision(model: PeftModel) -> AbstractContextManager:
+    """Matrix products in the base's dtype also where the adapter's float32 weights take part."""
+    dtype = next(p.dtype for p in model.parameters() if not p.requires_grad)
+    half = dtype in (torch.bfloat16, torch.float16)
+    return torch.autocast(model.device.type, dtype=dtype) if half else nullcontext()

@@ -1,0 +1,64 @@
+"""Named runs: every cell of the paper's Table 1, every ablation of Figs. 6 and 7, and upstream's own setting.
+
+All with the paper's 200 steps of 32 questions, completions of 1,024 tokens and a checkpoint every 50 steps.
+"""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from purified_opsd.config import SettingsError
+from purified_opsd.data import TrainingSet
+from purified_opsd.objective import ForwardKL, PMITarget, TeacherTarget
+from purified_opsd.policy import Model
+from purified_opsd.training import Run
+
+MODELS: Mapping[str, str] = {
+    "qwen3-8b": "Qwen/Qwen3-8B",
+    "qwen3-4b": "Qwen/Qwen3-4B",
+    "r1-distill-7b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
+    "olmo3-7b-think": "allenai/Olmo-3-7B-Think",
+}
+
+DATA: Mapping[str, TrainingSet] = {
+    # The paper's 10K rows are unpublished: these are a seeded sample of the mathematical ones.
+    "dasd": TrainingSet(
+        "Alibaba-Apsara/Superior-Reasoning-SFT-gpt-oss-120b", config="stage1", where={"domain": "math"}, subset=10_000
+    ),
+    "math-cot": TrainingSet("jasonrqh/Math-CoT-20k"),
+}
+
+ARMS: Mapping[str, PMITarget | TeacherTarget] = {"pmi": PMITarget(), "standard": TeacherTarget()}
+
+ABLATIONS: Mapping[str, PMITarget] = {
+    **{f"pmi-clip-{clip:g}": PMITarget(clip=clip) for clip in (5.0, 10.0, 20.0)},
+    **{f"pmi-beta-{beta:g}": PMITarget(beta=beta) for beta in (0.5, 1.0, 2.0)},
+}
+
+
+def _recipes() -> dict[str, Run]:
+    recipes = {f"{model}.{data}.{arm}": _run(model, DATA[data], ARMS[arm]) for model in MODELS for data in DATA for arm in ARMS}
+    for model in ("qwen3-8b", "r1-distill-7b"):
+        recipes |= {f"{model}.math-cot.{name}": _run(model, DATA["math-cot"], target) for name, target in ABLATIONS.items()}
+    upstream = _run("qwen3-8b", TrainingSet("siyanzhao/Openthoughts_math_30k_opsd"), TeacherTarget())
+    recipes["qwen3-8b.openthoughts.upstream"] = replace(upstream, divergence=ForwardKL(), loss_temperature=1.1)
+    return {name: replace(run, output_dir=Path("runs") / name) for name, run in recipes.items()}
+
+
+def _run(model: str, data: TrainingSet, target: PMITarget | TeacherTarget) -> Run:
+    return Run(Model(MODELS[model]), data, Path("runs"), target=target)
+
+
+RECIPES: Mapping[str, Run] = _recipes()
+
+
+def find_recipe(name: str) -> Run:
+    """The recipe of that name.  Raises SettingsError that names the nearest."""
+    if name not in RECIPES:
+        close = difflib.get_close_matches(name, RECIPES, 1, cutoff=0.4)
+        raise SettingsError(
+            f"There is no recipe '{name}', and it is no YAML file (.yaml).{f' Did you mean {close[0]}?' if close else ''} "
+            "`purified-opsd recipes` lists them all."
+        )
+    return RECIPES[name]

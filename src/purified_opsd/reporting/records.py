@@ -1,0 +1,141 @@
+"""The run directory: one writer, one reader.
+
+config.yaml           every setting, resolved; feeding it back repeats the run
+environment.json      versions, machine and command of each start
+data.json             what was trained on: path, fingerprint, rows, rows left out, wording of the contexts
+metrics.jsonl         one row a step
+rollouts/000001.jsonl one completion a line, one file a step
+checkpoints/          see training/checkpoint.py
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+Json = Mapping[str, Any]
+
+
+class RunError(Exception):
+    """The run directory cannot be used: what is wrong, where, and what to do."""
+
+
+class RunReader:
+    """Reads a run directory.  Raises RunError where there is none."""
+
+    def __init__(self, folder: Path):
+        if not (folder / "config.yaml").is_file():
+            raise RunError(f"{folder} is no run directory: it has no config.yaml. Give the --output-dir of a run.")
+        self.folder = folder
+
+    def config(self) -> str:
+        """The settings as YAML."""
+        return (self.folder / "config.yaml").read_text(encoding="utf-8")
+
+    def data(self) -> dict[str, Any]:
+        return json.loads((self.folder / "data.json").read_text(encoding="utf-8"))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One row a step, in order; a last line that was never finished is left out."""
+        return list(_complete_lines(self.folder / "metrics.jsonl"))
+
+    def rollouts(self, step: int) -> list[dict[str, Any]]:
+        return list(_complete_lines(_rollout_file(self.folder, step)))
+
+
+class RunWriter:
+    """The only one that writes metrics, rollouts and records into a run directory."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @staticmethod
+    def create(folder: Path, config: str, data: Json) -> "RunWriter":
+        """A new run.  Raises RunError where one is already."""
+        refuse_existing(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_whole(folder / "data.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        writer = RunWriter(folder)
+        writer.config(config)
+        return writer
+
+    def config(self, text: str) -> None:
+        write_whole(self.folder / "config.yaml", text)
+
+    def start(self, environment: Json) -> None:
+        """Adds this start's environment to those before."""
+        file = self.folder / "environment.json"
+        starts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
+        write_whole(file, json.dumps([*starts, environment], indent=2) + "\n")
+
+    def rewind(self, step: int) -> None:
+        """Forgets every step after `step`, so that they can be taken again."""
+        rows = [row for row in _complete_lines(self.folder / "metrics.jsonl") if row["step"] <= step]
+        write_whole(self.folder / "metrics.jsonl", "".join(map(_line, rows)))
+        for file in (self.folder / "rollouts").glob("*.jsonl"):
+            if int(file.stem) > step:
+                file.unlink()
+
+    def metrics(self, row: Json) -> None:
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(_line(row))
+
+    def rollouts(self, step: int, rows: Iterable[Json]) -> None:
+        file = _rollout_file(self.folder, step)
+        file.parent.mkdir(exist_ok=True)
+        write_whole(file, "".join(map(_line, rows)))
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raises RunError if the folder already holds a run, or something else that is not ours."""
+    if (folder / "config.yaml").exists():
+        steps = RunReader(folder).metrics()
+        raise RunError(
+            f"{folder} already holds a run ({len(steps)} steps). Continue it with `purified-opsd resume {folder}`, "
+            "or give another --output-dir."
+        )
+    if folder.exists() and (not folder.is_dir() or any(file.name != ".lock" for file in folder.iterdir())):
+        raise RunError(f"{folder} exists and is not a run directory; nothing in it was touched. Give another --output-dir.")
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a second process from writing into the same run directory.  Raises RunError if one does already."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"Another process is training in {folder}. Wait for it, or stop it, or give another --output-dir."
+            ) from error
+        yield
+
+
+def write_whole(file: Path, text: str) -> None:
+    """The whole file or none of it, whenever the process dies."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(file)
+
+
+def _rollout_file(folder: Path, step: int) -> Path:
+    return folder / "rollouts" / f"{step:06d}.jsonl"
+
+
+def _line(row: Json) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _complete_lines(file: Path) -> Iterator[dict[str, Any]]:
+    if not file.exists():
+        return
+    for line in file.read_bytes().splitlines(keepends=True):
+        if line.endswith(b"\n"):
+            yield json.loads(line)

@@ -1,0 +1,158 @@
+"""Checkpoints: a directory a step, complete or absent.
+
+    step-000050/
+      adapter/              PEFT's own format; opens in PEFT and vLLM as it is
+      optimizer.safetensors AdamW's moments and counts
+      state.json            the step, and what a resumed run must find unchanged
+      manifest.json         size and sha256 of every other file, written last
+
+Written under a temporary name, flushed and renamed.  No pickle anywhere.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+
+import torch
+from peft import get_peft_model_state_dict, set_peft_model_state_dict
+from safetensors.torch import load_file, save_file
+
+from purified_opsd.policy import Policy
+
+
+class CheckpointError(Exception):
+    """A checkpoint is damaged, or does not belong to this run: what, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a run stands after `step` steps, and what its continuation must find unchanged."""
+
+    step: int
+    data: str
+    """Fingerprint of the training set."""
+    model: str
+    """Fingerprint of the base's weights."""
+    target: str
+    """The target and divergence, as they are written in Python."""
+
+
+def checkpoint_folder(run: Path, step: int) -> Path:
+    return run / "checkpoints" / f"step-{step:06d}"
+
+
+def save_checkpoint(run: Path, state: State, policy: Policy, optimizer: torch.optim.Optimizer) -> Path:
+    """Writes the checkpoint of `state.step`; until its rename, nothing under its name exists."""
+    final = checkpoint_folder(run, state.step)
+    temporary = final.with_name(f".{final.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    policy.model.save_pretrained(str(temporary / "adapter"))
+    save_file(_optimizer_tensors(policy, optimizer), temporary / "optimizer.safetensors")
+    (temporary / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
+    manifest = {str(f.relative_to(temporary)): _entry(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
+    (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    for path in [*temporary.rglob("*"), temporary]:
+        _flush(path)
+    if final.exists():
+        shutil.rmtree(final)
+    temporary.rename(final)
+    _flush(final.parent)
+    return final
+
+
+def list_checkpoints(run: Path) -> list[int]:
+    """Steps with a checkpoint, good or damaged, oldest first."""
+    return sorted(int(folder.name.removeprefix("step-")) for folder in (run / "checkpoints").glob("step-*"))
+
+
+def verify(folder: Path) -> State:
+    """Reads the state of a checkpoint whose every file is as the manifest says.  Raises CheckpointError otherwise."""
+    manifest_file = folder / "manifest.json"
+    if not manifest_file.is_file():
+        raise CheckpointError(f"{folder} has no manifest.json: it was never finished, or is no checkpoint.")
+    try:
+        manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
+        for name, entry in manifest.items():
+            found = _entry(folder / name) if (folder / name).is_file() else None
+            if found != entry:
+                raise CheckpointError(f"{folder / name} is damaged: {entry} was written, {found or 'nothing'} is there.")
+        return State(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
+    except (ValueError, TypeError, AttributeError, OSError) as error:
+        raise CheckpointError(f"{folder} is damaged: {error}.") from error
+
+
+def newest_good(run: Path) -> tuple[State | None, list[str]]:
+    """The newest checkpoint that verifies, and what was wrong with those passed over."""
+    damage: list[str] = []
+    for step in reversed(list_checkpoints(run)):
+        try:
+            return verify(checkpoint_folder(run, step)), damage
+        except CheckpointError as error:
+            damage.append(str(error))
+    return None, damage
+
+
+def refuse_changes(saved: State, now: State) -> None:
+    """Raises CheckpointError if the run would go on with another training set, base or target than it was saved with."""
+    advice = {
+        "data": "Bring back the training set the run began with, or start a new run on this one.",
+        "model": "Bring back the weights the run began with, or start a new run from these.",
+        "target": "Undo the change in config.yaml, or start a new run with the new target.",
+    }
+    for name, what_to_do in advice.items():
+        before, after = getattr(saved, name), getattr(now, name)
+        if before != after:
+            raise CheckpointError(
+                f"The {name} has changed since step {saved.step}: the checkpoint was made with {before}, the run now has {after}. "
+                f"The rest of the run would not be the same run. {what_to_do}"
+            )
+
+
+def load_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
+    """Puts a verified checkpoint's adapter and optimizer state in place."""
+    load_adapter(folder, policy)
+    tensors = load_file(folder / "optimizer.safetensors")
+    for name, parameter in policy.adapter_parameters().items():
+        state = {key.removeprefix(f"{name}:"): value for key, value in tensors.items() if key.startswith(f"{name}:")}
+        if state:
+            optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+
+
+def load_adapter(folder: Path, policy: Policy) -> None:
+    """Puts a checkpoint's adapter in place.  Raises CheckpointError where it does not fit the model."""
+    tensors = load_file(folder / "adapter" / "adapter_model.safetensors")
+    wanted = get_peft_model_state_dict(policy.model)
+    if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in wanted.items()}:
+        raise CheckpointError(
+            f"{folder / 'adapter'} does not fit the model: it holds {len(tensors)} tensors, {len(wanted)} are expected, or their "
+            "shapes differ. Its rank, targets or base are others than this run's adapter settings say."
+        )
+    set_peft_model_state_dict(policy.model, tensors)
+
+
+def _optimizer_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    return {
+        f"{name}:{key}": value.detach().contiguous()
+        for name, parameter in policy.adapter_parameters().items()
+        for key, value in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def _entry(file: Path) -> dict[str, int | str]:
+    with file.open("rb") as stream:
+        digest = sha256()
+        while block := stream.read(2**20):
+            digest.update(block)
+    return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,72 @@
+"""Everything a run needs, loaded and checked in the order in which mistakes are cheapest to find."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+
+from purified_opsd.data import WORDING, Examples, PromptBuilder, load_examples, seed_for
+from purified_opsd.policy import HFSampler, ModelError, Policy, Sampler, context_length, load_policy, load_tokenizer
+
+from .checkpoint import State, checkpoint_folder, load_checkpoint, refuse_changes
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Job:
+    """A run with its parts in memory."""
+
+    run: Run
+    examples: Examples
+    prompts: PromptBuilder
+    policy: Policy
+    model_fingerprint: str
+    sampler: Sampler
+    optimizer: torch.optim.Optimizer
+    accelerator: Accelerator
+
+    def state(self, step: int) -> State:
+        """What a checkpoint taken after `step` steps records."""
+        target = f"{self.run.target} by {self.run.divergence} under {self.run.prompts}, wording {WORDING}"
+        return State(step, self.examples.fingerprint, self.model_fingerprint, target)
+
+    def refuse_changes(self, saved: State) -> None:
+        """Raises CheckpointError if data, model or target are not what they were."""
+        refuse_changes(saved, self.state(saved.step))
+
+    def restore(self, saved: State, folder: Path) -> None:
+        """Goes back to a checkpoint.  Raises CheckpointError if the run has changed since."""
+        self.refuse_changes(saved)
+        load_checkpoint(checkpoint_folder(folder, saved.step), self.policy, self.optimizer)
+        self.sampler.sync(saved.step)
+
+
+def prepare(run: Run) -> Job:
+    """Training set first, then tokenizer and prompts, then weights.
+
+    Raises DataError, TemplateError or ModelError; nothing is written.
+    """
+    examples = load_examples(run.data)
+    tokenizer = load_tokenizer(run.model)
+    room = context_length(run.model) - run.sampling.max_new_tokens
+    if room < 1:
+        raise ModelError(
+            f"{run.model.path} has a context of {room + run.sampling.max_new_tokens} tokens, and sampling.max_new_tokens takes "
+            f"{run.sampling.max_new_tokens}: no room is left for a prompt. Lower sampling.max_new_tokens."
+        )
+    prompts = PromptBuilder(tokenizer, run.prompts, room)
+    for example in examples.rows:
+        prompts.check(example)
+    accelerator = Accelerator()
+    policy = load_policy(run.model, run.adapter, tokenizer, seed_for(run.seed, "adapter"), accelerator.device)
+    return Job(
+        run=run,
+        examples=examples,
+        prompts=prompts,
+        policy=policy,
+        model_fingerprint=policy.fingerprint(),
+        sampler=HFSampler(policy.model, run.sampling),
+        optimizer=run.optimizer.build(list(policy.adapter_parameters().values())),
+        accelerator=accelerator,
+    )

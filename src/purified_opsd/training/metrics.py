@@ -1,0 +1,79 @@
+"""The numbers of a step, as docs/metrics.md defines them."""
+
+import resource
+import sys
+from statistics import fmean
+from typing import Any
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from purified_opsd.analysis.markers import count_substrings
+
+from .trajectories import Step
+
+MEASURED = ("seconds", "tokens_per_second", "peak_memory_gb")
+"""What depends on the machine; everything else of a row is a function of the settings."""
+
+
+def step_metrics(step: Step, number: int, texts: list[str], device: torch.device) -> dict[str, Any]:
+    """One row of metrics.jsonl; `texts` are the decoded completions."""
+    trajectories = step.trajectories
+    completions = [t.rollout.completion for t in trajectories]
+    lengths = [len(completion.ids) for completion in completions]
+    gaps = sorted(gap for t in trajectories for gap in t.gap)
+    tokens = sum(lengths)
+    markers = sum(count_substrings(texts).values())
+    return {
+        "step": number,
+        "loss": sum(t.weight * sum(t.divergence) for t in trajectories),
+        "divergence": sum(sum(t.divergence) for t in trajectories) / tokens,
+        "grad_norm": step.grad_norm,
+        "learning_rate": step.learning_rate,
+        "completion_tokens": tokens,
+        "completion_length": fmean(lengths),
+        "eos_rate": fmean(completion.ended for completion in completions),
+        "truncation_rate": fmean(not completion.ended for completion in completions),
+        "reference_cut_rate": fmean(t.rollout.prompts.cut for t in trajectories),
+        "epistemic_count": markers,
+        "epistemic_per_1000_tokens": 1000 * markers / tokens,
+        "log_prob_gap_mean": fmean(gaps),
+        "log_prob_gap_p99": gaps[int(0.99 * (len(gaps) - 1))],
+        "log_prob_gap_above_0.1": fmean(gap > 0.1 for gap in gaps),
+        "seconds": {part: round(seconds, 4) for part, seconds in step.seconds.items()},
+        "tokens_per_second": round(tokens / sum(step.seconds.values()), 2),
+        "peak_memory_gb": round(_peak_memory_gb(device), 3),
+    }
+
+
+def rollout_rows(step: Step, number: int, texts: list[str]) -> list[dict[str, Any]]:
+    """One row of a rollout file a trajectory."""
+    return [
+        {
+            "step": number,
+            "id": t.rollout.example.id,
+            "place": t.rollout.place,
+            "seed": t.rollout.seed,
+            "ended": t.rollout.completion.ended,
+            "text": text,
+            "prompt_ids": t.rollout.prompts.question,
+            "completion_ids": t.rollout.completion.ids,
+            "sampler_log_probs": [round(x, 6) for x in t.rollout.completion.log_probs],
+            "trainer_log_probs": [round(x, 6) for x in t.log_probs],
+            "divergence": [float(f"{x:.5g}") for x in t.divergence],
+        }
+        for t, text in zip(step.trajectories, texts, strict=True)
+    ]
+
+
+def decode(step: Step, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The completions as text, special tokens shown."""
+    return tokenizer.batch_decode([t.rollout.completion.ids for t in step.trajectories], skip_special_tokens=False)
+
+
+def _peak_memory_gb(device: torch.device) -> float:
+    """Most memory this process has held: on the device where that is a GPU, else resident."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

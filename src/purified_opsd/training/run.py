@@ -1,0 +1,81 @@
+"""The settings of a training run: frozen values of the very classes that do the work."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from purified_opsd.data import Prompts, TrainingSet
+from purified_opsd.objective import JSD, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
+from purified_opsd.policy import LoRA, Model, Sampling
+
+from .schedule import Constant, Cosine, Linear
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """The optimizer of the adapter.  Upstream's settings."""
+
+    learning_rate: float = 5e-6
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    max_grad_norm: float = 0.1
+    """The gradient of a step is scaled down to this norm where it is longer."""
+
+    def __post_init__(self):
+        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
+            raise ValueError(
+                f"optimizer needs learning_rate > 0 and max_grad_norm > 0, got {self.learning_rate} and {self.max_grad_norm}. "
+                "For no clipping give a large norm, such as 1e9."
+            )
+
+    def build(self, parameters: list[torch.nn.Parameter]) -> torch.optim.AdamW:
+        return torch.optim.AdamW(
+            parameters, self.learning_rate, (self.beta1, self.beta2), self.epsilon, self.weight_decay, foreach=False
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training run.  The defaults are the paper's; where it is silent, upstream's."""
+
+    model: Model
+    data: TrainingSet
+    output_dir: Path
+    adapter: LoRA = LoRA()
+    prompts: Prompts = Prompts()
+    sampling: Sampling = Sampling()
+    target: PMITarget | TeacherTarget = PMITarget()
+    divergence: JSD | ForwardKL | ReverseKL = JSD()
+    averaging: SequenceMean | TokenMean = SequenceMean()
+    loss_temperature: float = 1.0
+    """Divides the logits of every distribution in the loss; the sampler's temperature never does."""
+    optimizer: AdamW = AdamW()
+    schedule: Constant | Linear | Cosine = Constant()
+    steps: int = 200
+    batch_size: int = 32
+    """Questions a step, over all processes; one completion each."""
+    micro_batch_tokens: int = 16_384
+    """Tokens of one forward pass, padding included."""
+    chunk_rows: int | None = None
+    """Completion tokens whose full-vocabulary distributions exist at once; null: chosen from the vocabulary."""
+    checkpoint_every: int = 50
+    seed: int = 0
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "micro_batch_tokens", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.loss_temperature <= 0:
+            raise ValueError(f"loss_temperature must be above 0, got {self.loss_temperature}. The paper's is 1.")
+        if self.chunk_rows is not None and self.chunk_rows < 1:
+            raise ValueError(f"chunk_rows must be at least 1, got {self.chunk_rows}. Leave it out to have it chosen.")
+
+    @property
+    def arm(self) -> str:
+        """The paper's name of what is being done."""
+        return "opsd-standard" if isinstance(self.target, TeacherTarget) else "opsd-pmi"

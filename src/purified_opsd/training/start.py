@@ -1,0 +1,78 @@
+"""Starting a run, and going on with one."""
+
+from pathlib import Path
+
+import torch
+import yaml
+from tqdm import tqdm
+
+from purified_opsd.data import WORDING
+from purified_opsd.reporting.environment import environment
+from purified_opsd.reporting.records import RunError, RunReader, RunWriter, locked, refuse_existing
+
+from .checkpoint import State, newest_good
+from .job import Job, prepare
+from .run import Run
+from .trackers import Trackers
+from .train import train
+
+
+def start_run(run: Run, config: str) -> None:
+    """Trains from the beginning; `config` is the run as YAML.  Nothing is written before data and model are loaded and checked."""
+    refuse_existing(run.output_dir)
+    job = prepare(run)
+    with locked(run.output_dir):
+        _say(job, f"{run.arm} on {run.model.path}: {len(job.examples.rows)} examples, {run.steps} steps of {run.batch_size}")
+        if job.examples.skipped:
+            _say(job, f"{job.examples.skipped} bad rows were left out.")
+        linear = isinstance(job.policy.head, torch.nn.Linear)
+        _say(job, f"The head is {'linear' if linear else 'not plainly linear: the loss takes the general path'}.")
+        record = {
+            "path": run.data.path,
+            "rows": len(job.examples.rows),
+            "skipped": job.examples.skipped,
+            "fingerprint": job.examples.fingerprint,
+            "wording": WORDING,
+            "model_fingerprint": job.model_fingerprint,
+        }
+        _train(job, RunWriter.create(run.output_dir, config, record), config, first_step=0)
+
+
+def resume_run(run: Run, folder: Path, config: str) -> None:
+    """Goes on from the newest good checkpoint; on CPU the result is, bit for bit, that of a run never stopped.
+
+    Raises CheckpointError where data, model or target have changed, and RunError where nothing is left to do.
+    """
+    with locked(folder):
+        reader = RunReader(folder)
+        saved, damage = newest_good(folder)
+        if saved and saved.step >= run.steps:
+            raise RunError(f"{folder} has taken all its {run.steps} steps. Go on with `purified-opsd resume {folder} --steps N`.")
+        job = prepare(run)
+        for passed_over in damage:
+            _say(job, f"Passed over: {passed_over}")
+        beginning = State(0, reader.data()["fingerprint"], reader.data()["model_fingerprint"], job.state(0).target)
+        if saved:
+            job.restore(saved, folder)
+        else:
+            job.refuse_changes(beginning)
+        first_step = saved.step if saved else 0
+        _say(job, f"{folder}: going on after step {first_step} of {run.steps}")
+        writer = RunWriter(folder)
+        writer.rewind(first_step)
+        writer.config(config)
+        _train(job, writer, config, first_step)
+
+
+def _train(job: Job, writer: RunWriter, config: str, first_step: int) -> None:
+    device = job.accelerator.device
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {torch.get_num_threads()} threads"
+    writer.start(environment(name, job.accelerator.num_processes))
+    train(job, writer, Trackers(job.run.trackers, writer.folder, yaml.safe_load(config)), first_step)
+    last = RunReader(writer.folder).metrics()[-1]
+    _say(job, f"Finished {job.run.steps} steps: loss {last['loss']:.4g}. Everything is in {writer.folder}.")
+
+
+def _say(job: Job, line: str) -> None:
+    if job.accelerator.is_main_process:
+        tqdm.write(line)

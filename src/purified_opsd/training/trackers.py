@@ -1,0 +1,63 @@
+"""Optional trackers, through accelerate.  One that is missing or fails is reported once and dropped; training goes on."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
+
+logger = logging.getLogger(__name__)
+
+
+class Trackers:
+    """Sends the numbers of each step to the named trackers."""
+
+    def __init__(self, names: tuple[str, ...], folder: Path, config: Mapping[str, Any]):
+        self.live: dict[str, GeneralTracker] = {}
+        for name in names:
+            try:
+                self.live[name] = _start(name, folder, config)
+            except Exception as error:  # whatever a tracker raises, training must not stop for it
+                _warn(name, error)
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        values = dict(_flat(row))
+        self._each("log", values, step=row["step"])
+
+    def finish(self) -> None:
+        self._each("finish")
+
+    def _each(self, method: str, *args: Any, **kwargs: Any) -> None:
+        for name, tracker in list(self.live.items()):
+            try:
+                getattr(tracker, method)(*args, **kwargs)
+            except Exception as error:  # as above
+                del self.live[name]
+                _warn(name, error)
+
+
+def _start(name: str, folder: Path, config: Mapping[str, Any]) -> GeneralTracker:
+    kind = LOGGER_TYPE_TO_CLASS[name]
+    place = {"logging_dir": str(folder / "trackers")} if kind.requires_logging_directory else {}
+    tracker = kind(folder.name, **place)
+    tracker.start()
+    tracker.store_init_configuration(dict(_flat(config)))
+    return tracker
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float | str):
+            yield f"{prefix}{key}", value
+
+
+def _warn(name: str, error: Exception) -> None:
+    logger.warning(
+        "The tracker %s is left out from here on: %s: %s. Training goes on; metrics.jsonl has every number.",
+        name,
+        type(error).__name__,
+        error,
+    )

@@ -1,0 +1,157 @@
+"""On-policy self-distillation, Section 3.2 of the paper: sample, score under the frozen base, distil.
+
+B sequences of this process, N completion tokens of a micro-batch, D hidden size.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from typing import Any, cast
+
+import torch
+from accelerate.utils import gather_object
+from jaxtyping import Float
+from torch import Tensor
+from tqdm import tqdm
+
+from purified_opsd.data import seed_for
+from purified_opsd.objective import Terms, streamed_terms
+from purified_opsd.policy import completion_hidden, contexts_hidden, frozen, micro_batches
+from purified_opsd.reporting.records import RunWriter
+
+from .checkpoint import save_checkpoint
+from .clock import Clock
+from .job import Job
+from .metrics import decode, rollout_rows, step_metrics
+from .stopping import Interrupted, StopRequest
+from .trackers import Trackers
+from .trajectories import Rollout, Step, Trajectory, trajectories_of
+
+
+def train(job: Job, writer: RunWriter, trackers: Trackers, first_step: int) -> None:
+    """Every step from `first_step` (counted from 0) to the end, each recorded, checkpoints on the way.
+
+    Raises Interrupted after a SIGINT or SIGTERM, once the step under way is finished and saved.
+    """
+    run, main = job.run, job.accelerator.is_main_process
+    job.policy.model.train()
+    with StopRequest() as stop, tqdm(initial=first_step, total=run.steps, unit="step", disable=not main) as progress:
+        for number in range(first_step + 1, run.steps + 1):
+            step = training_step(job, number - 1)
+            if main:
+                texts = decode(step, job.policy.tokenizer)
+                row = step_metrics(step, number, texts, job.accelerator.device)
+                writer.rollouts(number, rollout_rows(step, number, texts))
+                writer.metrics(row)
+                trackers.log(row)
+                _show(progress, row)
+            stopping = any(gather_object([stop.signal is not None]))
+            if main and (number % run.checkpoint_every == 0 or number == run.steps or stopping):
+                save_checkpoint(writer.folder, job.state(number), job.policy, job.optimizer)
+            job.accelerator.wait_for_everyone()
+            if stopping and number < run.steps:
+                raise Interrupted(stop.signal, number)
+    trackers.finish()
+
+
+def training_step(job: Job, step: int) -> Step:
+    """One pass of the algorithm: completions, targets, loss, update."""
+    run, accelerator, clock = job.run, job.accelerator, Clock(job.accelerator.device)
+    torch.manual_seed(seed_for(run.seed, "dropout", step, accelerator.process_index))
+
+    with clock("rollout"):
+        rollouts = sample_rollouts(job, step)
+    weights = token_weights(job, rollouts)
+    trajectories: list[Trajectory] = []
+    for places in micro_batches([rollout.tokens for rollout in rollouts], run.micro_batch_tokens):
+        micro, weight_B = [rollouts[i] for i in places], [weights[rollouts[i].place] for i in places]
+        with clock("frozen"), frozen(job.policy.model):
+            contexts_ND = score_contexts(job, micro)
+        with clock("student"):
+            terms = distillation_loss(job, micro, weight_B, contexts_ND)
+            terms.loss.backward()
+        trajectories += trajectories_of(micro, weight_B, terms)
+
+    with clock("optimizer"):
+        learning_rate, grad_norm = update(job, step)
+        job.sampler.sync(step + 1)
+    everyone = sorted(gather_object(trajectories), key=lambda trajectory: trajectory.rollout.place)
+    return Step(everyone, grad_norm, learning_rate, clock.seconds)
+
+
+def sample_rollouts(job: Job, step: int) -> list[Rollout]:
+    """ŷ ~ π_θ(·|q) for this process's questions of the step's batch.  Step 1 of Section 3.2."""
+    run = job.run
+    batch = job.examples.batch(step, run.batch_size, run.seed)
+    places = range(job.accelerator.process_index, len(batch), job.accelerator.num_processes)
+    prompts = [job.prompts.contexts(batch[place]) for place in places]
+    seeds = [seed_for(run.seed, "rollout", step, place) for place in places]
+    completions = job.sampler.generate([p.question for p in prompts], seeds)
+    return [
+        Rollout(place, batch[place], p, seed, completion)
+        for place, p, seed, completion in zip(places, prompts, seeds, completions, strict=True)
+    ]
+
+
+def token_weights(job: Job, rollouts: Sequence[Rollout]) -> dict[int, float]:
+    """Each place's weight a token, from the lengths of the whole global batch: fixed before any split, so no split changes it."""
+    lengths = dict(gather_object([(rollout.place, len(rollout.completion.ids)) for rollout in rollouts]))
+    weight_B = job.run.averaging(torch.tensor([lengths[place] for place in sorted(lengths)]))
+    return dict(zip(sorted(lengths), weight_B.tolist(), strict=True))
+
+
+def score_contexts(job: Job, rollouts: Sequence[Rollout]) -> dict[str, Float[Tensor, "N D"]]:
+    """The same completions under each context the target asks for.  Step 1 of Section 3.2."""
+    prompts = {
+        "teacher": [rollout.prompts.teacher for rollout in rollouts],
+        "reference": [rollout.prompts.reference for rollout in rollouts],
+        "base": [rollout.prompts.question for rollout in rollouts],
+    }
+    asked_for = {name: prompts[name] for name in job.run.target.contexts}
+    completions = [rollout.completion.ids for rollout in rollouts]
+    return contexts_hidden(job.policy.model, asked_for, completions, job.run.micro_batch_tokens)
+
+
+def distillation_loss(
+    job: Job, rollouts: Sequence[Rollout], weight_B: Sequence[float], contexts_ND: Mapping[str, Float[Tensor, "N D"]]
+) -> Terms:
+    """Σ_n w_n D(π_θ ‖ P_target), with gradients tracked through the student.  Steps 2 to 6 of Section 3.2; Eq. 18."""
+    run, completions = job.run, [rollout.completion.ids for rollout in rollouts]
+    student_ND = completion_hidden(job.policy.model, [rollout.prompts.question for rollout in rollouts], completions)
+    length_B = torch.tensor([len(ids) for ids in completions])
+    return streamed_terms(
+        student_ND,
+        contexts_ND,
+        job.policy.head,
+        weight_N=torch.tensor(weight_B).repeat_interleave(length_B).to(student_ND.device),
+        token_N=torch.tensor(list(chain(*completions)), device=student_ND.device),
+        target=run.target,
+        divergence=run.divergence,
+        temperature=run.loss_temperature,
+        chunk_rows=run.chunk_rows,
+    )
+
+
+def update(job: Job, step: int) -> tuple[float, float]:
+    """Sums the gradient over processes, clips it, steps.  Returns the learning rate and the norm before clipping."""
+    run, parameters = job.run, list(job.policy.adapter_parameters().values())
+    for parameter in parameters:
+        parameter.grad = cast(Tensor, job.accelerator.reduce(parameter.grad, "sum"))
+    grad_norm = torch.nn.utils.clip_grad_norm_(parameters, run.optimizer.max_grad_norm)
+    if not torch.isfinite(grad_norm):
+        raise FloatingPointError(
+            f"The gradient of step {step + 1} is not finite (norm {grad_norm.item()}); no step was taken. Resume from the last "
+            "checkpoint with a lower learning rate, or train in float32 with --model.dtype float32."
+        )
+    learning_rate = run.optimizer.learning_rate * run.schedule(step, run.steps)
+    for group in job.optimizer.param_groups:
+        group["lr"] = learning_rate
+    job.optimizer.step()
+    job.optimizer.zero_grad(set_to_none=True)
+    return learning_rate, grad_norm.item()
+
+
+def _show(progress: tqdm, row: Mapping[str, Any]) -> None:
+    progress.set_postfix_str(
+        f"loss {row['loss']:.4g} · {row['tokens_per_second']:.0f} tokens/s · length {row['completion_length']:.0f}", refresh=False
+    )
+    progress.update()

@@ -1,0 +1,62 @@
+"""What a training step leaves of each sampled completion."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from purified_opsd.data import Contexts, Example
+from purified_opsd.objective import Terms
+from purified_opsd.policy import Completion
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One question of the batch and what the student wrote to it."""
+
+    place: int
+    """Its place in the step's global batch."""
+    example: Example
+    prompts: Contexts
+    seed: int
+    completion: Completion
+
+    @property
+    def tokens(self) -> int:
+        """Of question and completion together."""
+        return len(self.prompts.question) + len(self.completion.ids)
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """A rollout with what training made of it, token by token."""
+
+    rollout: Rollout
+    weight: float
+    """Of each of its tokens in the loss of the global batch."""
+    divergence: list[float]
+    log_probs: list[float]
+    """The trainer's, of the sampled tokens; `rollout.completion.log_probs` are the sampler's."""
+
+    @property
+    def gap(self) -> list[float]:
+        """|log π_θ| sampler against trainer, per token: zero if the rollout was really on-policy."""
+        return [abs(a - b) for a, b in zip(self.rollout.completion.log_probs, self.log_probs, strict=True)]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one optimizer step did: the trajectories of all processes, in the order of the batch."""
+
+    trajectories: list[Trajectory]
+    grad_norm: float
+    learning_rate: float
+    seconds: dict[str, float]
+
+
+def trajectories_of(rollouts: Sequence[Rollout], weights: Iterable[float], terms: Terms) -> list[Trajectory]:
+    """The terms of a micro-batch, laid end to end, given back to their rollouts."""
+    lengths = [len(rollout.completion.ids) for rollout in rollouts]
+    divergences, log_probs = terms.divergence_N.split(lengths), terms.log_prob_N.split(lengths)
+    return [
+        Trajectory(rollout, weight, divergence.tolist(), log_prob.tolist())
+        for rollout, weight, divergence, log_prob in zip(rollouts, weights, divergences, log_probs, strict=True)
+    ]

@@ -1,0 +1,210 @@
+"""The command line as a user meets it: exit codes, one paragraph an error, nothing half-written."""
+
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+import yaml
+
+from purified_opsd import cli
+from purified_opsd.reporting.records import RunReader
+
+from .conftest import byte_tokenizer
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tmp_path):
+    """Runs the command in a folder of its own; gives exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["purified-opsd", *map(str, words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return caught.value.code or 0, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def settings(tiny_model, problems, tmp_path):
+    file = tmp_path / "my_run.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "model": {"path": str(tiny_model), "dtype": "float32"},
+                "data": str(problems),
+                "adapter": {"rank": 4, "alpha": 8},
+                "sampling": {"max_new_tokens": 8},
+                "batch_size": 2,
+                "steps": 2,
+            }
+        )
+    )
+    return file
+
+
+def test_train_resume_export(command, settings, tmp_path):
+    code, output, errors = command("train", settings, "--optimizer.learning-rate", "1e-3", "--steps", "1")
+    assert code == 0, errors
+    assert "opsd-pmi on " in output
+    assert "Finished 1 steps" in output
+    run = tmp_path / "runs" / "my_run"
+    assert yaml.safe_load(RunReader(run).config())["optimizer"]["learning_rate"] == 1e-3
+
+    code, output, _ = command("resume", "runs/my_run", "--steps", "3")
+    assert code == 0
+    assert "going on after step 1 of 3" in output
+    assert len(RunReader(run).metrics()) == 3
+
+    code, output, _ = command("export", "runs/my_run", "--step", "3", "--output", "my_model")
+    assert code == 0
+    assert "my_model: " in output
+    assert "changed the update by 0.0% of its norm" in output
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    merged = AutoModelForCausalLM.from_pretrained(tmp_path / "my_model")
+    row = RunReader(run).rollouts(3)[0]
+    ids = torch.tensor([row["prompt_ids"] + row["completion_ids"]])
+    assert AutoTokenizer.from_pretrained(tmp_path / "my_model").decode(row["completion_ids"]) == row["text"]
+    with torch.no_grad():
+        logits = merged(input_ids=ids).logits[0, len(row["prompt_ids"]) - 1 : -1]
+    now = logits.log_softmax(-1).gather(-1, ids[0, len(row["prompt_ids"]) :, None]).squeeze(-1)
+    assert (now - torch.tensor(row["trainer_log_probs"])).abs().max() < 0.1
+
+
+def test_export_in_bfloat16_tells_what_rounding_cost(command, settings, tmp_path, tiny_model):
+    half = tmp_path / "half"
+    shutil.copytree(tiny_model, half)
+    from transformers import AutoModelForCausalLM
+
+    AutoModelForCausalLM.from_pretrained(tiny_model, dtype=torch.bfloat16).save_pretrained(half)
+    command("train", settings, "--model", half, "--model.dtype", "auto", "--steps", "1", "--optimizer.learning-rate", "1e-5")
+    code, output, _ = command("export", "runs/my_run", "--output", "my_model")
+    assert code == 0
+    share = float(output.split("changed the update by ")[1].split("%")[0])
+    assert share > 10  # a small update is lost to bfloat16
+    assert "load" in output
+    assert "with the adapter" in output
+
+
+def test_short_forms_work_with_recipes(command, tiny_model, problems, tmp_path):
+    code, output, errors = command(
+        *("train", "qwen3-4b.dasd.standard", "--model", tiny_model, "--data", problems, "--output-dir", "runs/x", "--steps", "1"),
+        *("--seed", "3", "--batch-size", "2", "--sampling.max-new-tokens", "4"),
+    )
+    assert code == 0, errors
+    assert "opsd-standard on " in output
+    saved = yaml.safe_load((tmp_path / "runs/x/config.yaml").read_text())
+    assert (saved["seed"], saved["steps"], saved["target"]) == (3, 1, {"kind": "teacher"})
+
+
+def test_recipes_are_listed_and_printed(command):
+    code, output, _ = command("recipes")
+    assert code == 0
+    assert "qwen3-8b.math-cot.pmi " in output
+    code, output, _ = command("recipes", "qwen3-8b.math-cot.pmi")
+    assert yaml.safe_load(output)["target"] == {"kind": "pmi", "beta": 1.0, "clip": 10.0, "center_rows": None}
+
+
+def bad_model(tmp_path, tiny_model, change):
+    folder = shutil.copytree(tiny_model, tmp_path / "bad")
+    change(folder)
+    return folder
+
+
+def without_template(folder):
+    for file in folder.glob("chat_template*"):
+        file.unlink()
+    byte_tokenizer(template=None).save_pretrained(folder)
+
+
+BAD = {
+    "unknown recipe": (2, ["train", "qwen3-8b.mathcot.pmi"], "There is no recipe 'qwen3-8b.mathcot.pmi'.*Did you mean"),
+    "settings file not there": (2, ["train", "gone.yaml"], "gone.yaml cannot be read"),
+    "unknown setting": (2, ["--lerning-rate", "1"], "no setting lerning_rate. Did you mean optimizer.learning_rate"),
+    "options before the recipe": (2, ["train", "--weird", "1"], "recipe or YAML file comes first"),
+    "not a run": (2, ["resume", "nowhere"], "nowhere is no run directory: it has no config.yaml"),
+    "missing data": (3, ["--data", "gone.jsonl"], "There is no training set at gone.jsonl"),
+    "empty data": (3, ["--data", "empty.jsonl"], "empty.jsonl is empty: 0 bytes"),
+    "wrong column": (3, ["--data", "column.jsonl"], "column.jsonl:1: it has no column 'problem'"),
+    "null field": (3, ["--data", "null.jsonl"], r"null.jsonl:1: its column 'solution' \(solution\) is null"),
+    "text that is a number": (3, ["--data", "number.jsonl"], "number.jsonl:1: .* not text"),
+    "broken JSON": (3, ["--data", "broken.jsonl"], "broken.jsonl:2: it is not JSON"),
+    "not UTF-8": (3, ["--data", "latin.jsonl"], "latin.jsonl:1: it is not UTF-8 at byte"),
+    "ids twice": (3, ["--data", "twice.jsonl"], "twice.jsonl:2: its id 'a' already stands at twice.jsonl:1"),
+    "long reference refused": (
+        3,
+        ["--data", "long.jsonl", "--prompts.long-reference", "refuse"],
+        "long.jsonl:1: its reference does not",
+    ),
+    "long question": (3, ["--data", "question.jsonl"], "question.jsonl:1: its question does not fit"),
+    "no model": (4, ["--model", "gone/model"], "The tokenizer of gone/model cannot be loaded"),
+    "no tokenizer": (4, ["--model", "no_tokenizer"], "The model folder no_tokenizer has no tokenizer_config.json"),
+    "no chat template": (4, ["--model", "no_template"], "no chat template"),
+    "no room for a prompt": (4, ["--sampling.max-new-tokens", "5000"], "no room is left for a prompt. Lower sampling"),
+    "adapter on the head": (4, ["--adapter.targets", "lm_head"], "puts LoRA on the head"),
+}
+
+
+@pytest.fixture
+def bad_things(tmp_path, tiny_model):
+    good = {"id": "a", "problem": "q", "solution": "s"}
+    files = {
+        "empty": b"",
+        "column": b'{"question": "q", "solution": "s"}\n',
+        "null": b'{"problem": "q", "solution": null}\n',
+        "number": b'{"problem": 5, "solution": "s"}\n',
+        "broken": json.dumps(good).encode() + b'\n{"problem": \n',
+        "latin": '{"problem": "é", "solution": "s"}'.encode("latin-1"),
+        "twice": (json.dumps(good) + "\n").encode() * 2,
+        "long": json.dumps(good | {"solution": "s" * 5000}).encode(),
+        "question": json.dumps(good | {"problem": "q" * 5000}).encode(),
+    }
+    for name, content in files.items():
+        (tmp_path / f"{name}.jsonl").write_bytes(content)
+    shutil.copytree(tiny_model, tmp_path / "no_tokenizer")
+    for file in (tmp_path / "no_tokenizer").glob("tokenizer*"):
+        file.unlink()
+    without_template(shutil.copytree(tiny_model, tmp_path / "no_template"))
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_bad_input_is_one_paragraph_with_its_exit_code(command, settings, bad_things, tmp_path, name):
+    import re
+
+    expected, words, message = BAD[name]
+    words = words if words[0] in ("train", "resume") else ["train", settings, *words]
+    code, _, errors = command(*words)
+    assert code == expected, errors
+    said = errors[errors.index("purified-opsd: ") :]
+    assert re.search(message, said, re.DOTALL), said
+    assert "Traceback" not in errors
+    assert said.strip().count("\n\n") == 0
+    assert not (tmp_path / "runs").exists()  # nothing half-written
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_a_reference_that_is_too_long_is_cut_and_counted(command, settings, bad_things, tmp_path):
+    code, _, errors = command("train", settings, "--data", "long.jsonl", "--batch-size", "1", "--steps", "1")
+    assert code == 0, errors
+    assert RunReader(tmp_path / "runs" / "my_run").metrics()[0]["reference_cut_rate"] == 1.0
+
+
+def test_a_tracker_that_is_missing_or_fails_never_stops_training(command, settings, tmp_path, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "trackio", None)  # as if it were not installed
+    code, *_ = command("train", settings, "--trackers", "tensorboard", "trackio")
+    assert code == 0
+    assert caplog.text.count("The tracker trackio is left out from here on: ModuleNotFoundError") == 1
+    assert list((tmp_path / "runs/my_run/trackers").rglob("events.out.tfevents*"))
+
+
+def test_a_step_that_is_not_there(command, settings):
+    command("train", settings)
+    code, _, errors = command("export", "runs/my_run", "--step", "7", "--output", "x")
+    assert code == 2
+    assert "has no good checkpoint of step 7; it has 2" in errors
