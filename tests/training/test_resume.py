@@ -254,7 +254,7 @@ def test_an_existing_run_or_folder_is_not_written_over(finished, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
     with pytest.raises(RunError, match="exists and is not a run directory; nothing in it was touched"):
-        RunWriter.create(tmp_path / "mine", "", {})
+        RunWriter(tmp_path / "mine").begin("", {})
 
 
 def test_every_step_is_recorded(finished):

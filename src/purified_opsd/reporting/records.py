@@ -52,15 +52,12 @@ class RunWriter:
     def __init__(self, folder: Path):
         self.folder = folder
 
-    @staticmethod
-    def create(folder: Path, config: str, data: Json) -> "RunWriter":
-        """A new run.  Raises RunError where one is already."""
-        refuse_existing(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(folder / "data.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n")
-        writer = RunWriter(folder)
-        writer.config(config)
-        return writer
+    def begin(self, config: str, data: Json) -> None:
+        """A new run.  Raises RunError where one is already, or something that is not ours."""
+        refuse_existing(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_whole(self.folder / "data.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+        self.config(config)
 
     def config(self, text: str) -> None:
         write_whole(self.folder / "config.yaml", text)

@@ -1,5 +1,6 @@
 """Starting a run, and going on with one."""
 
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
@@ -21,7 +22,8 @@ def start_run(run: Run, config: str) -> None:
     """Trains from the beginning; `config` is the run as YAML.  Nothing is written before data and model are loaded and checked."""
     refuse_existing(run.output_dir)
     job = prepare(run)
-    with locked(run.output_dir):
+    job.accelerator.wait_for_everyone()  # all have looked at the folder before one of them makes it
+    with _owned(job, run.output_dir):
         _say(job, f"{run.arm} on {run.model.path}: {len(job.examples.rows)} examples, {run.steps} steps of {run.batch_size}")
         if job.examples.skipped:
             _say(job, f"{job.examples.skipped} bad rows were left out.")
@@ -35,7 +37,10 @@ def start_run(run: Run, config: str) -> None:
             "wording": WORDING,
             "model_fingerprint": job.model_fingerprint,
         }
-        _train(job, RunWriter.create(run.output_dir, config, record), config, first_step=0)
+        writer = RunWriter(run.output_dir)
+        if job.accelerator.is_main_process:
+            writer.begin(config, record)
+        _train(job, writer, config, first_step=0)
 
 
 def resume_run(run: Run, folder: Path, config: str) -> None:
@@ -43,34 +48,41 @@ def resume_run(run: Run, folder: Path, config: str) -> None:
 
     Raises CheckpointError where data, model or target have changed, and RunError where nothing is left to do.
     """
-    with locked(folder):
-        reader = RunReader(folder)
+    record = RunReader(folder).data()
+    saved, _ = newest_good(folder)
+    if saved and saved.step >= run.steps:
+        raise RunError(f"{folder} has taken all its {run.steps} steps. Go on with `purified-opsd resume {folder} --steps N`.")
+    job = prepare(run)
+    with _owned(job, folder):
         saved, damage = newest_good(folder)
-        if saved and saved.step >= run.steps:
-            raise RunError(f"{folder} has taken all its {run.steps} steps. Go on with `purified-opsd resume {folder} --steps N`.")
-        job = prepare(run)
         for passed_over in damage:
             _say(job, f"Passed over: {passed_over}")
-        beginning = State(0, reader.data()["fingerprint"], reader.data()["model_fingerprint"], job.state(0).target)
         if saved:
             job.restore(saved, folder)
         else:
-            job.refuse_changes(beginning)
+            job.refuse_changes(State(0, record["fingerprint"], record["model_fingerprint"], job.state(0).target))
         first_step = saved.step if saved else 0
         _say(job, f"{folder}: going on after step {first_step} of {run.steps}")
         writer = RunWriter(folder)
-        writer.rewind(first_step)
-        writer.config(config)
+        if job.accelerator.is_main_process:
+            writer.rewind(first_step)
+            writer.config(config)
         _train(job, writer, config, first_step)
 
 
 def _train(job: Job, writer: RunWriter, config: str, first_step: int) -> None:
-    device = job.accelerator.device
+    device, main = job.accelerator.device, job.accelerator.is_main_process
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {torch.get_num_threads()} threads"
-    writer.start(environment(name, job.accelerator.num_processes))
-    train(job, writer, Trackers(job.run.trackers, writer.folder, yaml.safe_load(config)), first_step)
-    last = RunReader(writer.folder).metrics()[-1]
-    _say(job, f"Finished {job.run.steps} steps: loss {last['loss']:.4g}. Everything is in {writer.folder}.")
+    if main:
+        writer.start(environment(name, job.accelerator.num_processes))
+    trackers = Trackers(job.run.trackers if main else (), writer.folder, yaml.safe_load(config))
+    train(job, writer, trackers, first_step)
+    _say(job, f"Finished {job.run.steps} steps. Everything is in {writer.folder}.")
+
+
+def _owned(job: Job, folder: Path) -> AbstractContextManager[None]:
+    """The main process holds the run directory for all."""
+    return locked(folder) if job.accelerator.is_main_process else nullcontext()
 
 
 def _say(job: Job, line: str) -> None:
