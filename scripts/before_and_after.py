@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.0)
     arguments = parser.parse_args()
 
-    run = build_run(yaml.safe_load(RunReader(arguments.run).config()))
+    run = build_run(yaml.safe_load(RunReader(arguments.run).config_file.read_text()))
     state, _ = newest_good(arguments.run)
     if state is None:
         parser.error(f"{arguments.run} has no good checkpoint")

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,27 +43,32 @@ def train(
     Every other setting by its dotted name, such as --optimizer.learning-rate 1e-4 or --target.clip 5;
     `purified-opsd recipes NAME` shows them all.
     """
-    from purified_opsd.config import build_run, merge, read_overrides, to_yaml
+    from purified_opsd.config import build_run, located, merge, read_overrides, to_yaml
     from purified_opsd.training.start import start_run
 
     short = {"model": model, "data": data, "output_dir": output_dir, "steps": steps, "seed": seed}
     settings = merge(_settings_of(recipe), {name: value for name, value in short.items() if value is not None})
-    run = build_run(merge(settings, read_overrides(context.args)))
+    run = located(build_run(merge(settings, read_overrides(context.args))))
     with _resumable(run.output_dir):
         start_run(run, to_yaml(run))
 
 
-@app.command()
+@app.command(context_settings=OTHER_SETTINGS)
 def resume(
+    context: typer.Context,
     folder: RunFolder,
-    steps: Annotated[int | None, typer.Option(help="Go on to this many steps in all.")] = None,
+    steps: Annotated[str | None, typer.Option(help="Go on to this many steps in all.")] = None,
 ) -> None:
-    """Go on with a run from its newest good checkpoint, as if it had never stopped."""
-    from purified_opsd.config import to_yaml
+    """Go on with a run from its newest good checkpoint, as if it had never stopped.
+
+    Settings that do not change what the student is after can be given anew by their dotted names, such as
+    --micro-batch-tokens 4096 after running out of memory.
+    """
+    from purified_opsd.config import build_run, merge, read_overrides, to_mapping, to_yaml
     from purified_opsd.training.start import resume_run
 
-    run = _run_of(folder)
-    run = replace(run, steps=steps) if steps else run
+    overrides = read_overrides(context.args) | ({"steps": steps} if steps else {})
+    run = build_run(merge(to_mapping(_run_of(folder)), overrides))
     with _resumable(folder):
         resume_run(run, folder, to_yaml(run))
 
@@ -76,9 +80,12 @@ def export(
     step: Annotated[int | None, typer.Option(help="Which checkpoint; the newest good one if left out.")] = None,
 ) -> None:
     """Merge a checkpoint's adapter into its base (in float32) and save it in the base's dtype."""
+    from purified_opsd.config import SettingsError
     from purified_opsd.policy.export import export as export_model
     from purified_opsd.training import checkpoint_folder, verify
 
+    if output.exists():
+        raise SettingsError(f"{output} exists already; nothing was written. Give another --output.")
     run = _run_of(folder)
     checkpoint = checkpoint_folder(folder, _checkpoint_step(folder, step))
     verify(checkpoint)
@@ -122,12 +129,10 @@ def _settings_of(recipe: str) -> dict[str, Any]:
 
 def _run_of(folder: Path) -> "Run":
     """The run that a run directory's config.yaml describes, wherever the directory has moved to."""
-    import yaml
-
-    from purified_opsd.config import build_run
+    from purified_opsd.config import build_run, read_settings
     from purified_opsd.reporting.records import RunReader
 
-    return replace(build_run(yaml.safe_load(RunReader(folder).config())), output_dir=folder)
+    return replace(build_run(read_settings(RunReader(folder).config_file)), output_dir=folder)
 
 
 def _checkpoint_step(folder: Path, step: int | None) -> int:
@@ -155,16 +160,41 @@ def _resumable(folder: Path) -> Iterator[None]:
 
 
 def _exit_code(error: Exception) -> int | None:
-    """2: a setting, 3: data, 4: model or machine; None: a mistake of ours."""
+    """1: training diverged, 2: a setting, 3: data or a checkpoint, 4: model or machine; None: a mistake of ours."""
+    import torch
+
     from purified_opsd.config import SettingsError
     from purified_opsd.data import DataError, TemplateError
     from purified_opsd.policy import ModelError
     from purified_opsd.reporting.records import RunError
     from purified_opsd.training import CheckpointError
 
-    codes = {SettingsError: 2, RunError: 2, DataError: 3, CheckpointError: 3, ModelError: 4, TemplateError: 4}
-    full = isinstance(error, OSError) and error.errno in (ENOSPC, EDQUOT)
-    return 4 if full else 1 if isinstance(error, FloatingPointError) else codes.get(type(error))
+    codes: dict[type[Exception], int] = {
+        FloatingPointError: 1,
+        SettingsError: 2,
+        RunError: 2,
+        DataError: 3,
+        CheckpointError: 3,
+        ModelError: 4,
+        TemplateError: 4,
+        OSError: 4,
+        torch.OutOfMemoryError: 4,
+    }
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), None)
+
+
+def _paragraph(error: Exception) -> str:
+    """What went wrong, and what to do where the error itself does not say."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"{str(error).splitlines()[0]} Lower micro_batch_tokens, sampling.rows or chunk_rows: "
+            "purified-opsd resume RUN --micro-batch-tokens 4096."
+        )
+    if isinstance(error, OSError):
+        return f"{error}. Nothing before the last checkpoint is lost: mend it and resume the run."
+    return str(error)
 
 
 def main() -> None:
@@ -177,7 +207,7 @@ def main() -> None:
         code = _exit_code(error)
         if code is None:
             raise
-        print(f"purified-opsd: {error}", file=sys.stderr)
+        print(f"purified-opsd: {_paragraph(error)}", file=sys.stderr)
         sys.exit(code)
 
 

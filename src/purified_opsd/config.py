@@ -5,7 +5,7 @@ A section whose class can be chosen carries its name as `kind`: `target: {kind: 
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -95,6 +95,17 @@ def _same_kind(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
 def build_run(settings: Mapping[str, Any]) -> Run:
     """The run that the settings describe.  Raises SettingsError for an unknown key, naming the nearest, or an impossible value."""
     return _build(settings, Run, "")
+
+
+def located(run: Run) -> Run:
+    """The run with its local paths absolute, so that it can be resumed from anywhere."""
+    model, data = (str(Path(path).expanduser()) for path in (run.model.path, run.data.path))
+    return replace(
+        run,
+        model=replace(run.model, path=str(Path(model).absolute()) if Path(model).exists() else model),
+        data=replace(run.data, path=str(Path(data).absolute()) if Path(data).exists() else data),
+        output_dir=run.output_dir.expanduser(),
+    )
 
 
 def to_mapping(value: Any, path: str = "") -> Any:

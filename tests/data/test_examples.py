@@ -51,9 +51,9 @@ def test_known_sets_bring_their_columns():
     assert READY_COLUMNS["Alibaba-Apsara/Superior-Reasoning-SFT-gpt-oss-120b"].solution == "output"
 
 
-def test_rows_without_ids_are_named_by_their_place(tmp_path):
+def test_rows_without_ids_are_numbered(tmp_path):
     rows = [{"problem": "q", "solution": "s"}] * 2
-    assert [e.id for e in load_examples(TrainingSet(write(tmp_path / "x.jsonl", rows))).rows] == ["x.jsonl:1", "x.jsonl:2"]
+    assert [e.id for e in load_examples(TrainingSet(write(tmp_path / "x.jsonl", rows))).rows] == ["row-1", "row-2"]
 
 
 def test_what_of_a_row_is_the_reference(tmp_path):
@@ -67,6 +67,9 @@ def test_where_and_subset(tmp_path):
     rows = [{**row, "domain": "math" if i % 2 else "code"} for i, row in enumerate(ROWS)]
     file = write(tmp_path / "x.jsonl", rows)
     assert [e.id for e in load_examples(TrainingSet(file, where={"domain": "math"})).rows] == ["id1", "id3", "id5"]
+    (tmp_path / "torn.jsonl").write_text('{"problem": "q", "solution": "s", "domain": "math"}\n{"problem"\n[1]\n')
+    with pytest.raises(DataError, match="2 of 3 rows"):
+        load_examples(TrainingSet(str(tmp_path / "torn.jsonl"), where={"domain": "math"}))
     first, again, other = (load_examples(TrainingSet(file, subset=4, subset_seed=seed)).rows for seed in (0, 0, 1))
     assert first == again != other
     assert len(first) == 4
@@ -85,6 +88,7 @@ BAD_ROWS = {
     "broken JSON": ('{"problem": "q", "solution"', "it is not JSON: .* at column 28; write one JSON object a line"),
     "a list": ('["q", "s"]', "it holds a list, not an object"),
     "an answer of no use": ('{"problem": "q", "solution": "s", "answer": [1]}', r"'answer' \(answer\) is a list"),
+    "half a character": ('{"problem": "\\ud83d", "solution": "s"}', "holds half a character"),
     "an id twice": (
         '{"problem": "q", "solution": "s", "id": "id0"}',
         "id 'id0' already stands at .*x.jsonl:1; give each row its own",

@@ -16,10 +16,12 @@ import yaml
 
 from purified_opsd.config import build_run, to_yaml
 from purified_opsd.objective import PMITarget
+from purified_opsd.policy import LoRA, Sampling
 from purified_opsd.reporting.records import RunError, RunReader, RunWriter
-from purified_opsd.training import CheckpointError, checkpoint_folder, list_checkpoints, newest_good, verify
+from purified_opsd.training import AdamW, CheckpointError, checkpoint_folder, list_checkpoints, newest_good, verify
 from purified_opsd.training.metrics import MEASURED
 from purified_opsd.training.start import resume_run, start_run
+from purified_opsd.training.stopping import StopRequest
 
 from .conftest import checkpoint_bytes
 
@@ -68,7 +70,7 @@ def test_another_seed_is_another_run(finished, tmp_path):
 
 
 def test_feeding_the_config_back_repeats_the_run(finished, tmp_path):
-    settings = yaml.safe_load(RunReader(finished.output_dir).config())
+    settings = yaml.safe_load(RunReader(finished.output_dir).config_file.read_text())
     run = build_run(settings | {"output_dir": str(tmp_path / "again")})
     start_run(run, to_yaml(run))
     assert_same_run(finished.output_dir, run.output_dir)
@@ -181,13 +183,15 @@ def test_changed_data_is_refused_with_both_fingerprints(finished, problems, chec
         shutil.rmtree(finished.output_dir / "checkpoints")
     before = RunReader(finished.output_dir).data()["fingerprint"]
     problems.write_text(problems.read_text().replace("What is", "What was"))
-    with pytest.raises(CheckpointError, match=f"The data has changed since step .* made with {before}, the run now has [0-9a-f]+"):
+    with pytest.raises(CheckpointError, match=f"training set has changed since step .* with {before}, and now has [0-9a-f]+"):
         resume_run(replace(finished, steps=6), finished.output_dir, "")
 
 
 def test_a_changed_target_is_refused_with_both_values(finished):
     changed = replace(finished, steps=6, target=PMITarget(beta=2.0))
-    with pytest.raises(CheckpointError, match=r"target has changed .*beta=1\.0.* now has .*beta=2\.0.*Undo the change in config"):
+    with pytest.raises(
+        CheckpointError, match=r"setting target has changed .*beta=1\.0.* now has .*beta=2\.0.*Bring back what it began"
+    ):
         resume_run(changed, finished.output_dir, "")
 
 
@@ -271,3 +275,35 @@ def test_every_step_is_recorded(finished):
         assert row["log_prob_gap_mean"] < 1e-4
     environment = json.loads((finished.output_dir / "environment.json").read_text())
     assert environment[0]["packages"]["torch"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 5},
+        {"batch_size": 2},
+        {"loss_temperature": 2.0},
+        {"adapter": LoRA(rank=4, alpha=16)},
+        {"sampling": Sampling(temperature=0.5, top_p=1.0, top_k=0, max_new_tokens=12)},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_setting_that_changes_what_the_student_is_after_is_refused(finished, change):
+    with pytest.raises(CheckpointError, match=f"The setting {next(iter(change))}"):
+        resume_run(replace(finished, steps=6, **change), finished.output_dir, "")
+
+
+def test_what_only_concerns_the_machine_may_change(finished):
+    eased = replace(finished, steps=5, micro_batch_tokens=300, chunk_rows=4, optimizer=AdamW(learning_rate=1e-4))
+    resume_run(eased, finished.output_dir, to_yaml(eased))
+    assert RunReader(finished.output_dir).metrics()[-1]["learning_rate"] == 1e-4
+
+
+def test_ctrl_c_that_arrives_twice_is_one_request():
+    with StopRequest() as stop:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)  # from the launcher, at once
+        assert stop.signal == signal.SIGINT
+        stop.GRACE = 0.0
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

@@ -7,6 +7,7 @@ import torch
 
 from purified_opsd.data import seed_for
 from purified_opsd.objective import JSD, PMITarget, TeacherTarget, TokenMean
+from purified_opsd.training.job import prepare
 from purified_opsd.training.train import training_step
 
 
@@ -36,12 +37,13 @@ def log_probs(model, prompt, completion, temperature=1.0):
 def naive_loss(job, step, temperature=1.0):
     """Eq. 18, Steps 1 to 6 of Section 3.2, from whole models and whole vocabularies."""
     model, losses, lengths = job.policy.model, [], []
+    batch = job.examples.batch(0, job.run.batch_size, job.run.seed)
     for t in step.trajectories:
-        ids = t.rollout.completion.ids
+        ids, prompts = t.completion.ids, job.prompts.contexts(batch[t.place])
         with torch.no_grad(), model.disable_adapter():
-            teacher = log_probs(model, t.rollout.prompts.teacher, ids, temperature)
-            reference = log_probs(model, t.rollout.prompts.reference, ids, temperature)
-            base = log_probs(model, t.rollout.prompts.question, ids, temperature)
+            teacher = log_probs(model, prompts.teacher, ids, temperature)
+            reference = log_probs(model, prompts.reference, ids, temperature)
+            base = log_probs(model, prompts.question, ids, temperature)
         if isinstance(job.run.target, PMITarget):
             delta = teacher - reference
             centered = delta - delta.mean(-1, keepdim=True)
@@ -49,7 +51,7 @@ def naive_loss(job, step, temperature=1.0):
             target = (base + clipped / job.run.target.beta).log_softmax(-1)
         else:
             target = teacher
-        losses.append(JSD()(log_probs(model, t.rollout.prompts.question, ids, temperature), target))
+        losses.append(JSD()(log_probs(model, prompts.question, ids, temperature), target))
         lengths.append(len(ids))
     if isinstance(job.run.averaging, TokenMean):
         return sum(loss.sum() for loss in losses) / sum(lengths)
@@ -83,9 +85,7 @@ def test_no_micro_batch_size_changes_the_gradient(adapted_job):
     for tokens in (1, 700, 100_000):
         results.append(gradients(replace(adapted_job, run=replace(adapted_job.run, micro_batch_tokens=tokens))))
     for step, found in results[1:]:
-        assert [t.rollout.completion.ids for t in step.trajectories] == [
-            t.rollout.completion.ids for t in results[0][0].trajectories
-        ]
+        assert [t.completion.ids for t in step.trajectories] == [t.completion.ids for t in results[0][0].trajectories]
         for name, gradient in found.items():
             torch.testing.assert_close(gradient, results[0][1][name], rtol=1e-8, atol=1e-13)
 
@@ -93,9 +93,9 @@ def test_no_micro_batch_size_changes_the_gradient(adapted_job):
 def test_rollouts_are_on_policy_and_seeded_by_their_place(adapted_job):
     step, _ = gradients(adapted_job)
     assert max(gap for t in step.trajectories for gap in t.gap) < 1e-6  # sampler in float32, trainer in float64
-    assert [t.rollout.place for t in step.trajectories] == [0, 1, 2]
-    assert [t.rollout.seed for t in step.trajectories] == [seed_for(0, "rollout", 0, place) for place in range(3)]
-    assert [t.rollout.example.id for t in step.trajectories] == [e.id for e in adapted_job.examples.batch(0, 3, 0)]
+    assert [t.place for t in step.trajectories] == [0, 1, 2]
+    assert [t.seed for t in step.trajectories] == [seed_for(0, "rollout", 0, place) for place in range(3)]
+    assert [t.id for t in step.trajectories] == [e.id for e in adapted_job.examples.batch(0, 3, 0)]
 
 
 def test_a_step_moves_the_adapter_against_the_gradient_and_leaves_the_base(adapted_job):
@@ -114,9 +114,15 @@ def test_a_step_moves_the_adapter_against_the_gradient_and_leaves_the_base(adapt
 
 
 def test_gradient_checkpointing_changes_memory_only(adapted_job):
-    with_it = gradients(adapted_job)[1]
+    passes = []
+    first_layer = adapted_job.policy.base.get_decoder().layers[0]
+    first_layer.mlp.register_forward_pre_hook(lambda *_: passes.append(torch.is_grad_enabled()))
+    with_it, twice = gradients(adapted_job)[1], sum(passes)
+    passes.clear()
     adapted_job.policy.base.gradient_checkpointing_disable()
-    without = gradients(adapted_job)[1]
+    without, once = gradients(adapted_job)[1], sum(passes)
+    assert once == 1  # the student's pass; rollout and frozen passes track no gradients
+    assert twice == 1 + 1  # and once more on the way back, or it does nothing
     for name, gradient in with_it.items():
         torch.testing.assert_close(gradient, without[name], rtol=1e-10, atol=1e-14)
 
@@ -128,3 +134,14 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(adapted_job):
     with pytest.raises(FloatingPointError, match="gradient of step 1 is not finite .*no step was taken. Resume from the last"):
         training_step(adapted_job, 0)
     assert all(torch.equal(p, before[name]) for name, p in parameters.items())
+
+
+def test_bfloat16_base_with_float32_adapter_stays_on_policy(tiny_run):
+    """Sampler (with its cache) and trainer round at different places, and by no more than bfloat16 allows."""
+    job = prepare(replace(tiny_run, model=replace(tiny_run.model, dtype="bfloat16")))
+    job.policy.model.train()
+    step, gradient = gradients(job)
+    gaps = [gap for t in step.trajectories for gap in t.gap]
+    assert 0 < sum(gaps) / len(gaps) < 0.1
+    assert all(g.dtype == torch.float32 and torch.isfinite(g).all() for g in gradient.values())
+    assert step.grad_norm > 0

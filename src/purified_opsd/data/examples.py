@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from pathlib import Path
 from typing import Any, Literal
 
 from .rows import DataError, Row, read_rows
@@ -14,7 +13,7 @@ from .seeds import seed_for
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column holds what.  Null: the column of that name where there is one (rows without `id` are named by their place)."""
+    """Which column holds what.  Null: the column of that name where there is one (rows without `id` are numbered)."""
 
     problem: str = "problem"
     solution: str = "solution"
@@ -129,9 +128,10 @@ def load_examples(settings: TrainingSet) -> Examples:
     columns = settings.columns or READY_COLUMNS.get(settings.path, Columns())
     good: dict[str, Example] = {}
     bad: list[str] = []
-    for row in _kept(read_rows(settings.path, settings.config, settings.split, settings.revision), settings.where):
+    rows = read_rows(settings.path, settings.config, settings.split, settings.revision)
+    for number, row in enumerate(_kept(rows, settings.where), 1):
         try:
-            example = _example(row, columns, settings.reference)
+            example = _example(row, number, columns, settings.reference)
             if example.id in good:
                 raise ValueError(f"its id '{example.id}' already stands at {good[example.id].where}; give each row its own id")
             good[example.id] = example
@@ -147,8 +147,8 @@ def load_examples(settings: TrainingSet) -> Examples:
         )
     if not good:
         raise DataError(f"{settings.path}: no row is left to train on. {_why_empty(bad, settings)}")
-    rows = _sample(tuple(good.values()), settings)
-    return Examples(rows, len(bad), _fingerprint(rows))
+    kept = _sample(tuple(good.values()), settings)
+    return Examples(kept, len(bad), _fingerprint(kept))
 
 
 def _why_empty(bad: list[str], settings: TrainingSet) -> str:
@@ -160,11 +160,11 @@ def _why_empty(bad: list[str], settings: TrainingSet) -> str:
 
 def _kept(rows: Iterator[Row], where: Mapping[str, str]) -> Iterator[Row]:
     for row in rows:
-        if not where or (isinstance(row.value, dict) and all(str(row.value.get(k)) == v for k, v in where.items())):
+        if not isinstance(row.value, dict) or all(str(row.value.get(k)) == v for k, v in where.items()):
             yield row
 
 
-def _example(row: Row, columns: Columns, reference: Reference) -> Example:
+def _example(row: Row, number: int, columns: Columns, reference: Reference) -> Example:
     if isinstance(row.value, ValueError):
         raise row.value
     if not isinstance(row.value, dict):
@@ -175,7 +175,7 @@ def _example(row: Row, columns: Columns, reference: Reference) -> Example:
     text = reference(solution, answer)
     if not text.strip():
         raise ValueError("its reference is empty, so the teacher would know nothing; fill it in")
-    return Example(_optional(row.value, columns.id, "id") or Path(row.where).name, problem, text, answer, row.where)
+    return Example(_optional(row.value, columns.id, "id") or f"row-{number}", problem, text, answer, row.where)
 
 
 def _text(row: dict[str, Any], column: str, role: str) -> str:
@@ -189,6 +189,8 @@ def _text(row: dict[str, Any], column: str, role: str) -> str:
         raise ValueError(f"its column '{column}' ({role}) is {_kind(value)}, not text; write a string")
     if not value.strip():
         raise ValueError(f"its column '{column}' ({role}) is empty; fill it in")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"its column '{column}' ({role}) holds half a character (a lone surrogate); write whole Unicode text")
     return value
 
 

@@ -74,6 +74,8 @@ class PromptBuilder:
             )
         self.tokenizer, self.settings = tokenizer, settings
         self.limit = min(settings.max_tokens, room)
+        self.overhead = len(self._teacher("", "")) + 4
+        """Tokens of a teacher's prompt without problem and reference, and one character of the latter."""
 
     def question(self, problem: str) -> list[int]:
         """π(·|q): the prompt that the student, and evaluation, see."""
@@ -91,8 +93,8 @@ class PromptBuilder:
 
     def check(self, example: Example) -> None:
         """Raises DataError if the example's question cannot fit, or its reference may not be cut and does not."""
-        bytes_at_most = len((TEACHER + example.problem + example.reference).encode()) + 512
-        if bytes_at_most > self.limit:  # a token is a byte at least
+        counted = example.problem + (example.reference if self.settings.long_reference == "refuse" else "")
+        if self.overhead + len(counted.encode()) > self.limit:  # a token is a byte at least
             self._fitting_reference(example)
 
     def _fitting_reference(self, example: Example) -> str:

@@ -97,7 +97,8 @@ def _read_hub(path: str, config: str | None, split: str, revision: str | None) -
         rows = datasets.load_dataset(path, config, split=split, revision=revision)
     except Exception as error:  # whatever the hub, the network or the set itself raises: all mean there are no rows
         raise DataError(
-            f"{path} is no file or folder here, and loading it as a hub data set failed: {str(error).splitlines()[0]} "
+            f"{path} is no file or folder here, and loading it as a hub data set failed "
+            f"({type(error).__name__}: {str(error)[:300]}). "
             "Check the name, data.config and data.split, and that the hub can be reached; or give a local file."
         ) from error
     for number, row in enumerate(rows, 1):

@@ -63,7 +63,7 @@ def streamed_terms(
     temperature: float = 1.0,
     chunk_rows: int | None = None,
 ) -> Terms:
-    """`streamed_loss`, with each token's divergence and the student's log-prob of `token_N`, which cost nothing more.
+    """`streamed_loss`, with each token's divergence and the student's log-prob of `token_N`, which it computes anyway.
 
     `temperature` divides the logits of every distribution before anything else.
     """
@@ -144,7 +144,8 @@ class _Streamed(torch.autograd.Function):
             rows = slice(first, first + chunk_rows)
             logits_CV, pullback = project.logits_and_pullback(student_ND[rows])
             log_student_CV = logits_CV.log_softmax(-1)
-            log_prob_N[rows] = _log_prob(logits_CV * project.temperature, token_N[rows])
+            untempered_CV = log_student_CV if project.temperature == 1 else (logits_CV * project.temperature).log_softmax(-1)
+            log_prob_N[rows] = untempered_CV.gather(-1, token_N[rows, None]).squeeze(-1)
             log_target_CV = project.log_target(target, {name: hidden[rows] for name, hidden in contexts_ND.items()})
             if gradient_ND is None:
                 divergence_N[rows] = divergence(log_student_CV, log_target_CV)
@@ -160,10 +161,6 @@ class _Streamed(torch.autograd.Function):
     def backward(ctx, upstream, *_):  # pyright: ignore[reportIncompatibleMethodOverride]
         (gradient_ND,) = ctx.saved_tensors
         return (upstream * gradient_ND).to(ctx.student_dtype), *[None] * 7
-
-
-def _log_prob(logits_CV: Tensor, token_C: Tensor) -> Tensor:
-    return logits_CV.gather(-1, token_C[:, None]).squeeze(-1) - logits_CV.logsumexp(-1)
 
 
 def _chunk_rows(project: _Projection, student_ND: Tensor) -> int:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from jaxtyping import Float
@@ -116,6 +116,8 @@ def load_policy(settings: Model, adapter: LoRA, tokenizer: PreTrainedTokenizerBa
     try:
         model = get_peft_model(base, adapter.peft_config())
     except ValueError as error:
+        if "target modules" not in str(error).lower():
+            raise ModelError(f"PEFT refuses the adapter {adapter} on {settings.path}: {_first_line(error)}") from error
         linears = sorted({name.rsplit(".", 1)[-1] for name, module in base.named_modules() if isinstance(module, nn.Linear)})
         raise ModelError(
             f"LoRA finds no layers {', '.join(adapter.targets)} in {settings.path}, whose linear layers are called "
@@ -145,6 +147,11 @@ def load_base(settings: Model, device: torch.device) -> PreTrainedModel:
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise ModelError(f"The model {settings.path} cannot be loaded: {_first_line(error)} {_ADVICE}") from error
+    if base.dtype == torch.float16:
+        raise ModelError(
+            f"{settings.path} is in float16, in which the small gradients of this loss vanish. Load it with "
+            "--model.dtype bfloat16, or float32."
+        )
     return cast(PreTrainedModel, cast(nn.Module, base).to(device))
 
 
@@ -155,7 +162,7 @@ def load_tokenizer(settings: Model) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(
             settings.path, revision=settings.revision, trust_remote_code=settings.trust_remote_code_of == settings.path
         )
-    except (OSError, ValueError, ImportError, TypeError) as error:
+    except Exception as error:  # whatever a foreign or damaged file makes the library raise: there is no tokenizer
         raise ModelError(f"The tokenizer of {settings.path} cannot be loaded: {_first_line(error)} {_ADVICE}") from error
 
 
@@ -168,7 +175,10 @@ def context_length(settings: Model) -> int:
         )
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(f"The configuration of {settings.path} cannot be loaded: {_first_line(error)} {_ADVICE}") from error
-    return config.get_text_config().max_position_embeddings
+    text = config.get_text_config()
+    if "max_position_embeddings" not in text.to_dict():
+        raise ModelError(f"The configuration of {settings.path} does not say how long its context is: add max_position_embeddings.")
+    return text.max_position_embeddings
 
 
 _ADVICE = (
@@ -178,7 +188,7 @@ _ADVICE = (
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    return f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}"
 
 
 def _check_folder(path: str) -> None:
@@ -193,29 +203,28 @@ def _check_folder(path: str) -> None:
         raise ModelError(f"The model folder {path} has no {', '.join(missing)}. {_ADVICE}")
 
 
-class GeneralHead(nn.Module):
+class GeneralHead:
     """What a model does after its decoder, whatever that is: soft-capped, scaled, or linear.
 
     Runs the model's own forward pass with the decoder replaced by the given hidden states and the output layer's weights in
-    float32, so that logits are not rounded to the model's dtype.
+    float32 or wider (a copy, kept, where the model is in less), so that logits are not rounded to the model's dtype.
     """
 
     def __init__(self, base: PreTrainedModel):
-        super().__init__()
-        self._base = (base,)  # a tuple: the model is not to become a submodule of its own head
+        output = _output_layer(base)
+        (name,) = (name for name, module in base.named_modules() if module is output)
+        self.base = base
+        self.wide = {f"{name}.{part}": _wide(parameter.detach()) for part, parameter in output.named_parameters()}
 
-    def forward(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
-        (base,) = self._base
-        decoder = base.get_decoder()
-        wide = {
-            f"{name}.{part}": parameter.detach().to(hidden_ND.dtype)
-            for name, module in base.named_modules()
-            if module is _output_layer(base)
-            for part, parameter in module.named_parameters()
-        }
-        with _replaced_forward(decoder, lambda *_, **__: BaseModelOutputWithPast(last_hidden_state=hidden_ND[None])):
-            dummy = torch.zeros(1, len(hidden_ND), dtype=torch.long, device=hidden_ND.device)
-            return torch.func.functional_call(base, wide, (), {"input_ids": dummy, "use_cache": False}).logits[0]
+    def __call__(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+        token_1N = torch.zeros(1, len(hidden_ND), dtype=torch.long, device=hidden_ND.device)
+        states = BaseModelOutputWithPast(last_hidden_state=cast(Any, hidden_ND[None]))
+        with _replaced_forward(self.base.get_decoder(), lambda *_, **__: states):
+            return torch.func.functional_call(self.base, self.wide, (), {"input_ids": token_1N, "use_cache": False}).logits[0]
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
 @contextmanager

@@ -32,7 +32,8 @@ class Sampling:
     """Sequences generated side by side."""
 
     def __post_init__(self):
-        if self.temperature < 0 or not 0 < self.top_p <= 1 or self.top_k < 0 or self.max_new_tokens < 1 or self.rows < 1:
+        counts = self.top_k >= 0 and self.max_new_tokens >= 1 and self.rows >= 1
+        if not (0 <= self.temperature < float("inf") and 0 < self.top_p <= 1 and counts):
             raise ValueError(
                 "sampling needs temperature >= 0, top_p in (0, 1], top_k >= 0 (0: no limit), max_new_tokens >= 1 and rows >= 1, "
                 f"got temperature={self.temperature}, top_p={self.top_p}, top_k={self.top_k}, "
@@ -53,7 +54,8 @@ class Completion:
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Draws one completion a prompt.  Row i depends on its prompt, its seed and the policy, and on nothing else."""
+    """Draws one completion a prompt.  Row i depends on its prompt, its seed and the policy; on its neighbours in the batch only as
+    far as they change the rounding of a matrix product."""
 
     def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]: ...
 
@@ -67,7 +69,7 @@ class HFSampler:
 
     def __init__(self, model: PeftModel, sampling: Sampling):
         self.model, self.sampling = model, sampling
-        self.eos = _eos_ids(model)
+        self.eos = _eos_ids(model).to(model.device)
 
     def sync(self, step: int) -> None:
         pass
@@ -97,7 +99,7 @@ class HFSampler:
             logits_BV = self._next_logits(ids_BS, mask_BS, cache)
             token_B, log_prob_B = draw(logits_BV, uniform_BT[alive_B, t], self.sampling)
             steps.append((alive_B, token_B, log_prob_B))
-            going_B = ~torch.isin(token_B, self.eos.to(device))
+            going_B = ~torch.isin(token_B, self.eos)
             if not going_B.any():
                 break
             if not going_B.all():

@@ -55,6 +55,5 @@ def contexts_hidden(
 
 def working_precision(model: PeftModel) -> AbstractContextManager:
     """Matrix products in the base's dtype also where the adapter's float32 weights take part."""
-    dtype = next(p.dtype for p in model.parameters() if not p.requires_grad)
-    half = dtype in (torch.bfloat16, torch.float16)
-    return torch.autocast(model.device.type, dtype=dtype) if half else nullcontext()
+    dtype = base_of(model).dtype
+    return torch.autocast(model.device.type, dtype=dtype) if dtype == torch.bfloat16 else nullcontext()

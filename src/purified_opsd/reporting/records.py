@@ -30,10 +30,7 @@ class RunReader:
         if not (folder / "config.yaml").is_file():
             raise RunError(f"{folder} is no run directory: it has no config.yaml. Give the --output-dir of a run.")
         self.folder = folder
-
-    def config(self) -> str:
-        """The settings as YAML."""
-        return (self.folder / "config.yaml").read_text(encoding="utf-8")
+        self.config_file = folder / "config.yaml"
 
     def data(self) -> dict[str, Any]:
         return json.loads((self.folder / "data.json").read_text(encoding="utf-8"))
@@ -94,8 +91,15 @@ def refuse_existing(folder: Path) -> None:
             f"{folder} already holds a run ({len(steps)} steps). Continue it with `purified-opsd resume {folder}`, "
             "or give another --output-dir."
         )
-    if folder.exists() and (not folder.is_dir() or any(file.name != ".lock" for file in folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or not {file.name for file in folder.iterdir()} <= _BEGINNINGS):
         raise RunError(f"{folder} exists and is not a run directory; nothing in it was touched. Give another --output-dir.")
+    above = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise RunError(f"{folder} cannot be made: {above} is no folder that can be written to. Give another --output-dir.")
+
+
+_BEGINNINGS = {".lock", "data.json", ".data.json.tmp", ".config.yaml.tmp"}
+"""All that a run killed before its config.yaml can have left."""
 
 
 @contextmanager
@@ -108,6 +112,11 @@ def locked(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise RunError(
                 f"Another process is training in {folder}. Wait for it, or stop it, or give another --output-dir."
+            ) from error
+        except OSError as error:
+            raise RunError(
+                f"{folder} cannot be locked ({error.strerror}), so two processes could write into one run. Give an --output-dir "
+                "on a file system with locks."
             ) from error
         yield
 

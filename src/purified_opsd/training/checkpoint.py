@@ -36,8 +36,8 @@ class State:
     """Fingerprint of the training set."""
     model: str
     """Fingerprint of the base's weights."""
-    target: str
-    """The target and divergence, as they are written in Python."""
+    settings: dict[str, str]
+    """By dotted name: every setting that decides which student the run is after."""
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -50,7 +50,7 @@ def save_checkpoint(run: Path, state: State, policy: Policy, optimizer: torch.op
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    policy.model.save_pretrained(str(temporary / "adapter"))
+    policy.model.save_pretrained(str(temporary / "adapter"), save_embedding_layers=False)
     save_file(_optimizer_tensors(policy, optimizer), temporary / "optimizer.safetensors")
     (temporary / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
     manifest = {str(f.relative_to(temporary)): _entry(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
@@ -66,7 +66,8 @@ def save_checkpoint(run: Path, state: State, policy: Policy, optimizer: torch.op
 
 def list_checkpoints(run: Path) -> list[int]:
     """Steps with a checkpoint, good or damaged, oldest first."""
-    return sorted(int(folder.name.removeprefix("step-")) for folder in (run / "checkpoints").glob("step-*"))
+    names = (folder.name.removeprefix("step-") for folder in (run / "checkpoints").glob("step-*"))
+    return sorted(int(name) for name in names if name.isdigit())
 
 
 def verify(folder: Path) -> State:
@@ -98,34 +99,31 @@ def newest_good(run: Path) -> tuple[State | None, list[str]]:
 
 def refuse_changes(saved: State, now: State) -> None:
     """Raises CheckpointError if the run would go on with another training set, base or target than it was saved with."""
-    advice = {
-        "data": "Bring back the training set the run began with, or start a new run on this one.",
-        "model": "Bring back the weights the run began with, or start a new run from these.",
-        "target": "Undo the change in config.yaml, or start a new run with the new target.",
-    }
-    for name, what_to_do in advice.items():
-        before, after = getattr(saved, name), getattr(now, name)
+    pairs = {"training set": (saved.data, now.data), "model": (saved.model, now.model)}
+    names = sorted(saved.settings.keys() | now.settings.keys())
+    pairs |= {f"setting {name}": (saved.settings.get(name), now.settings.get(name)) for name in names}
+    for name, (before, after) in pairs.items():
         if before != after:
             raise CheckpointError(
-                f"The {name} has changed since step {saved.step}: the checkpoint was made with {before}, the run now has {after}. "
-                f"The rest of the run would not be the same run. {what_to_do}"
+                f"The {name} has changed since step {saved.step}: the run was made with {before}, and now has {after}. "
+                "What followed would not be the same run. Bring back what it began with, or start a new run."
             )
 
 
 def load_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
     """Puts a verified checkpoint's adapter and optimizer state in place."""
     load_adapter(folder, policy)
-    tensors = load_file(folder / "optimizer.safetensors")
-    for name, parameter in policy.adapter_parameters().items():
-        state = {key.removeprefix(f"{name}:"): value for key, value in tensors.items() if key.startswith(f"{name}:")}
-        if state:
-            optimizer.state[parameter] = {k: v if k == "step" else v.to(parameter.device) for k, v in state.items()}
+    parameters = policy.adapter_parameters()
+    for key, value in load_file(folder / "optimizer.safetensors").items():
+        name, _, kind = key.rpartition(":")
+        on_device = value if kind == "step" else value.to(parameters[name].device)
+        optimizer.state[parameters[name]][kind] = on_device
 
 
 def load_adapter(folder: Path, policy: Policy) -> None:
     """Puts a checkpoint's adapter in place.  Raises CheckpointError where it does not fit the model."""
     tensors = load_file(folder / "adapter" / "adapter_model.safetensors")
-    wanted = get_peft_model_state_dict(policy.model)
+    wanted = get_peft_model_state_dict(policy.model, save_embedding_layers=False)
     if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in wanted.items()}:
         raise CheckpointError(
             f"{folder / 'adapter'} does not fit the model: it holds {len(tensors)} tensors, {len(wanted)} are expected, or their "

@@ -23,6 +23,6 @@ class Clock:
             self.seconds[part] = self.seconds.get(part, 0.0) + self._now() - start
 
     def _now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
         return time.perf_counter()

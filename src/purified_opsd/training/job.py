@@ -8,6 +8,7 @@ from accelerate import Accelerator
 
 from purified_opsd.data import WORDING, Examples, PromptBuilder, load_examples, seed_for
 from purified_opsd.policy import HFSampler, ModelError, Policy, Sampler, context_length, load_policy, load_tokenizer
+from purified_opsd.reporting.records import RunError
 
 from .checkpoint import State, checkpoint_folder, load_checkpoint, refuse_changes
 from .run import Run
@@ -28,8 +29,8 @@ class Job:
 
     def state(self, step: int) -> State:
         """What a checkpoint taken after `step` steps records."""
-        target = f"{self.run.target} by {self.run.divergence} under {self.run.prompts}, wording {WORDING}"
-        return State(step, self.examples.fingerprint, self.model_fingerprint, target)
+        settings = {**self.run.identity(), "prompts.wording": WORDING}
+        return State(step, self.examples.fingerprint, self.model_fingerprint, settings)
 
     def refuse_changes(self, saved: State) -> None:
         """Raises CheckpointError if data, model or target are not what they were."""
@@ -45,8 +46,14 @@ class Job:
 def prepare(run: Run) -> Job:
     """Training set first, then tokenizer and prompts, then weights.
 
-    Raises DataError, TemplateError or ModelError; nothing is written.
+    Raises DataError, TemplateError, ModelError, or RunError where there are more processes than questions a step; writes nothing.
     """
+    accelerator = Accelerator()
+    if run.batch_size < accelerator.num_processes:
+        raise RunError(
+            f"{accelerator.num_processes} processes cannot share a batch_size of {run.batch_size}: each needs a question a step. "
+            "Start fewer processes, or raise batch_size."
+        )
     examples = load_examples(run.data)
     tokenizer = load_tokenizer(run.model)
     room = context_length(run.model) - run.sampling.max_new_tokens
@@ -58,7 +65,6 @@ def prepare(run: Run) -> Job:
     prompts = PromptBuilder(tokenizer, run.prompts, room)
     for example in examples.rows:
         prompts.check(example)
-    accelerator = Accelerator()
     policy = load_policy(run.model, run.adapter, tokenizer, seed_for(run.seed, "adapter"), accelerator.device)
     return Job(
         run=run,

@@ -19,7 +19,7 @@ MEASURED = ("seconds", "tokens_per_second", "peak_memory_gb")
 def step_metrics(step: Step, number: int, texts: list[str], device: torch.device) -> dict[str, Any]:
     """One row of metrics.jsonl; `texts` are the decoded completions."""
     trajectories = step.trajectories
-    completions = [t.rollout.completion for t in trajectories]
+    completions = [t.completion for t in trajectories]
     lengths = [len(completion.ids) for completion in completions]
     gaps = sorted(gap for t in trajectories for gap in t.gap)
     tokens = sum(lengths)
@@ -34,7 +34,7 @@ def step_metrics(step: Step, number: int, texts: list[str], device: torch.device
         "completion_length": fmean(lengths),
         "eos_rate": fmean(completion.ended for completion in completions),
         "truncation_rate": fmean(not completion.ended for completion in completions),
-        "reference_cut_rate": fmean(t.rollout.prompts.cut for t in trajectories),
+        "reference_cut_rate": fmean(t.cut for t in trajectories),
         "epistemic_count": markers,
         "epistemic_per_1000_tokens": 1000 * markers / tokens,
         "log_prob_gap_mean": fmean(gaps),
@@ -51,14 +51,14 @@ def rollout_rows(step: Step, number: int, texts: list[str]) -> list[dict[str, An
     return [
         {
             "step": number,
-            "id": t.rollout.example.id,
-            "place": t.rollout.place,
-            "seed": t.rollout.seed,
-            "ended": t.rollout.completion.ended,
+            "id": t.id,
+            "place": t.place,
+            "seed": t.seed,
+            "ended": t.completion.ended,
             "text": text,
-            "prompt_ids": t.rollout.prompts.question,
-            "completion_ids": t.rollout.completion.ids,
-            "sampler_log_probs": [round(x, 6) for x in t.rollout.completion.log_probs],
+            "prompt_ids": t.question,
+            "completion_ids": t.completion.ids,
+            "sampler_log_probs": [round(x, 6) for x in t.completion.log_probs],
             "trainer_log_probs": [round(x, 6) for x in t.log_probs],
             "divergence": [float(f"{x:.5g}") for x in t.divergence],
         }
@@ -68,7 +68,7 @@ def rollout_rows(step: Step, number: int, texts: list[str]) -> list[dict[str, An
 
 def decode(step: Step, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The completions as text, special tokens shown."""
-    return tokenizer.batch_decode([t.rollout.completion.ids for t in step.trajectories], skip_special_tokens=False)
+    return tokenizer.batch_decode([t.completion.ids for t in step.trajectories], skip_special_tokens=False)
 
 
 def _peak_memory_gb(device: torch.device) -> float:

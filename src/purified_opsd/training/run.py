@@ -1,6 +1,6 @@
 """The settings of a training run: frozen values of the very classes that do the work."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
@@ -26,10 +26,11 @@ class AdamW:
     """The gradient of a step is scaled down to this norm where it is longer."""
 
     def __post_init__(self):
-        if self.learning_rate <= 0 or self.max_grad_norm <= 0:
+        above_zero = self.learning_rate > 0 and self.max_grad_norm > 0 and self.epsilon > 0
+        if not (above_zero and self.weight_decay >= 0 and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
             raise ValueError(
-                f"optimizer needs learning_rate > 0 and max_grad_norm > 0, got {self.learning_rate} and {self.max_grad_norm}. "
-                "For no clipping give a large norm, such as 1e9."
+                "optimizer needs learning_rate, max_grad_norm and epsilon above 0, weight_decay of at least 0 and betas in [0, 1), "
+                f"got {self}. For no clipping give a large norm, such as 1e9."
             )
 
     def build(self, parameters: list[torch.nn.Parameter]) -> torch.optim.AdamW:
@@ -70,10 +71,17 @@ class Run:
         for name in ("steps", "batch_size", "micro_batch_tokens", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if self.loss_temperature <= 0:
+        if not 0 < self.loss_temperature < float("inf"):
             raise ValueError(f"loss_temperature must be above 0, got {self.loss_temperature}. The paper's is 1.")
         if self.chunk_rows is not None and self.chunk_rows < 1:
             raise ValueError(f"chunk_rows must be at least 1, got {self.chunk_rows}. Leave it out to have it chosen.")
+
+    def identity(self) -> dict[str, str]:
+        """By dotted name: the settings that decide which student the run is after, whatever else is tuned on the way."""
+        sections = ("adapter", "prompts", "target", "divergence", "averaging", "loss_temperature", "batch_size", "seed")
+        found = {name: repr(getattr(self, name)) for name in sections}
+        sampling = {f"sampling.{f.name}": repr(getattr(self.sampling, f.name)) for f in fields(self.sampling) if f.name != "rows"}
+        return {**found, **sampling, "model.dtype": self.model.dtype}
 
     @property
     def arm(self) -> str:

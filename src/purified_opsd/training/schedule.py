@@ -10,6 +10,11 @@ class Schedule(Protocol):
     def __call__(self, step: int, steps: int) -> float: ...
 
 
+def _check(warmup_steps: int) -> None:
+    if warmup_steps < 0:
+        raise ValueError(f"schedule.warmup_steps must be at least 0, got {warmup_steps}.")
+
+
 def _warm_up(step: int, warmup_steps: int) -> float:
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
 
@@ -24,6 +29,9 @@ class Constant:
 
     warmup_steps: int = 0
 
+    def __post_init__(self):
+        _check(self.warmup_steps)
+
     def __call__(self, step: int, steps: int) -> float:
         return _warm_up(step, self.warmup_steps)
 
@@ -34,6 +42,9 @@ class Linear:
 
     warmup_steps: int = 0
 
+    def __post_init__(self):
+        _check(self.warmup_steps)
+
     def __call__(self, step: int, steps: int) -> float:
         return _warm_up(step, self.warmup_steps) * (1 - _progress(step, steps, self.warmup_steps))
 
@@ -43,6 +54,9 @@ class Cosine:
     """Falls to zero along half a cosine."""
 
     warmup_steps: int = 0
+
+    def __post_init__(self):
+        _check(self.warmup_steps)
 
     def __call__(self, step: int, steps: int) -> float:
         return _warm_up(step, self.warmup_steps) * 0.5 * (1 + math.cos(math.pi * _progress(step, steps, self.warmup_steps)))

@@ -36,6 +36,7 @@ def start_run(run: Run, config: str) -> None:
             "fingerprint": job.examples.fingerprint,
             "wording": WORDING,
             "model_fingerprint": job.model_fingerprint,
+            "settings": job.state(0).settings,
         }
         writer = RunWriter(run.output_dir)
         if job.accelerator.is_main_process:
@@ -60,7 +61,7 @@ def resume_run(run: Run, folder: Path, config: str) -> None:
         if saved:
             job.restore(saved, folder)
         else:
-            job.refuse_changes(State(0, record["fingerprint"], record["model_fingerprint"], job.state(0).target))
+            job.refuse_changes(State(0, record["fingerprint"], record["model_fingerprint"], record["settings"]))
         first_step = saved.step if saved else 0
         _say(job, f"{folder}: going on after step {first_step} of {run.steps}")
         writer = RunWriter(folder)

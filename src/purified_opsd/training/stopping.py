@@ -1,24 +1,31 @@
-"""SIGINT and SIGTERM end a run after the step under way; a second signal ends it at once."""
+"""SIGINT and SIGTERM end a run after the step under way; one more, later, ends it at once."""
 
 import signal
+import time
 from types import FrameType
 
 
 class Interrupted(Exception):
     """The run was asked to stop and has saved itself."""
 
-    def __init__(self, signal_number: int | None, step: int):
-        super().__init__(f"Stopped by {signal.Signals(signal_number or signal.SIGTERM).name} after step {step}, which is saved.")
-        self.exit_code = 128 + (signal_number or signal.SIGTERM)
+    def __init__(self, signal_number: int, step: int):
+        super().__init__(f"Stopped by {signal.Signals(signal_number).name} after step {step}, which is saved.")
+        self.exit_code = 128 + signal_number
 
 
 class StopRequest:
-    """While entered, remembers the first signal instead of dying of it."""
+    """While entered, remembers the first signal instead of dying of it.
+
+    Signals within `GRACE` seconds of it are taken for the same request: a terminal and a launcher both pass Ctrl-C on.
+    """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    GRACE = 3.0
 
     def __init__(self):
-        self.signal: int | None = None
+        self.signal = 0
+        """The signal's number, or 0."""
+        self._since = 0.0
 
     def __enter__(self) -> "StopRequest":
         self._before = {number: signal.signal(number, self._remember) for number in self.SIGNALS}
@@ -29,6 +36,8 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        if not self.signal:
+            self.signal, self._since = number, time.monotonic()
+        elif time.monotonic() - self._since > self.GRACE:
+            self.__exit__()
+            signal.raise_signal(number)

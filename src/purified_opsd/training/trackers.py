@@ -1,7 +1,7 @@
 """Optional trackers, through accelerate.  One that is missing or fails is reported once and dropped; training goes on."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +23,15 @@ class Trackers:
 
     def log(self, row: Mapping[str, Any]) -> None:
         values = dict(_flat(row))
-        self._each("log", values, step=row["step"])
+        self._each(lambda tracker: tracker.log(values, step=row["step"]))
 
-    def finish(self) -> None:
-        self._each("finish")
+    def close(self) -> None:
+        self._each(lambda tracker: tracker.finish())
 
-    def _each(self, method: str, *args: Any, **kwargs: Any) -> None:
+    def _each(self, action: Callable[[GeneralTracker], Any]) -> None:
         for name, tracker in list(self.live.items()):
             try:
-                getattr(tracker, method)(*args, **kwargs)
+                action(tracker)
             except Exception as error:  # as above
                 del self.live[name]
                 _warn(name, error)

@@ -4,6 +4,7 @@ B sequences of this process, N completion tokens of a micro-batch, D hidden size
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from itertools import chain
 from typing import Any, cast
 
@@ -34,7 +35,8 @@ def train(job: Job, writer: RunWriter, trackers: Trackers, first_step: int) -> N
     """
     run, main = job.run, job.accelerator.is_main_process
     job.policy.model.train()
-    with StopRequest() as stop, tqdm(initial=first_step, total=run.steps, unit="step", disable=not main) as progress:
+    progress = tqdm(initial=first_step, total=run.steps, unit="step", disable=not main)
+    with StopRequest() as stop, progress, closing(trackers):
         for number in range(first_step + 1, run.steps + 1):
             step = training_step(job, number - 1)
             if main:
@@ -44,13 +46,12 @@ def train(job: Job, writer: RunWriter, trackers: Trackers, first_step: int) -> N
                 writer.metrics(row)
                 trackers.log(row)
                 _show(progress, row)
-            stopping = any(gather_object([stop.signal is not None]))
+            stopping = max(gather_object([stop.signal]))
             if main and (number % run.checkpoint_every == 0 or number == run.steps or stopping):
                 save_checkpoint(writer.folder, job.state(number), job.policy, job.optimizer)
             job.accelerator.wait_for_everyone()
             if stopping and number < run.steps:
-                raise Interrupted(stop.signal, number)
-    trackers.finish()
+                raise Interrupted(stopping, number)
 
 
 def training_step(job: Job, step: int) -> Step:
@@ -74,7 +75,7 @@ def training_step(job: Job, step: int) -> Step:
     with clock("optimizer"):
         learning_rate, grad_norm = update(job, step)
         job.sampler.sync(step + 1)
-    everyone = sorted(gather_object(trajectories), key=lambda trajectory: trajectory.rollout.place)
+    everyone = sorted(gather_object(trajectories), key=lambda trajectory: trajectory.place)
     return Step(everyone, grad_norm, learning_rate, clock.seconds)
 
 

@@ -27,19 +27,25 @@ class Rollout:
 
 @dataclass(frozen=True)
 class Trajectory:
-    """A rollout with what training made of it, token by token."""
+    """What is kept of a rollout and sent to the process that records: ids and log-probs, not the teacher's long prompts."""
 
-    rollout: Rollout
+    place: int
+    id: str
+    question: list[int]
+    cut: bool
+    """Its reference was shortened."""
+    seed: int
+    completion: Completion
     weight: float
     """Of each of its tokens in the loss of the global batch."""
     divergence: list[float]
     log_probs: list[float]
-    """The trainer's, of the sampled tokens; `rollout.completion.log_probs` are the sampler's."""
+    """The trainer's, of the sampled tokens; `completion.log_probs` are the sampler's."""
 
     @property
     def gap(self) -> list[float]:
         """|log π_θ| sampler against trainer, per token: zero if the rollout was really on-policy."""
-        return [abs(a - b) for a, b in zip(self.rollout.completion.log_probs, self.log_probs, strict=True)]
+        return [abs(a - b) for a, b in zip(self.completion.log_probs, self.log_probs, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,16 @@ def trajectories_of(rollouts: Sequence[Rollout], weights: Iterable[float], terms
     lengths = [len(rollout.completion.ids) for rollout in rollouts]
     divergences, log_probs = terms.divergence_N.split(lengths), terms.log_prob_N.split(lengths)
     return [
-        Trajectory(rollout, weight, divergence.tolist(), log_prob.tolist())
+        Trajectory(
+            place=rollout.place,
+            id=rollout.example.id,
+            question=rollout.prompts.question,
+            cut=rollout.prompts.cut,
+            seed=rollout.seed,
+            completion=rollout.completion,
+            weight=weight,
+            divergence=divergence.tolist(),
+            log_probs=log_prob.tolist(),
+        )
         for rollout, weight, divergence, log_prob in zip(rollouts, weights, divergences, log_probs, strict=True)
     ]

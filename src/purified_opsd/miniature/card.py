@@ -1,0 +1,98 @@
+"""The base's card: how it was made and what was measured, as card.json and as CARD.md."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from .dataset import rows
+from .measurement import CONTEXTS, FREE, NO_CHECKS, NO_MARKERS, STRAIGHT, Measurement, Sampling, measure
+from .pretraining import Pretraining
+from .task import Split
+
+TEMPERATURES = (1.0, 0.6, 0.0)
+EVALUATION_SEED = 0
+
+_COLUMNS = (
+    "context", "temperature", "accuracy, %", "tokens", "ended by 160, %", "markers", "per 1,000 tokens",
+    "checks", "that catch, %", "slips", "mended, %",
+)  # fmt: skip
+_EXPLANATION = """\
+Accuracies are over {questions} held-out questions, one completion each; ± is the standard error over questions. Tokens, markers,
+checks and slips are means per completion. A check is "let me check" of one result, and catches if it puts the right result for a
+wrong one. A slip is a wrong result of a written operation; it is mended if the next words are a check that puts it right.
+"No checks" and "no markers": the vocabulary entries that carry a check, or any marker, are forbidden at sampling. "Straight":
+every completion is made to begin as one does that has seen a reference, without a search.
+The habits of the training traces were written down, not observed: who has seen a reference mostly goes straight to the answer,
+who has not searches and checks. What is measured here says nothing about large models.
+"""
+
+
+@dataclass(frozen=True)
+class Card:
+    """Everything that is known about one build of the base."""
+
+    training: Pretraining
+    parameters: int
+    tokens: int  # read in training, prompts included
+    training_seconds: float
+    processors: int  # torch threads in training
+    measurements: tuple[Measurement, ...]
+
+    def save(self, folder: Path) -> None:
+        """Writes card.json and CARD.md."""
+        (folder / "card.json").write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        (folder / "CARD.md").write_text(self.text(), encoding="utf-8")
+
+    def text(self) -> str:
+        """The card in Markdown."""
+        made = (
+            f"# The miniature's base\n\nA Qwen3 of {self.parameters:,} parameters that plays Countdown, trained from nothing on "
+            f"written search traces: {self.training.steps:,} steps, {self.tokens / 1e6:.1f} M tokens, "
+            f"{self.training_seconds / 60:.0f} minutes on {self.processors} processor core(s), seed {self.training.seed}.\n\n"
+        )
+        lines = [_row(_COLUMNS), _row(("---",) * len(_COLUMNS)), *map(_line, self.measurements)]
+        return made + _EXPLANATION.format(questions=self.measurements[0].questions) + "\n" + "\n".join(lines) + "\n"
+
+
+def measure_folder(folder: Path, questions: int) -> tuple[Measurement, ...]:
+    """Every line of the card, measured on the saved weights as a user loads them."""
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    drawn = rows(Split.EVALUATION, EVALUATION_SEED, questions)
+    plain = [
+        measure(model, tokenizer, drawn, context, Sampling(temperature)) for context in CONTEXTS for temperature in TEMPERATURES
+    ]
+    curbed = [
+        measure(model, tokenizer, drawn, "question", Sampling(1.0, manner=manner)) for manner in (NO_CHECKS, NO_MARKERS, STRAIGHT)
+    ]
+    return (*plain, *curbed)
+
+
+def _line(measured: Measurement) -> str:
+    context = measured.context if measured.manner == FREE.name else f"{measured.context}, {measured.manner}"
+    accuracy = f"{100 * measured.accuracy:.1f} ± {100 * measured.standard_error:.1f}"
+    cells = (
+        context,
+        f"{measured.temperature:g}" if measured.temperature else "greedy",
+        accuracy,
+        f"{measured.mean_tokens:.0f}",
+        f"{100 * measured.ended_within_160:.1f}",
+        f"{measured.markers:.2f}",
+        f"{measured.markers_per_1000_tokens:.0f}",
+        f"{measured.checks:.2f}",
+        _percent(measured.checks_that_catch),
+        f"{measured.slips:.2f}",
+        _percent(measured.slips_mended),
+    )
+    return _row(cells)
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _percent(share: float | None) -> str:
+    return "none" if share is None else f"{100 * share:.0f}"

@@ -1,0 +1,107 @@
+"""The shipped weights: they load as any Hugging Face model, they answer, and their card tells the truth about them."""
+
+import json
+import math
+
+import pytest
+import torch
+import transformers
+
+from purified_opsd import miniature
+from purified_opsd.miniature.dataset import rows
+from purified_opsd.miniature.measurement import NO_MARKERS, Sampling, complete, measure
+from purified_opsd.miniature.reflection import reflect
+from purified_opsd.miniature.task import Split
+from purified_opsd.miniature.tokenizer import build_tokenizer
+
+FRESH_SEED = 1  # other questions and other draws than the card's
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return transformers.AutoTokenizer.from_pretrained(miniature.path())
+
+
+@pytest.fixture(scope="module")
+def base():
+    return transformers.AutoModelForCausalLM.from_pretrained(miniature.path(), dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def card():
+    return json.loads((miniature.path() / "card.json").read_text())
+
+
+def line(card, context, manner="free"):
+    wanted = {"context": context, "temperature": 1.0, "manner": manner}
+    return next(m for m in card["measurements"] if wanted.items() <= m.items())
+
+
+def test_the_folder_is_small_and_holds_what_loading_needs():
+    files = {file.name: file.stat().st_size for file in miniature.path().iterdir()}
+    assert sum(files.values()) < 6e6
+    assert files.keys() >= {
+        "CARD.md", "card.json", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
+        "tokenizer.json", "tokenizer_config.json",
+    }  # fmt: skip
+
+
+def test_the_shipped_tokenizer_is_the_one_that_the_code_builds(tokenizer):
+    assert tokenizer.get_vocab() == build_tokenizer().get_vocab()
+    assert tokenizer.chat_template == build_tokenizer().chat_template
+
+
+def test_the_base_is_an_ordinary_qwen3_in_finite_float32(base, card):
+    assert base.config.model_type == "qwen3"
+    assert {parameter.dtype for parameter in base.parameters()} == {torch.float32}
+    assert all(parameter.isfinite().all() for parameter in base.parameters())
+    assert base.num_parameters() == card["parameters"]
+
+
+def test_sampling_settings_cut_nothing_off(base, tokenizer):
+    settings = base.generation_config
+    assert (settings.do_sample, settings.temperature, settings.top_k, settings.top_p) == (True, 1.0, 0, 1.0)
+    assert (settings.eos_token_id, settings.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
+
+
+@pytest.mark.parametrize(("context", "count"), [("question", 48), ("teacher", 32), ("reference", 24)])
+def test_the_card_agrees_with_a_fresh_measurement(base, tokenizer, card, context, count):
+    told = line(card, context)
+    fresh = measure(base, tokenizer, rows(Split.EVALUATION, FRESH_SEED, count), context, Sampling(1.0, seed=FRESH_SEED))
+    error = math.hypot(told["standard_error"], math.sqrt(told["accuracy"] * (1 - told["accuracy"]) / count))
+    assert abs(fresh.accuracy - told["accuracy"]) < 3.5 * error
+
+
+def test_the_card_leaves_room_both_ways(card):
+    question, teacher = line(card, "question"), line(card, "teacher")
+    assert 0.5 <= question["accuracy"] <= 0.8
+    assert teacher["accuracy"] - question["accuracy"] >= 0.15
+    assert question["ended_within_160"] > 0.6
+    assert question["markers"] > 2 * teacher["markers"]
+
+
+@pytest.mark.parametrize("manner", ["no checks", "straight"])
+def test_losing_reflection_costs_accuracy(card, manner):
+    free, curbed = line(card, "question"), line(card, "question", manner)
+    error = math.hypot(free["standard_error"], curbed["standard_error"])
+    assert free["accuracy"] - curbed["accuracy"] > 3 * error
+
+
+def test_completions_are_a_function_of_the_seed(base, tokenizer):
+    prompts = [row["problem"] for row in rows(Split.EVALUATION, FRESH_SEED, 4)]
+    short = Sampling(1.0, new_tokens=12, seed=3)
+    assert list(complete(base, tokenizer, prompts, short)) == list(complete(base, tokenizer, prompts, short))
+    other = Sampling(1.0, new_tokens=12, seed=4)
+    assert list(complete(base, tokenizer, prompts, short)) != list(complete(base, tokenizer, prompts, other))
+
+
+def test_forbidden_markers_are_not_written(base, tokenizer):
+    prompts = [row["problem"] for row in rows(Split.EVALUATION, FRESH_SEED, 8)]
+    bare = complete(base, tokenizer, prompts, Sampling(1.0, new_tokens=40, manner=NO_MARKERS))
+    assert sum(reflect(completion.text).markers for completion in bare) == 0
+
+
+def test_a_missing_base_says_how_to_get_it(monkeypatch, tmp_path):
+    monkeypatch.setattr(miniature, "files", lambda package: tmp_path)
+    with pytest.raises(FileNotFoundError, match="Reinstall it, or make the weights"):
+        miniature.path()
