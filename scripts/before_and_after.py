@@ -14,7 +14,7 @@ from purified_opsd.config import build_run
 from purified_opsd.data import seed_for
 from purified_opsd.policy import HFSampler
 from purified_opsd.reporting.records import RunReader
-from purified_opsd.training import checkpoint_folder, newest_good
+from purified_opsd.training import checkpoint_folder, list_checkpoints
 from purified_opsd.training.checkpoint import load_adapter
 from purified_opsd.training.job import prepare
 
@@ -27,9 +27,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     run = build_run(yaml.safe_load(RunReader(arguments.run).config_file.read_text()))
-    state, _ = newest_good(arguments.run)
-    if state is None:
-        parser.error(f"{arguments.run} has no good checkpoint")
+    steps = list_checkpoints(arguments.run)
+    if not steps:
+        parser.error(f"{arguments.run} has no checkpoint yet")
     job = prepare(run)
     examples = job.examples.batch(0, arguments.questions, run.seed)
     prompts = [job.prompts.question(example.problem) for example in examples]
@@ -38,11 +38,11 @@ def main() -> None:
 
     with torch.no_grad():
         before = sampler.generate(prompts, seeds)  # the fresh adapter changes nothing
-        load_adapter(checkpoint_folder(arguments.run, state.step), job.policy)
+        load_adapter(checkpoint_folder(arguments.run, steps[-1]), job.policy)
         after = sampler.generate(prompts, seeds)
     for example, *completions in zip(examples, before, after, strict=True):
         print(f"\n## {example.id}: {example.problem}")
-        for name, completion in zip(("base", f"after step {state.step}"), completions, strict=True):
+        for name, completion in zip(("base", f"after step {steps[-1]}"), completions, strict=True):
             print(f"\n### {name}\n{job.policy.tokenizer.decode(completion.ids)}")
 
 
