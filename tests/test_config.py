@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from purified_opsd.config import SettingsError, build_run, merge, read_overrides, read_settings, to_mapping, to_yaml
+from purified_opsd.config import SettingsError, build_run, located, merge, read_overrides, read_settings, to_mapping, to_yaml
 from purified_opsd.data import AnswerOnly, Columns
 from purified_opsd.objective import JSD, ForwardKL, PMITarget, ReverseKL, TeacherTarget, TokenMean
 from purified_opsd.recipes import RECIPES, find_recipe
@@ -146,3 +146,12 @@ def test_an_unknown_recipe_names_the_nearest():
 def test_a_section_without_a_kind_is_of_the_default_kind():
     assert run_with("--target.clip", "5").target == PMITarget(clip=5.0)
     assert build_run(BARE | {"divergence": {"weight": 0.3}}).divergence == JSD(0.3)
+
+
+def test_local_paths_become_absolute_and_hub_ids_stay(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights").mkdir()
+    run = located(build_run(BARE | {"model": {"path": "weights", "trust_remote_code_of": "weights"}, "data": "org/set"}))
+    assert run.model.path == run.model.trust_remote_code_of == str(tmp_path / "weights")
+    assert run.data.path == "org/set"
+    assert located(build_run(BARE | {"output_dir": "~/runs/x"})).output_dir == Path.home() / "runs" / "x"

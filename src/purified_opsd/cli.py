@@ -90,7 +90,7 @@ def export(
     checkpoint = checkpoint_folder(folder, _checkpoint_step(folder, step))
     verify(checkpoint)
     lost = export_model(run.model, checkpoint / "adapter", output)
-    typer.echo(f"{output}: {run.model.path} with the adapter of {checkpoint.name}.")
+    typer.echo(f"{output}: {Path(run.model.path).name} with the adapter of {checkpoint.name}.")
     typer.echo(f"Rounding to the saved dtype changed the update by {lost:.1%} of its norm.")
     if lost > 0.1:
         typer.echo(f"To serve the model as it was trained, load {run.model.path} with the adapter {checkpoint / 'adapter'}.")

@@ -99,13 +99,17 @@ def build_run(settings: Mapping[str, Any]) -> Run:
 
 def located(run: Run) -> Run:
     """The run with its local paths absolute, so that it can be resumed from anywhere."""
-    model, data = (str(Path(path).expanduser()) for path in (run.model.path, run.data.path))
-    return replace(
-        run,
-        model=replace(run.model, path=str(Path(model).absolute()) if Path(model).exists() else model),
-        data=replace(run.data, path=str(Path(data).absolute()) if Path(data).exists() else data),
-        output_dir=run.output_dir.expanduser(),
-    )
+    model = replace(run.model, path=_absolute(run.model.path))
+    if run.model.trust_remote_code_of == run.model.path:
+        model = replace(model, trust_remote_code_of=model.path)
+    data = replace(run.data, path=_absolute(run.data.path))
+    return replace(run, model=model, data=data, output_dir=run.output_dir.expanduser())
+
+
+def _absolute(path: str) -> str:
+    """The path where something is there; else the text as it was, a hub id for all we know."""
+    place = Path(path).expanduser()
+    return str(place.absolute()) if place.exists() else path
 
 
 def to_mapping(value: Any, path: str = "") -> Any:

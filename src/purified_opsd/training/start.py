@@ -24,7 +24,8 @@ def start_run(run: Run, config: str) -> None:
     job = prepare(run)
     job.accelerator.wait_for_everyone()  # all have looked at the folder before one of them makes it
     with _owned(job, run.output_dir):
-        _say(job, f"{run.arm} on {run.model.path}: {len(job.examples.rows)} examples, {run.steps} steps of {run.batch_size}")
+        name, rows = Path(run.model.path).name, len(job.examples.rows)
+        _say(job, f"{run.arm} on {name}: {rows} examples, {run.steps} steps of {run.batch_size}")
         if job.examples.skipped:
             _say(job, f"{job.examples.skipped} bad rows were left out.")
         linear = isinstance(job.policy.head, torch.nn.Linear)
