@@ -21,7 +21,6 @@ from purified_opsd.reporting.records import RunError, RunReader, RunWriter
 from purified_opsd.training import AdamW, CheckpointError, checkpoint_folder, list_checkpoints, newest_good, verify
 from purified_opsd.training.metrics import MEASURED
 from purified_opsd.training.start import resume_run, start_run
-from purified_opsd.training.stopping import StopRequest
 
 from .conftest import checkpoint_bytes
 
@@ -297,13 +296,3 @@ def test_what_only_concerns_the_machine_may_change(finished):
     eased = replace(finished, steps=5, micro_batch_tokens=300, chunk_rows=4, optimizer=AdamW(learning_rate=1e-4))
     resume_run(eased, finished.output_dir, to_yaml(eased))
     assert RunReader(finished.output_dir).metrics()[-1]["learning_rate"] == 1e-4
-
-
-def test_ctrl_c_that_arrives_twice_is_one_request():
-    with StopRequest() as stop:
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGTERM)  # from the launcher, at once
-        assert stop.signal == signal.SIGINT
-        stop.GRACE = 0.0
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)

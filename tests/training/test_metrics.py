@@ -1,0 +1,61 @@
+"""The numbers of a step against a batch small enough to be worked out by hand."""
+
+import pytest
+import torch
+
+from purified_opsd.policy import Completion
+from purified_opsd.training.metrics import rollout_rows, step_metrics
+from purified_opsd.training.trajectories import Step, Trajectory
+
+
+def trajectory(place: int, log_probs: list[float], gap: float, *, ended: bool) -> Trajectory:
+    completion = Completion(ids=list(range(len(log_probs))), log_probs=log_probs, ended=ended)
+    return Trajectory(
+        place=place,
+        id=f"p{place}",
+        question=[7, 8],
+        cut=place == 1,
+        seed=place,
+        completion=completion,
+        weight=1 / (2 * len(log_probs)),
+        divergence=[0.1 * (place + 1)] * len(log_probs),
+        log_probs=[x + gap for x in log_probs],
+    )
+
+
+STEP = Step(
+    trajectories=[trajectory(0, [-1.0, -2.0, -3.0], 0.01, ended=True), trajectory(1, [-1.0], -0.5, ended=False)],
+    grad_norm=0.25,
+    learning_rate=1e-4,
+    seconds={"rollout": 1.0, "student": 3.0},
+)
+
+
+def test_every_number_of_a_row():
+    row = step_metrics(STEP, 9, ["Wait, maybe 4", "so 5"], torch.device("cpu"))
+    expected = {
+        "step": 9,
+        "loss": (0.1 + 0.2) / 2,  # Eq. 12: mean over sequences of means over tokens
+        "divergence": (3 * 0.1 + 0.2) / 4,
+        "completion_tokens": 4,
+        "completion_length": 2.0,
+        "eos_rate": 0.5,
+        "truncation_rate": 0.5,
+        "reference_cut_rate": 0.5,
+        "epistemic_count": 2,
+        "epistemic_per_1000_tokens": 500.0,
+        "log_prob_gap_mean": (3 * 0.01 + 0.5) / 4,
+        "log_prob_gap_above_0.1": 0.25,
+        "tokens_per_second": 1.0,
+        "grad_norm": 0.25,
+        "learning_rate": 1e-4,
+    }
+    assert {name: row[name] for name in expected} == pytest.approx(expected)
+    assert row["peak_memory_gb"] > 0.01
+
+
+def test_rollout_rows_hold_what_can_be_scored_again():
+    first, second = rollout_rows(STEP, 9, ["a", "b"])
+    assert (first["prompt_ids"], first["completion_ids"], first["text"]) == ([7, 8], [0, 1, 2], "a")
+    assert second["sampler_log_probs"] == [-1.0]
+    assert second["trainer_log_probs"] == [-1.5]
