@@ -6,7 +6,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from purified_opsd.data import AfterThink, AnswerOnly, Columns, DataError, TrainingSet, load_examples
+from purified_opsd.data import AfterThink, AnswerOnly, Columns, DataError, TrainingSet, load_examples, seed_for
 from purified_opsd.data.examples import READY_COLUMNS, epoch_order
 
 ROWS = [{"problem": f"q{i}", "solution": f"s{i}", "answer": str(i), "id": f"id{i}"} for i in range(7)]
@@ -73,6 +73,9 @@ def test_where_and_subset(tmp_path):
     first, again, other = (load_examples(TrainingSet(file, subset=4, subset_seed=seed)).rows for seed in (0, 0, 1))
     assert first == again != other
     assert len(first) == 4
+    draws = {e.id: seed_for(0, "subset", e.id) for e in load_examples(TrainingSet(file)).rows}
+    two = load_examples(TrainingSet(file, subset=2)).rows  # read in rounds of four rows
+    assert sorted(e.id for e in two) == sorted(sorted(draws, key=draws.__getitem__)[:2])
     with pytest.raises(DataError, match="has 7 usable rows, but data.subset asks for 8"):
         load_examples(TrainingSet(file, subset=8))
 

@@ -121,34 +121,44 @@ def epoch_order(n: int, seed: int, epoch: int) -> tuple[int, ...]:
 
 
 def load_examples(settings: TrainingSet) -> Examples:
-    """Read and validate the training set.
+    """Read and validate the training set; of a large one, no more than twice `subset` rows are held at a time.
 
     Raises DataError that names each bad row (the first five) as file:row, or says that nothing is left.
     """
     columns = settings.columns or READY_COLUMNS.get(settings.path, Columns())
-    good: dict[str, Example] = {}
+    good: list[Example] = []
+    places: dict[str, str] = {}
     bad: list[str] = []
     rows = read_rows(settings.path, settings.config, settings.split, settings.revision)
     for number, row in enumerate(_kept(rows, settings.where), 1):
         try:
             example = _example(row, number, columns, settings.reference)
-            if example.id in good:
-                raise ValueError(f"its id '{example.id}' already stands at {good[example.id].where}; give each row its own id")
-            good[example.id] = example
+            if example.id in places:
+                raise ValueError(f"its id '{example.id}' already stands at {places[example.id]}; give each row its own id")
+            places[example.id] = example.where
+            good.append(example)
         except ValueError as problem:
             bad.append(f"{row.where}: {problem}.")
+        if settings.subset and len(good) == 2 * settings.subset:
+            good = _sample(good, settings.subset, settings.subset_seed)
     if bad and settings.on_bad_row == "fail":
         more = f"\n... and {len(bad) - 5} more." if len(bad) > 5 else ""
         raise DataError(
-            f"{len(bad)} of {len(bad) + len(good)} rows of {settings.path} cannot be used:\n"
+            f"{len(bad)} of {len(bad) + len(places)} rows of {settings.path} cannot be used:\n"
             + "\n".join(bad[:5])
             + more
             + "\nMend them, or leave such rows out with --data.on-bad-row skip."
         )
     if not good:
         raise DataError(f"{settings.path}: no row is left to train on. {_why_empty(bad, settings)}")
-    kept = _sample(tuple(good.values()), settings)
-    return Examples(kept, len(bad), _fingerprint(kept))
+    if settings.subset is not None:
+        if not 0 < settings.subset <= len(good):
+            raise DataError(
+                f"{settings.path} has {len(good)} usable rows, but data.subset asks for {settings.subset}. "
+                "Ask for between 1 and that many, or leave data.subset out."
+            )
+        good = _sample(good, settings.subset, settings.subset_seed)
+    return Examples(tuple(good), len(bad), _fingerprint(good))
 
 
 def _why_empty(bad: list[str], settings: TrainingSet) -> str:
@@ -208,19 +218,13 @@ def _kind(value: object) -> str:
     return "null" if value is None else f"a {type(value).__name__}"
 
 
-def _sample(rows: tuple[Example, ...], settings: TrainingSet) -> tuple[Example, ...]:
-    if settings.subset is None:
-        return rows
-    if not 0 < settings.subset <= len(rows):
-        raise DataError(
-            f"{settings.path} has {len(rows)} usable rows, but data.subset asks for {settings.subset}. "
-            "Ask for between 1 and that many, or leave data.subset out."
-        )
-    by_draw = sorted(range(len(rows)), key=lambda i: (seed_for(settings.subset_seed, "subset", rows[i].id), i))
-    return tuple(rows[i] for i in sorted(by_draw[: settings.subset]))
+def _sample(rows: list[Example], size: int, seed: int) -> list[Example]:
+    """The rows with the lowest draws, in their order; each row's draw is its own, so a sample of samples is the sample."""
+    by_draw = sorted(range(len(rows)), key=lambda i: (seed_for(seed, "subset", rows[i].id), i))
+    return [rows[i] for i in sorted(by_draw[:size])]
 
 
-def _fingerprint(rows: tuple[Example, ...]) -> str:
+def _fingerprint(rows: list[Example]) -> str:
     digest = sha256()
     for row in rows:
         digest.update(json.dumps([row.id, row.problem, row.reference, row.answer]).encode())
