@@ -127,14 +127,15 @@ def plan(
     """
     from purified_opsd.config import SettingsError, build_run, merge, read_overrides
     from purified_opsd.policy.shape import shape_of
-    from purified_opsd.training.costs import Lengths
+    from purified_opsd.training.costs import lengths_of
     from purified_opsd.training.plan import GPUS, DoesNotFit, report
 
     run = build_run(merge(_settings_of(recipe), read_overrides(context.args)))
     if gpu not in GPUS:
         raise SettingsError(f"There is no GPU {gpu} in the table. Known: {', '.join(GPUS)}.")
+    lengths = lengths_of(question, reference, run.sampling.max_new_tokens)
     try:
-        typer.echo(report(run, shape_of(run.model), Lengths(question, reference, run.sampling.max_new_tokens), gpu, gpus))
+        typer.echo(report(run, shape_of(run.model), lengths, gpu, gpus))
     except DoesNotFit as error:
         raise SettingsError(str(error)) from error
 

@@ -213,8 +213,6 @@ def test_wrong_inputs_say_what_is_wrong():
         streamed_loss(student, contexts, head, weight, chunk_rows=0, **options)
     with pytest.raises(ValueError, match="PMITarget needs the hidden states of teacher, reference, base; got teacher"):
         streamed_loss(student, {"teacher": contexts["teacher"]}, head, weight, **options)
-    with pytest.raises(ValueError, match="13 completion tokens, but 12 weights and 13 token ids"):
-        streamed_loss(student, contexts, head, weight[1:], **options)
     with pytest.raises(ValueError, match="the head is on meta, the student's hidden states on cpu"):
         streamed_loss(student, contexts, nn.Linear(D, V, device="meta"), weight, **options)
     with pytest.raises(ValueError, match=r"contexts_ND\['base'\] is on meta, the student's hidden states on cpu"):

@@ -1,15 +1,19 @@
 """The plan's formulas against steps that were run: operations as torch counts them, bytes as its allocator does."""
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import AutoConfig
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from purified_opsd.objective import PMITarget, TeacherTarget
-from purified_opsd.policy import LoRA, Model, ModelError
+from purified_opsd.objective.chunks import Rows
+from purified_opsd.policy import LoRA, Model, ModelError, completion_hidden
 from purified_opsd.policy.shape import PUBLISHED, Shape, shape_of
-from purified_opsd.training.costs import Lengths, operations
+from purified_opsd.training.costs import Lengths, memory, operations
 from purified_opsd.training.job import prepare
 from purified_opsd.training.train import training_step
 
@@ -37,8 +41,8 @@ def test_operations_of_a_step_are_within_15_percent_of_those_run(tiny_run, targe
     batch = job.examples.batch(0, run.batch_size, run.seed)
     for trajectory in step.trajectories:
         prompts = job.prompts.contexts(batch[trajectory.place])
-        reference = len(prompts.teacher) - len(prompts.question)
-        expected += operations(run, shape, Lengths(len(prompts.question), reference, len(trajectory.completion.ids))).total
+        lengths = Lengths(*(len(p) for p in (prompts.question, prompts.teacher, prompts.reference, trajectory.completion.ids)))
+        expected += operations(run, shape, lengths).total
     assert counter.get_total_flops() == pytest.approx(expected, rel=0.15)
 
 
@@ -48,6 +52,59 @@ CARDS = {
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": 7.62,
     "allenai/Olmo-3-7B-Think": 7.30,
 }
+
+
+def peak_bytes(work) -> int:
+    """Most memory that tensors held at once above what they held before, as the allocator tells."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+@pytest.fixture
+def wide_run(tiny_run, tmp_path):
+    """Wide and deep enough that what the formulas count outweighs what they leave out."""
+    config = AutoConfig.from_pretrained(tiny_run.model.path)
+    config.update(
+        {
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_hidden_layers": 6,
+            "head_dim": 32,
+            "layer_types": ["full_attention"] * 6,
+        }
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "wide")
+    for file in Path(tiny_run.model.path).glob("*token*"):
+        shutil.copy(file, tmp_path / "wide")
+    shutil.copy(Path(tiny_run.model.path) / "chat_template.jinja", tmp_path / "wide")
+    return replace(tiny_run, model=replace(tiny_run.model, path=str(tmp_path / "wide")))
+
+
+@pytest.mark.parametrize(("questions", "completion"), [(3, 64), (6, 64), (3, 192)])
+def test_memory_of_the_student_and_of_the_sampler_is_within_15_percent_of_that_held(wide_run, questions, completion):
+    job = prepare(replace(wide_run, sampling=replace(wide_run.sampling, max_new_tokens=completion, rows=questions)))
+    job.policy.model.train()
+    prompt, ids = list(range(20, 80)), [20 + i % 200 for i in range(completion)]
+    lengths = Lengths(len(prompt), 0, 0, completion)
+    tokens = questions * (len(prompt) + completion)
+    expected = memory(job.run, shape_of(job.run.model), lengths, tokens, Rows(64, 8), element=4)
+
+    def student():
+        hidden_ND = completion_hidden(job.policy.model, [prompt] * questions, [ids] * questions)
+        hidden_ND.sum().backward()
+
+    states = 4 * 5 * questions * completion * 128  # the loss's, which this pass has not
+    student()  # the adapter's gradients are there from here on
+    assert peak_bytes(student) == pytest.approx(expected.student - states, rel=0.15)
+    assert peak_bytes(lambda: job.sampler.generate([prompt] * questions, range(questions))) == pytest.approx(
+        expected.sampler, rel=0.15
+    )
 
 
 @pytest.mark.parametrize("name", list(CARDS))

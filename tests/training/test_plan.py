@@ -7,12 +7,12 @@ import pytest
 from purified_opsd.objective import TeacherTarget
 from purified_opsd.policy.shape import PUBLISHED
 from purified_opsd.recipes import find_recipe
-from purified_opsd.training.costs import Lengths
+from purified_opsd.training.costs import lengths_of
 from purified_opsd.training.plan import GPUS, Assumptions, DoesNotFit, estimate, growth, report
 
 RUN = find_recipe("qwen3-8b.math-cot.pmi")
 SHAPE = PUBLISHED["Qwen/Qwen3-8B"]
-LENGTHS = Lengths(200, 4000, 1024)
+LENGTHS = lengths_of(200, 4000, 1024)
 GPU = GPUS["h100-80gb"]
 
 

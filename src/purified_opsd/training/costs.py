@@ -1,6 +1,6 @@
 """What a step costs, in operations and bytes, from sizes alone.  Tests hold both against measured steps.
 
-Q question, R reference and T completion tokens of a sequence; S tokens of a sequence; D hidden size; V rows of the head.
+Q question and T completion tokens of a sequence; S tokens of a sequence; D hidden size; V rows of the head.
 A product of [a, b] and [b, c] counts 2abc operations.
 """
 
@@ -19,30 +19,36 @@ STRIP_RESULTS = 12
 
 
 class Lengths(NamedTuple):
-    """Mean tokens of a sequence's parts."""
+    """Mean tokens of the three prompts and of a completion."""
 
     question: int
+    teacher: int
     reference: int
     completion: int
 
     def context(self, name: str) -> int:
         """Tokens scored under a context, the completion's included."""
-        prompt = {"base": self.question, "reference": self.reference, "teacher": self.question + self.reference}
+        prompt = {"base": self.question, "reference": self.reference, "teacher": self.teacher}
         return prompt[name] + self.completion
+
+
+def lengths_of(question: int, reference: int, completion: int) -> Lengths:
+    """Where the prompts are little more than the texts in them."""
+    return Lengths(question, question + reference, reference, completion)
 
 
 @dataclass(frozen=True)
 class Operations:
     """Floating point operations of one sequence in one step."""
 
-    prefill: float
-    decode: float
-    frozen: float
-    student: float
-    loss: float
+    prefill: int
+    decode: int
+    frozen: int
+    student: int
+    loss: int
 
     @property
-    def total(self) -> float:
+    def total(self) -> int:
         return self.prefill + self.decode + self.frozen + self.student + self.loss
 
 
@@ -52,10 +58,10 @@ def operations(run: Run, shape: Shape, lengths: Lengths) -> Operations:
     adapter = 2 * shape.adapter_parameters(run.adapter)
     head = 2 * shape.head_parameters
 
-    def forward(S: int) -> float:
+    def forward(S: int) -> int:
         return S * 2 * shape.body_parameters + _attention(shape, S)
 
-    def with_adapter(S: int) -> float:
+    def with_adapter(S: int) -> int:
         return forward(S) + S * adapter
 
     projections = 4 if isinstance(run.target, PMITarget) else 3  # the last one goes back
@@ -71,12 +77,12 @@ def operations(run: Run, shape: Shape, lengths: Lengths) -> Operations:
     )
 
 
-def _attention(shape: Shape, S: int) -> float:
+def _attention(shape: Shape, S: int) -> int:
     """Two products of [S, S] a head and layer."""
     return shape.layers * 4 * shape.heads * shape.head_dim * S**2
 
 
-def _decode_attention(shape: Shape, Q: int, T: int) -> float:
+def _decode_attention(shape: Shape, Q: int, T: int) -> int:
     """One query against every cached key, T − 1 times."""
     return shape.layers * 4 * shape.heads * shape.head_dim * sum(range(Q + 1, Q + T))
 
@@ -85,18 +91,18 @@ def _decode_attention(shape: Shape, Q: int, T: int) -> float:
 class Memory:
     """Bytes on one device.  Weights and adapter stay; the other three take turns."""
 
-    weights: float
-    adapter: float
+    weights: int
+    adapter: int
     """Weights, gradient and AdamW's two moments, in float32."""
-    student: float
+    student: int
     """Kept layer inputs of a micro-batch, and one layer computed anew and taken back."""
-    loss: float
+    loss: int
     """Kept layer inputs, the contexts' hidden states and the loss's buffers."""
-    sampler: float
+    sampler: int
     """Keys and values of all rows, and one step's logits."""
 
     @property
-    def peak(self) -> float:
+    def peak(self) -> int:
         return self.weights + self.adapter + max(self.student, self.loss, self.sampler)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from purified_opsd.objective.chunks import rows_within
 from purified_opsd.policy.shape import Shape
 
-from .costs import Lengths, Memory, memory, operations
+from .costs import Lengths, Memory, lengths_of, memory, operations
 from .run import Run
 
 BFLOAT16 = 2
@@ -25,13 +25,13 @@ class GPU:
 
 
 GPUS: Mapping[str, GPU] = {
-    "b200-180gb": GPU(180, 2250, 8.0),
-    "h200-141gb": GPU(141, 989, 4.8),
-    "h100-80gb": GPU(80, 989, 3.35),
-    "a100-80gb": GPU(80, 312, 2.04),
-    "a100-40gb": GPU(40, 312, 1.56),
-    "l40s-48gb": GPU(48, 362, 0.86),
-    "rtx4090-24gb": GPU(24, 165, 1.01),
+    "b200-180gb": GPU(180.0, 2250.0, 8.0),
+    "h200-141gb": GPU(141.0, 989.0, 4.8),
+    "h100-80gb": GPU(80.0, 989.0, 3.35),
+    "a100-80gb": GPU(80.0, 312.0, 2.04),
+    "a100-40gb": GPU(40.0, 312.0, 1.56),
+    "l40s-48gb": GPU(48.0, 362.0, 0.86),
+    "rtx4090-24gb": GPU(24.0, 165.0, 1.01),
 }
 
 
@@ -56,7 +56,7 @@ class Estimate(NamedTuple):
     micro_tokens: int
     """Largest micro-batch that fits."""
     seconds: dict[str, float]
-    operations: float
+    operations: int
     tokens: int
     """Of completions, over all GPUs."""
 
@@ -129,7 +129,7 @@ def growth(run: Run, shape: Shape, lengths: Lengths, gpu: GPU, gpus: int) -> dic
             lengths._replace(completion=2 * lengths.completion),
             gpus,
         ),
-        "reference length": (run, shape, lengths._replace(reference=2 * lengths.reference), gpus),
+        "reference length": (run, shape, lengths_of(lengths.question, 2 * lengths.reference, lengths.completion), gpus),
         "vocabulary": (run, replace(shape, vocabulary=2 * shape.vocabulary), lengths, gpus),
         "number of GPUs": (run, shape, lengths, 2 * gpus),
     }
