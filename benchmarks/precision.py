@@ -51,7 +51,7 @@ def exact(point: Point, target: PMITarget | TeacherTarget) -> Result:
 
 
 def _formulas(point: Point, target: PMITarget | TeacherTarget, logits_in: torch.dtype, rest_in: torch.dtype) -> Result:
-    student_ND = point.hidden_ND["student"].to(logits_in).requires_grad_()
+    student_ND = point.hidden_ND["student"].clone().to(logits_in).requires_grad_()
     weight_VD = point.head.weight.to(logits_in)
     with torch.no_grad():
         logs = [(point.hidden_ND[name].to(logits_in) @ weight_VD.T).to(rest_in).log_softmax(-1) for name in target.contexts]

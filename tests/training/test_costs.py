@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from purified_opsd.objective import PMITarget, TeacherTarget
 from purified_opsd.objective.chunks import Rows
-from purified_opsd.policy import LoRA, Model, ModelError, completion_hidden
+from purified_opsd.policy import HFSampler, LoRA, Model, ModelError, completion_hidden
 from purified_opsd.policy.shape import PUBLISHED, Shape, shape_of
 from purified_opsd.training.costs import Lengths, memory, operations
 from purified_opsd.training.job import prepare
@@ -86,7 +86,7 @@ def wide_run(tiny_run, tmp_path):
     return replace(tiny_run, model=replace(tiny_run.model, path=str(tmp_path / "wide")))
 
 
-@pytest.mark.parametrize(("questions", "completion"), [(3, 64), (6, 64), (3, 192)])
+@pytest.mark.parametrize(("questions", "completion"), [(3, 40), (6, 40), (3, 160)])
 def test_memory_of_the_student_and_of_the_sampler_is_within_15_percent_of_that_held(wide_run, questions, completion):
     job = prepare(replace(wide_run, sampling=replace(wide_run.sampling, max_new_tokens=completion, rows=questions)))
     job.policy.model.train()
@@ -102,9 +102,10 @@ def test_memory_of_the_student_and_of_the_sampler_is_within_15_percent_of_that_h
     states = 4 * 5 * questions * completion * 128  # the loss's, which this pass has not
     student()  # the adapter's gradients are there from here on
     assert peak_bytes(student) == pytest.approx(expected.student - states, rel=0.15)
-    assert peak_bytes(lambda: job.sampler.generate([prompt] * questions, range(questions))) == pytest.approx(
-        expected.sampler, rel=0.15
-    )
+    job.policy.base.generation_config.eos_token_id = 10**6  # so that no row ends and frees its cache
+    sampler = HFSampler(job.policy.model, job.run.sampling)
+    sampled = peak_bytes(lambda: sampler.generate([prompt] * questions, range(questions)))
+    assert sampled == pytest.approx(expected.sampler, rel=0.15)
 
 
 @pytest.mark.parametrize("name", list(CARDS))

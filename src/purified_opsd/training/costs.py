@@ -99,7 +99,7 @@ class Memory:
     loss: int
     """Kept layer inputs, the contexts' hidden states and the loss's buffers."""
     sampler: int
-    """Keys and values of all rows, and one step's logits."""
+    """Keys and values of all rows and one step's logits, or the pass over the prompts."""
 
     @property
     def peak(self) -> int:
@@ -115,23 +115,30 @@ def memory(run: Run, shape: Shape, lengths: Lengths, micro_tokens: int, rows: Ro
     chunk = min(rows.chunk, N)
     buffers = (1 + min(2, len(run.target.contexts))) * chunk + STRIP_RESULTS * min(rows.strip, chunk)
     states = (len(run.target.contexts) + 1) * element * N * D + FLOAT32 * N * D
-    cached = run.sampling.rows * (lengths.question + lengths.completion)
-    cache = element * cached * 2 * shape.kv_heads * shape.head_dim
-    logits = run.sampling.rows * V * (element + 2 * FLOAT32)
     return Memory(
         weights=element * shape.parameters,
         adapter=4 * FLOAT32 * shape.adapter_parameters(run.adapter),
         student=kept + micro_tokens * layer_bytes(shape, element) + states,
         loss=kept + FLOAT32 * buffers * V + states,
-        sampler=cache * (shape.layers + 1) + logits,  # one layer's keys and values are copied as they grow
+        sampler=_sampler_bytes(run, shape, lengths, element),
     )
+
+
+def _sampler_bytes(run: Run, shape: Shape, lengths: Lengths, element: int) -> int:
+    """The larger of reading the prompts and the last decoding step."""
+    rows, token = run.sampling.rows, element * 2 * shape.kv_heads * shape.head_dim  # a token's key and value in one layer
+    prompts = rows * lengths.question
+    reading = prompts * (token * shape.layers + element * (3 * shape.hidden + 5 * shape.intermediate))
+    cached = rows * (lengths.question + lengths.completion) * token
+    logits = rows * shape.vocabulary * (element + 2 * FLOAT32)
+    return max(reading, cached * (shape.layers + 1) + logits)  # one layer's keys and values are copied as they grow
 
 
 def layer_bytes(shape: Shape, element: int) -> int:
     """A token's share of one layer's forward pass, kept for its way back, and of the gradients on that way.
 
     Kept: both norms' inputs and outputs, queries, keys and values before and after their rotation, the attention's output, the
-    MLP's four products; on the way back three gradients of the MLP's width and two of the hidden size.
+    MLP's four products; on the way back one gradient of the MLP's width and two of the hidden size.
     """
     D, Q, KV = shape.hidden, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    return element * (6 * D + 4 * Q + 4 * KV + 7 * shape.intermediate)
+    return element * (6 * D + 4 * Q + 4 * KV + 5 * shape.intermediate)
