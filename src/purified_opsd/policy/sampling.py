@@ -145,7 +145,7 @@ def draw(
         probs_BK, tokens_BK = _candidates(logits_BV, sampling)
         probs_BK = probs_BK * (probs_BK.cumsum(-1) - probs_BK < sampling.top_p)
         cdf_BK = probs_BK.cumsum(-1)
-        total_B1 = cdf_BK[:, -1:]
+        total_B1 = cdf_BK[:, -1:].contiguous()
         place_B1 = torch.searchsorted(cdf_BK, uniform_B[:, None] * total_B1, right=True)
         last_B1 = torch.searchsorted(cdf_BK, total_B1)  # where rounding would pass the end
         token_B = tokens_BK.gather(-1, torch.minimum(place_B1, last_B1)).squeeze(-1)
