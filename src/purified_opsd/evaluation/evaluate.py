@@ -19,6 +19,7 @@ from .progress import Progress, Watch, unwatched
 from .repeats import refuse_repeats
 from .results import Results, read_results, write_results
 from .samples import Key, Sample, SampleFolder, read_sample, sample_row, write_asked
+from .table import write_table
 
 
 @dataclass
@@ -50,7 +51,7 @@ def evaluate(
     folder: Path,
     watch: Watch = unwatched,
 ) -> Results:
-    """Draws and grades what `folder` does not hold yet; writes results.json there.
+    """Draws and grades what `folder` does not hold yet; writes results.json and table.md there.
 
     Interrupted anywhere, the same call completes what is owed.  Raises RunError where the folder holds samples drawn with other
     settings, weights or questions, or where whole runs repeat each other, and DataError where a question is too long.
@@ -71,6 +72,7 @@ def evaluate(
                 complete(cell, prompts, plan, reporter)
         finally:
             write_results(folder, read_results(folder))
+            write_table(folder)
     return read_results(folder)
 
 
