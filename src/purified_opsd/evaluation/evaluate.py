@@ -38,9 +38,10 @@ class Cell:
         return sum(draw.key in self.grades for draw in self.draws)
 
     @property
-    def accuracy(self) -> float:
+    def accuracy(self) -> float | None:
+        """None before anything is graded."""
         correct = sum(draw.key in self.grades and self.grades[draw.key].correct for draw in self.draws)
-        return correct / max(self.done, 1)
+        return correct / self.done if self.done else None
 
 
 def evaluate(
@@ -96,8 +97,8 @@ def complete(cell: Cell, prompts: PromptBuilder, plan: Plan, reporter: "Reporter
     rows = plan.sampling.rows
     batches = [cell.draws[first : first + rows] for first in range(0, len(cell.draws), rows)]
     owed = [batch for batch in batches if any(draw.key not in cell.samples for draw in batch)]
+    reporter.report(cell)
     if not owed:
-        reporter.report(cell)
         return
     with cell.candidate.sampler(plan.sampling) as sampler:
         for batch in owed:
