@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,14 +37,19 @@ class Graded:
 
     def correct_PR(self) -> Array:
         """1 or 0 by problem and run; nan where there is no grade yet."""
-        runs, grades = range(self.asked.runs), self.grades
-        table = [[float(grades[run, id].correct) if (run, id) in grades else np.nan for run in runs] for id in self.asked.questions]
-        return np.array(table)
+        return self._by_problem({key: float(grade.correct) for key, grade in self.grades.items()})
+
+    def markers_PR(self) -> Array:
+        """Epistemic markers by problem and run; nan where there is no grade yet."""
+        return self._by_problem({key: float(count_substrings([self.samples[key].text]).total()) for key in self.grades})
 
     def answers(self, id: str) -> list[tuple[str, bool]]:
         """What was answered to a problem, and whether it is correct; runs without an answer are left out."""
         grades = [self.grades[run, id] for run in range(self.asked.runs) if (run, id) in self.grades]
         return [(_canonical(grade.answer), grade.correct) for grade in grades if grade.answer is not None]
+
+    def _by_problem(self, values: Mapping[Key, float]) -> Array:
+        return np.array([[values.get((run, id), np.nan) for run in range(self.asked.runs)] for id in self.asked.questions])
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,8 @@ class Score:
     mean_tokens: float
     markers: float
     """Epistemic markers a sample, Kim et al.'s way."""
+    markers_interval: Estimate | None
+    """Of the markers as an average over all such problems; None with fewer than two."""
     markers_per_1000_tokens: float
     by_problem: dict[str, float]
     """The share of correct samples of each problem that has any."""
@@ -136,7 +143,7 @@ def score_of(graded: Graded) -> Score:
     """The score of the samples that are graded, one at least."""
     samples, grades, correct_PR = [graded.samples[key] for key in graded.grades], list(graded.grades.values()), graded.correct_PR()
     runs, questions, mean_P = graded.asked.runs, graded.asked.questions, problem_means(correct_PR)
-    tokens, markers = sum(sample.tokens for sample in samples), count_substrings(sample.text for sample in samples).total()
+    tokens, markers_PR = sum(sample.tokens for sample in samples), graded.markers_PR()
     reasons = Counter(grade.reason for grade in grades)
     at = {k: pass_at(correct_PR, k) for k in sorted({*(2**n for n in range(runs.bit_length()) if 2**n <= runs), runs})}
     return Score(
@@ -154,8 +161,9 @@ def score_of(graded: Graded) -> Score:
         no_box_rate=reasons["no box"] / len(samples),
         ungraded_rate=_share([grade.verdict == "ungraded" for grade in grades]),
         mean_tokens=tokens / len(samples),
-        markers=markers / len(samples),
-        markers_per_1000_tokens=1000 * markers / max(tokens, 1),
+        markers=float(np.nanmean(markers_PR)),
+        markers_interval=average(markers_PR),
+        markers_per_1000_tokens=1000 * float(np.nansum(markers_PR)) / max(tokens, 1),
         by_problem={id: float(mean) for id, mean in zip(questions, mean_P, strict=True) if not np.isnan(mean)},
     )
 
