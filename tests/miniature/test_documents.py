@@ -1,18 +1,19 @@
-"""What the base learns from: every line is right, every slip is mended, and reflection stands where it is needed."""
+"""What the base learns from: every check tells the truth, every trace ends in a right answer, slips depend on nothing shown."""
 
 import random
 import re
 
-from purified_opsd.miniature.documents import CAREFUL, CONFIDENT, SEARCHING, derive, document, search
+from purified_opsd.miniature.documents import CONFIDENT, SEARCHING, Habits, document, trace
 from purified_opsd.miniature.reflection import Reflection, reflect
 from purified_opsd.miniature.task import Problem, Split, grade, parse, problems, solutions
 from purified_opsd.miniature.tokenizer import LARGEST_SPELLED
 
 RESULT = re.compile(r"(\d+) ([-+×]) (\d+) = (\d+)\.")
-BACKWARD = re.compile(r"(x|\d+) ([-+×]) (x|\d+) = (\d+), so x = (\d+)\.")
-MEND = re.compile(r" (?:Wait|Hmm|Actually), let me check: (\d+ [-+×] \d+) = (\d+), not (\d+)\.")
-REJECTION = re.compile(r" Let me check: (\d+ [-+×] \d+ = \d+)\. (\d+ [-+×] \d+ = (\d+))\. Not (\d+)\.")
 CHECK = re.compile(r"let me check: (\d+) ([-+×]) (\d+) = (\d+), (?:not (\d+)|right)\.")
+WHOLE_CHECK = re.compile(r"Let me check: (\d+) ([-+×]) (\d+) = (\d+)\. (\d+) ([-+×]) (\d+) = (\d+)\. (Not|So)")
+PROBLEM = Problem((3, 7, 12), 33)
+GOAL = solutions(PROBLEM)[0]
+BARE = Habits(false_starts=(1.0,), turn=0, guess=0, slip=0, check_of_slip=0, check_of_right=0, final_check=0)
 
 
 def questions(documents):
@@ -20,13 +21,22 @@ def questions(documents):
 
 
 def value(left, operator, right):
+    left, right = int(left), int(right)
     return {"+": left + right, "-": left - right, "×": left * right}[operator]
 
 
-def test_a_document_is_a_function_of_seed_index_and_habits(searching_documents):
-    assert [document(0, index, SEARCHING) for index in range(20)] == searching_documents[:20]
-    assert [document(1, index, SEARCHING) for index in range(20)] != searching_documents[:20]
-    assert [document(0, index, CAREFUL) for index in range(20)] != searching_documents[:20]
+def slips(texts):
+    """For each result written outside a check: was it wrong?"""
+    return [
+        value(*result.group(1, 2, 3)) != int(result[4])
+        for text in texts
+        for result in RESULT.finditer(WHOLE_CHECK.sub("", text))
+    ]
+
+
+def test_a_document_is_a_function_of_seed_and_index(documents):
+    assert [document(0, index) for index in range(20)] == documents[:20]
+    assert [document(1, index) for index in range(20)] != documents[:20]
 
 
 def test_only_questions_of_the_base_split_are_used(documents):
@@ -37,82 +47,79 @@ def test_only_questions_of_the_base_split_are_used(documents):
 def test_every_trace_ends_in_a_right_answer(documents):
     asked = [d for d in documents if d.prompt.startswith("Use")]
     assert len(asked) > len(documents) / 2
-    assert all(grade(d.prompt, d.completion) for d in asked[::2])
-
-
-def test_every_result_is_right_or_mended_at_once(documents):
-    slips = 0
-    for completion in (d.completion for d in documents):
-        for result in RESULT.finditer(completion):
-            left, operator, right, written = int(result[1]), result[2], int(result[3]), int(result[4])
-            if value(left, operator, right) == written:
-                continue
-            slips += 1
-            if REJECTION.match(completion, result.end()):
-                continue
-            mend = MEND.match(completion, result.end())
-            assert mend is not None, completion
-            assert mend[1] == f"{left} {operator} {right}"
-            assert (int(mend[2]), int(mend[3])) == (value(left, operator, right), written)
-            assert 0 < abs(int(mend[2]) - written) <= 10
-    assert slips > 80
-
-
-def test_every_x_solves_its_equation_or_is_mended_at_once(documents):
-    slips = 0
-    for completion in (d.completion for d in documents):
-        for opening in BACKWARD.finditer(completion):
-            x = opening[5]
-            left, right = (int(side.replace("x", x)) for side in (opening[1], opening[3]))
-            if value(left, opening[2], right) != int(opening[4]):
-                mend = MEND.match(completion, opening.end())
-                assert mend is not None, completion
-                assert mend[3] == x
-                slips += 1
-    assert slips > 8
+    assert all(grade(d.prompt, d.completion) for d in asked)
 
 
 def test_every_check_tells_the_truth(documents):
     checks = [check for d in documents for check in CHECK.finditer(d.completion)]
     assert len(checks) > 100
     for check in checks:
-        assert value(int(check[1]), check[2], int(check[3])) == int(check[4])
+        assert value(*check.group(1, 2, 3)) == int(check[4])
         assert check[5] is None or check[5] != check[4]
+    whole = [(d, check) for d in documents for check in WHOLE_CHECK.finditer(d.completion)]
+    assert len(whole) > 100
+    for d, check in whole:
+        assert value(*check.group(1, 2, 3)) == int(check[4])
+        assert value(*check.group(5, 6, 7)) == int(check[8])
+        if d.prompt.startswith("Use"):
+            assert (int(check[8]) == parse(d.prompt).target) == (check[9] == "So")
 
 
-def test_a_false_hit_is_off_by_a_little_and_the_check_of_the_whole_rejects_it(documents):
-    rejections = [(d, check) for d in documents for check in REJECTION.finditer(d.completion)]
-    assert len(rejections) > 20
-    for d, check in rejections:
-        assert int(check[4]) == parse(d.prompt).target != int(check[3])
-        for step in (check[1], check[2]):
-            left, operator, right, _, written = step.split()
-            assert value(int(left), operator, int(right)) == int(written)
-        claimed = RESULT.findall(d.completion[: check.start() + 1])[-1]
-        true = value(int(claimed[0]), claimed[1], int(claimed[2]))
-        assert 0 < abs(true - int(claimed[3])) <= 10
-
-
-def test_slips_that_single_checks_mend_do_not_depend_on_how_near_the_result_is_to_the_target(searching_documents):
-    near, far = [], []
-    for d in questions(searching_documents):
-        target = parse(d.prompt).target
+def test_a_slip_is_off_by_a_little_and_mostly_mended_at_once_by_who_searches(documents):
+    wrong = mended = 0
+    for d in questions(documents):
         for result in RESULT.finditer(d.completion):
-            true = value(int(result[1]), result[2], int(result[3]))
-            (near if abs(true - target) <= 10 else far).append(true != int(result[4]))
-    rates = [sum(group) / len(group) for group in (near, far)]
-    assert min(len(near), len(far)) > 300
-    error = sum(rate * (1 - rate) / len(group) for rate, group in zip(rates, (near, far), strict=True)) ** 0.5
-    assert abs(rates[0] - rates[1]) < 4 * error
+            error = int(result[4]) - value(*result.group(1, 2, 3))
+            if error:
+                assert abs(error) in (1, 2, 10)
+                wrong += 1
+                mended += bool(re.match(r" (?:Wait|Hmm|Actually), let me check: \d+ [-+×] \d+ = \d+, not", d.completion[result.end() :]))
+    assert wrong > 100
+    assert abs(mended / wrong - SEARCHING.check_of_slip) < 0.1
+
+
+def test_slips_depend_neither_on_the_context_nor_on_how_near_the_result_is_to_the_target(documents):
+    """PMI amplifies what depends on the question, so a slip that did would be what it amplifies."""
+    searching = questions(documents)
+    deriving = [d for d in documents if "Reference" in d.prompt]
+    near, far = [], []
+    for d in searching:
+        for result in RESULT.finditer(WHOLE_CHECK.sub("", d.completion)):
+            true = value(*result.group(1, 2, 3))
+            (near if abs(true - parse(d.prompt).target) <= 10 else far).append(true != int(result[4]))
+    assert SEARCHING.slip == CONFIDENT.slip
+    for one, other in ((near, far), (slips(d.completion for d in searching), slips(d.completion for d in deriving))):
+        assert min(len(one), len(other)) > 300
+        rates = [sum(group) / len(group) for group in (one, other)]
+        error = sum(rate * (1 - rate) / len(group) for rate, group in zip(rates, (one, other), strict=True)) ** 0.5
+        assert abs(rates[0] - rates[1]) < 4 * error
+
+
+def test_an_unnoticed_slip_makes_the_goal_seem_to_miss_and_it_is_tried_again():
+    careless = Habits((1.0,), turn=0, guess=0, slip=0.5, check_of_slip=0, check_of_right=0, final_check=0)
+    texts = [trace(PROBLEM, GOAL, careless, random.Random(seed)) for seed in range(40)]
+    retried = [text for text in texts if "Not 33." in text]
+    assert len(retried) > 10
+    assert all(grade(PROBLEM.text, text) for text in texts)
+    assert any("Let me check: 7 × 3 = 21. 21 + 12 = 33. So" not in text for text in retried)
+
+
+def test_a_slip_that_looks_like_a_hit_is_always_checked_and_rejected():
+    near = Problem((1, 7, 12), 20)  # (12 + 7) × 1 misses it by one
+    careless = Habits((0.0, 1.0), turn=0, guess=0, slip=0.5, check_of_slip=0, check_of_right=0, final_check=0)
+    texts = [trace(near, solutions(near)[0], careless, random.Random(seed)) for seed in range(200)]
+    false_hits = [text for text in texts if re.search(r" = 20\. Let me check: [^.]*\. [^.]*\. Not 20\.", text)]
+    assert false_hits
+    assert all(grade(near.text, text) for text in texts)
 
 
 def test_searching_is_longer_and_doubts_more_than_deriving(documents):
     searching = [d.completion for d in questions(documents)]
     deriving = [d.completion for d in documents if "Reference" in d.prompt]
-    mean = {name: sum(map(len, texts)) / len(texts) for name, texts in (("searching", searching), ("deriving", deriving))}
-    doubt = {name: sum(reflect(text).markers for text in texts) / len(texts) for name, texts in (("s", searching), ("d", deriving))}
-    assert mean["searching"] > 1.7 * mean["deriving"]
-    assert doubt["s"] > 3 * doubt["d"]
+    length = [sum(map(len, texts)) / len(texts) for texts in (searching, deriving)]
+    doubt = [sum(reflect(text).markers for text in texts) / sum(map(len, texts)) for texts in (searching, deriving)]
+    assert length[0] > 1.7 * length[1]
+    assert doubt[0] > 3 * doubt[1]
 
 
 def test_references_are_full_or_the_bare_answer(documents):
@@ -121,19 +128,16 @@ def test_references_are_full_or_the_bare_answer(documents):
     assert 0.48 < full / len(shown) < 0.72
 
 
-def test_no_attempt_is_made_twice():
-    problem = Problem((3, 7, 12), 33)
+def test_no_attempt_that_misses_is_made_twice():
+    several = Habits((0.0, 0.0, 0.0, 0.0, 1.0), turn=0, guess=0, slip=0, check_of_slip=0, check_of_right=0, final_check=0)
     for seed in range(60):
-        trace = search(problem, solutions(problem)[0], SEARCHING, random.Random(seed))
-        wrong = re.findall(r"(?:[Tt]ry|aybe|erhaps) (\d+ [-+×] \d+ = \d+\. \d+ [-+×] \d+) = \d+\. Not", trace)
-        assert len(wrong) == len(set(wrong))
+        text = trace(PROBLEM, GOAL, several, random.Random(seed))
+        wrong = re.findall(r"[Tt]ry (\d+ [-+×] \d+ = \d+\. \d+ [-+×] \d+) = \d+\. Not", text)
+        assert len(wrong) == len(set(wrong)) == 4
 
 
-def test_a_trace_without_habits_of_doubt_is_the_bare_derivation():
-    problem = Problem((3, 7, 12), 33)
-    texts = {derive(problem, solutions(problem)[0], random.Random(seed)) for seed in range(60)}
-    assert "First 7 × 3 = 21. Then 21 + 12 = 33. So \\boxed{(7 × 3) + 12}" in texts
-    assert "So \\boxed{(7 × 3) + 12}" in texts
+def test_a_trace_without_habits_is_the_bare_derivation():
+    assert trace(PROBLEM, GOAL, BARE, random.Random(0)) == "Try 7 × 3 = 21. 21 + 12 = 33. So \\boxed{(7 × 3) + 12}"
 
 
 def test_reflection_is_counted_as_a_reader_would():
@@ -162,13 +166,6 @@ def test_a_check_that_is_itself_wrong_mends_nothing():
 
 def test_reflections_add_up():
     assert Reflection(1, 2, 3, 4, 5) + Reflection(10, 20, 30, 40, 50) == Reflection(11, 22, 33, 44, 55)
-
-
-def test_the_search_doubts_and_the_derivation_does_not():
-    for habits in (SEARCHING, CAREFUL):
-        assert habits.turn > CONFIDENT.turn
-        assert habits.final_check > CONFIDENT.final_check
-        assert habits.slip == CONFIDENT.slip, "slips that depend on the context would be what PMI amplifies"
 
 
 def test_no_result_is_beyond_what_the_vocabulary_spells():

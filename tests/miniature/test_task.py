@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from purified_opsd.miniature.dataset import rows, write_distillation_set, write_evaluation_set
+from purified_opsd.miniature.dataset import rows, write_rows
 from purified_opsd.miniature.task import (
     Derivation,
     Problem,
@@ -62,15 +62,12 @@ def test_more_rows_than_questions_are_refused():
         rows(Split.EVALUATION, seed=0, count=1925)
 
 
-def test_written_sets_are_read_back_by_the_ordinary_json_loader(tmp_path):
-    write_distillation_set(tmp_path / "train.jsonl", seed=0, count=20)
-    write_evaluation_set(tmp_path / "test.jsonl", seed=0, count=20)
-    train, test = (
-        [json.loads(line) for line in (tmp_path / name).read_text().splitlines()] for name in ("train.jsonl", "test.jsonl")
-    )
-    assert [list(row) for row in train + test] == [["id", "problem", "solution", "answer"]] * 40
-    assert {parse(row["problem"]).split for row in train} == {Split.DISTILLATION}
-    assert {parse(row["problem"]).split for row in test} == {Split.EVALUATION}
+def test_written_rows_are_read_back_by_the_ordinary_json_loader(tmp_path):
+    write_rows(tmp_path / "train.jsonl", drawn := rows(Split.DISTILLATION, seed=0, count=20))
+    read = [json.loads(line) for line in (tmp_path / "train.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert read == drawn
+    assert [list(row) for row in read] == [["id", "problem", "solution", "answer"]] * 20
+    assert {parse(row["problem"]).split for row in read} == {Split.DISTILLATION}
 
 
 def test_the_reference_is_one_of_the_solutions_and_depends_on_the_seed():

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from .dataset import rows
-from .measurement import CONTEXTS, FREE, NO_CHECKS, NO_MARKERS, STRAIGHT, Measurement, Sampling, measure
+from .measurement import CONTEXTS, FREE, NO_CHECKS, NO_MARKERS, Measurement, Sampling, measure
 from .pretraining import Pretraining
 from .task import Split
 
@@ -16,15 +16,14 @@ TEMPERATURES = (1.0, 0.6, 0.0)
 EVALUATION_SEED = 0
 
 _COLUMNS = (
-    "context", "temperature", "accuracy, %", "tokens", "ended by 160, %", "markers", "per 1,000 tokens",
+    "context", "temperature", "accuracy, %", "at first, %", "tokens", "ended by 160, %", "markers", "per 1,000 tokens",
     "checks", "that catch, %", "slips", "mended, %",
 )  # fmt: skip
 _EXPLANATION = """\
-Accuracies are over {questions} held-out questions, one completion each; ± is the standard error over questions. Tokens, markers,
-checks and slips are means per completion. A check is "let me check" of one result, and catches if it puts the right result for a
-wrong one. A slip is a wrong result of a written operation; it is mended if the next words are a check that puts it right.
-"No checks" and "no markers": the vocabulary entries that carry a check, or any marker, are forbidden at sampling. "Straight":
-every completion is made to begin as one does that has seen a reference, without a search.
+Accuracies are over {questions} held-out questions, one completion each; ± is the standard error over questions. "At first": right
+without a second attempt. Tokens, markers, checks and slips are means per completion. A check is "let me check", and catches if it
+puts the right result for a wrong one. A slip is a wrong result of a written operation; it is mended if the next words are a check
+that puts it right. "No checks" and "no markers": the vocabulary entries that carry a check, or any marker, may not be sampled.
 The habits of the training traces were written down, not observed: who has seen a reference mostly goes straight to the answer,
 who has not searches and checks. What is measured here says nothing about large models.
 """
@@ -65,9 +64,7 @@ def measure_folder(folder: Path, questions: int) -> tuple[Measurement, ...]:
     plain = [
         measure(model, tokenizer, drawn, context, Sampling(temperature)) for context in CONTEXTS for temperature in TEMPERATURES
     ]
-    curbed = [
-        measure(model, tokenizer, drawn, "question", Sampling(1.0, manner=manner)) for manner in (NO_CHECKS, NO_MARKERS, STRAIGHT)
-    ]
+    curbed = [measure(model, tokenizer, drawn, "question", Sampling(1.0, manner=manner)) for manner in (NO_CHECKS, NO_MARKERS)]
     return (*plain, *curbed)
 
 
@@ -78,6 +75,7 @@ def _line(measured: Measurement) -> str:
         context,
         f"{measured.temperature:g}" if measured.temperature else "greedy",
         accuracy,
+        f"{100 * measured.right_at_first:.1f}",
         f"{measured.mean_tokens:.0f}",
         f"{100 * measured.ended_within_160:.1f}",
         f"{measured.markers:.2f}",

@@ -30,16 +30,6 @@ def rows(split: Split, seed: int, count: int) -> list[dict[str, str]]:
     ]
 
 
-def write_distillation_set(path: Path, seed: int, count: int) -> None:
-    """Writes `count` rows for on-policy distillation as JSONL; the base has seen none of these questions."""
-    _write(path, rows(Split.DISTILLATION, seed, count))
-
-
-def write_evaluation_set(path: Path, seed: int, count: int) -> None:
-    """Writes `count` held-out rows as JSONL; neither the base nor a distilled student has seen these questions."""
-    _write(path, rows(Split.EVALUATION, seed, count))
-
-
-def _write(path: Path, written: list[dict[str, str]]) -> None:
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in written)
-    Path(path).write_text("".join(lines), encoding="utf-8")
+def write_rows(path: Path, written: list[dict[str, str]]) -> None:
+    """Writes the rows as JSONL."""
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in written), encoding="utf-8")

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from ..data.prompts import QUESTION, REFERENCE, TEACHER
 from .reflection import Reflection, reflect
 from .task import grade
-from .tokenizer import CHECKS, END, MARKERS, token_id
+from .tokenizer import CHECKS, END, MARKERS, MISS, token_id
 
 CONTEXTS = {"question": QUESTION, "teacher": TEACHER, "reference": REFERENCE}
 
@@ -24,13 +24,11 @@ class Manner:
 
     name: str
     forbidden: tuple[str, ...] = ()  # vocabulary entries that may not be written
-    opening: str = ""  # what every completion starts with
 
 
 FREE = Manner("free")
 NO_CHECKS = Manner("no checks", forbidden=CHECKS)
 NO_MARKERS = Manner("no markers", forbidden=MARKERS)
-STRAIGHT = Manner("straight", opening="First ")  # as who has seen the reference begins, without a search
 
 
 @dataclass(frozen=True)
@@ -63,6 +61,7 @@ class Measurement:
     questions: int
     accuracy: float
     standard_error: float
+    right_at_first: float  # share of completions that are right without a second attempt
     ended: float  # share of completions that ended within the limit
     ended_within_160: float
     mean_tokens: float
@@ -91,13 +90,12 @@ def complete(
     for first in range(0, len(prompts), sampling.batch):
         turns = [[{"role": "user", "content": prompt}] for prompt in prompts[first : first + sampling.batch]]
         texts = cast(list[str], tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
-        opened = [text + sampling.manner.opening for text in texts]
-        inputs = tokenizer(opened, padding=True, add_special_tokens=False, return_tensors="pt")
+        inputs = tokenizer(texts, padding=True, add_special_tokens=False, return_tensors="pt")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(sampling.seed + first)
             output = cast(Any, model).generate(**inputs, **_generation(tokenizer, sampling))
         written = output[:, inputs["input_ids"].shape[1] :].tolist()
-        yield from (_completion(tokenizer, sampling.manner.opening, row) for row in written)
+        yield from (_completion(tokenizer, row) for row in written)
 
 
 def _generation(tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> dict:
@@ -109,10 +107,10 @@ def _generation(tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> dict:
     return settings
 
 
-def _completion(tokenizer: PreTrainedTokenizerBase, opening: str, ids: list[int]) -> Completion:
+def _completion(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> Completion:
     end = token_id(tokenizer, END)
     kept = ids[: ids.index(end)] if end in ids else ids
-    return Completion(opening + cast(str, tokenizer.decode(kept)), len(kept) + (end in ids), end in ids)
+    return Completion(cast(str, tokenizer.decode(kept)), len(kept) + (end in ids), end in ids)
 
 
 def _summary(context: str, sampling: Sampling, completions: list[Completion], right: list[bool]) -> Measurement:
@@ -126,6 +124,7 @@ def _summary(context: str, sampling: Sampling, completions: list[Completion], ri
         questions=count,
         accuracy=accuracy,
         standard_error=math.sqrt(accuracy * (1 - accuracy) / count),
+        right_at_first=sum(r and MISS not in completion.text for r, completion in zip(right, completions, strict=True)) / count,
         ended=sum(completion.ended for completion in completions) / count,
         ended_within_160=sum(completion.ended and completion.tokens <= 160 for completion in completions) / count,
         mean_tokens=tokens / count,

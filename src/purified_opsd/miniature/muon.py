@@ -1,6 +1,6 @@
 """Muon (Jordan et al. 2024): momentum whose matrix is made orthogonal before the step. In float32: bf16 is slow on most CPUs.
 
-In a trial on these documents the loss after 120 steps was 1.10 nats, with AdamW 1.51, at 1.25 times the time a step.
+TRIAL
 """
 
 from collections.abc import Iterable

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
-from .documents import CAREFUL, SEARCHING, Document, Habits, document
+from .documents import Document, document
 from .muon import Muon
 from .tokenizer import END, PADDING, token_id
 
@@ -19,39 +19,25 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Round:
-    """One stretch of training with fresh optimizers: linear warm-up, then half a cosine down to zero."""
-
-    steps: int
-    learning_rate: float
-    habits: Habits
-    warmup_steps: int = 30
-
-    def learning_rate_at(self, step: int) -> float:
-        if step < self.warmup_steps:
-            return self.learning_rate * (step + 1) / self.warmup_steps
-        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
-
-
-@dataclass(frozen=True)
 class Pretraining:
-    """Settings of one pre-training run: first to reckon and search, then to check what looks like a hit.
-
-    Small batches learn more per minute than large ones.
-    """
+    """Settings of one pre-training run. Small batches learn more per minute than large ones."""
 
     seed: int = 0
-    rounds: tuple[Round, ...] = (Round(1500, 3e-3, SEARCHING), Round(550, 2e-3, CAREFUL))
+    steps: int = 2400
     documents_per_step: int = 32
     micro_batches: int = 4
+    learning_rate: float = 3e-3
+    warmup_steps: int = 30
     weight_decay: float = 0.1
     gradient_norm: float = 1.0
     report_every: int = 50
 
-    @property
-    def steps(self) -> int:
-        return sum(stretch.steps for stretch in self.rounds)
+    def learning_rate_at(self, step: int) -> float:
+        """Linear warm-up, then half a cosine down to zero."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        done = (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
 @dataclass(frozen=True)
@@ -87,66 +73,43 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM
 
 
 def pretrain(tokenizer: PreTrainedTokenizerFast, settings: Pretraining, report: Callable[[Progress], None]) -> Qwen3ForCausalLM:
-    """Trains a new model through all rounds; calls `report` every `report_every` steps and at the end."""
+    """Trains a new model; calls `report` every `report_every` steps and at the end."""
     model = new_model(tokenizer, settings.seed).train()
-    log = _Log(settings, report)
-    for stretch in settings.rounds:
-        train_round(model, tokenizer, settings, stretch, log)
-    return model.eval()
-
-
-def train_round(
-    model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerFast, settings: Pretraining, stretch: Round, log: "_Log"
-) -> None:
-    """Trains the model in place; the documents go on where the log says that training stands."""
-    optimizers = _optimizers(model, stretch.learning_rate, settings.weight_decay)
-    for step in range(stretch.steps):
+    optimizers = _optimizers(model, settings)
+    losses, tokens, started = [], 0, time.monotonic()
+    for step in range(settings.steps):
         for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = stretch.learning_rate_at(step)
-        batches = list(_micro_batches(tokenizer, settings, stretch.habits, log.step))
+            group["lr"] = settings.learning_rate_at(step)
+        batches = list(_micro_batches(tokenizer, settings, step))
         supervised = sum(int((labels != IGNORED).sum()) for _, labels in batches)
-        loss = sum(_backward(model, inputs, labels, supervised) for inputs, labels in batches)
+        losses.append(sum(_backward(model, inputs, labels, supervised) for inputs, labels in batches))
+        tokens += sum(int((inputs != token_id(tokenizer, PADDING)).sum()) for inputs, _ in batches)
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_norm)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad()
-        log.add(loss, sum(int((inputs != token_id(tokenizer, PADDING)).sum()) for inputs, _ in batches))
+        if (step + 1) % settings.report_every == 0 or step + 1 == settings.steps:
+            mean, seconds = sum(losses) / len(losses), time.monotonic() - started
+            report(Progress(step + 1, settings.steps, mean, tokens, seconds))
+            losses.clear()
+    return model.eval()
 
 
-class _Log:
-    """Counts steps, tokens and time over all rounds, and reports now and then."""
-
-    def __init__(self, settings: Pretraining, report: Callable[[Progress], None]):
-        self.settings, self.report = settings, report
-        self.step, self.tokens, self.losses, self.started = 0, 0, [], time.monotonic()
-
-    def add(self, loss: float, tokens: int) -> None:
-        self.step += 1
-        self.tokens += tokens
-        self.losses.append(loss)
-        if self.step % self.settings.report_every == 0 or self.step == self.settings.steps:
-            mean, seconds = sum(self.losses) / len(self.losses), time.monotonic() - self.started
-            self.report(Progress(self.step, self.settings.steps, mean, self.tokens, seconds))
-            self.losses.clear()
-
-
-def _optimizers(model: Qwen3ForCausalLM, learning_rate: float, weight_decay: float) -> list[torch.optim.Optimizer]:
+def _optimizers(model: Qwen3ForCausalLM, settings: Pretraining) -> list[torch.optim.Optimizer]:
     """Muon for the layers' matrices, AdamW without weight decay for the embedding and the norms."""
     matrices = [parameter for parameter in model.model.layers.parameters() if parameter.ndim == 2]
     taken = set(map(id, matrices))
     others = [parameter for parameter in model.parameters() if id(parameter) not in taken]
     return [
-        Muon(matrices, learning_rate, weight_decay=weight_decay),
-        torch.optim.AdamW(others, learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        Muon(matrices, settings.learning_rate, weight_decay=settings.weight_decay),
+        torch.optim.AdamW(others, settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
     ]
 
 
-def _micro_batches(
-    tokenizer: PreTrainedTokenizerFast, settings: Pretraining, habits: Habits, step: int
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _micro_batches(tokenizer: PreTrainedTokenizerFast, settings: Pretraining, step: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The step's documents, sorted by length so that little of a batch is padding: input ids and labels, right-padded."""
     start = step * settings.documents_per_step
-    documents = [document(settings.seed, start + place, habits) for place in range(settings.documents_per_step)]
+    documents = [document(settings.seed, start + place) for place in range(settings.documents_per_step)]
     encoded = sorted(encode_documents(tokenizer, documents), key=lambda pair: len(pair[0]))
     size = math.ceil(len(encoded) / settings.micro_batches)
     for first in range(0, len(encoded), size):

@@ -87,6 +87,11 @@ class Derivation:
     def value(self) -> int:
         return self.second.value
 
+    def second_from(self, result: int) -> Step:
+        """The second step, had the first one given `result`."""
+        left, right = (result, self.second.right) if self.result_on_left else (self.second.left, result)
+        return Step(left, self.second.operator, right)
+
     @property
     def last_number(self) -> int:
         """The number that only the second step uses."""

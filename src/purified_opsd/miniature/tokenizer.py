@@ -26,9 +26,9 @@ CHAT_TEMPLATE = (
 QUESTION_PHRASES = ("Calculate.", "Use ", ", ", " and ", " once each with +, - and × to make ", ".", "\n\n")
 CHECKS = ("Let me check: ", "let me check: ")
 MARKERS = ("Wait, ", "Hmm, ", "Actually, ", "Alternatively, ", "Maybe ", "maybe ", "Perhaps ", "perhaps ", *CHECKS)
+MISS = "Not "
 TRACE_PHRASES = (
-    " + ", " - ", " × ", " = ", ". ", "(", ")", "x", ", so x = ", "Try ", "try ", "First ", "Then ", "Not ", "None. ",
-    ", not ", ", right. ", "So ", "\\boxed{", "}",
+    " + ", " - ", " × ", " = ", ". ", "(", ")", "Try ", "try ", MISS, ", not ", ", right. ", "So ", "\\boxed{", "}",
 )  # fmt: skip
 
 

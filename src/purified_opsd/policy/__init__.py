@@ -1,12 +1,25 @@
 """The weights, what they think of a completion, and what they write."""
 
 from .batching import micro_batches
-from .model import LoRA, Model, ModelError, Policy, base_of, context_length, frozen, load_base, load_policy, load_tokenizer
+from .model import (
+    GeneralHead,
+    LoRA,
+    Model,
+    ModelError,
+    Policy,
+    base_of,
+    context_length,
+    frozen,
+    load_base,
+    load_policy,
+    load_tokenizer,
+)
 from .sampling import Completion, HFSampler, Sampler, Sampling
 from .scoring import completion_hidden, contexts_hidden
 
 __all__ = [
     "Completion",
+    "GeneralHead",
     "HFSampler",
     "LoRA",
     "Model",

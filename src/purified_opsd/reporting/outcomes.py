@@ -1,0 +1,73 @@
+"""What came of a run, candidate by candidate: its evaluation and its diagnosis, read from the run directory."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Estimate(NamedTuple):
+    """A mean and its standard error, which is None where it cannot be told."""
+
+    mean: float
+    error: float | None
+
+    def text(self, scale: float = 1.0, digits: int = 1) -> str:
+        error = "" if self.error is None else f" ± {scale * self.error:.{digits}f}"
+        return f"{scale * self.mean:.{digits}f}{error}"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One candidate of a run: the base (step 0) or a checkpoint.  What was not measured is not there."""
+
+    step: int
+    score: dict[str, Any] | None
+    """Its row of evaluation/results.json."""
+    diagnosis: dict[str, Estimate]
+    """By the number's name; empty where there was none."""
+
+    def scored(self, name: str, error: str | None = None) -> Estimate | None:
+        """A number of its score."""
+        if self.score is None or self.score[name] is None:
+            return None
+        return Estimate(self.score[name], self.score[error] if error else None)
+
+
+def read_outcomes(run: Path, benchmark: str) -> list[Outcome]:
+    """Base first, then the checkpoints by step; those that were neither evaluated nor diagnosed are left out."""
+    scores = {_step(row["candidate"]): row for row in _scores(run) if row["benchmark"] == benchmark}
+    diagnoses = {_step(file.stem): _diagnosis(file) for file in (run / "diagnosis").glob("*.json") if file.stem != "settings"}
+    return [Outcome(step, scores.get(step), diagnoses.get(step, {})) for step in sorted(scores.keys() | diagnoses.keys())]
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table that also reads well in a terminal: the first column to the left, numbers to the right."""
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = [_line(header, widths), "|" + "|".join(_rule(place, width) for place, width in enumerate(widths)) + "|"]
+    return "\n".join([*lines, *(_line(row, widths) for row in rows)]) + "\n"
+
+
+def _line(row: Sequence[str], widths: Sequence[int]) -> str:
+    cells = [cell.rjust(width) if place else cell.ljust(width) for place, (cell, width) in enumerate(zip(row, widths, strict=True))]
+    return f"| {' | '.join(cells)} |"
+
+
+def _rule(place: int, width: int) -> str:
+    return "-" * (width + 1) + (":" if place else "-")
+
+
+def _scores(run: Path) -> list[dict[str, Any]]:
+    file = run / "evaluation" / "results.json"
+    return json.loads(file.read_text(encoding="utf-8"))["scores"] if file.exists() else []
+
+
+def _diagnosis(file: Path) -> dict[str, Estimate]:
+    summary = json.loads(file.read_text(encoding="utf-8"))["summary"]
+    return {name: Estimate(value["mean"], value["standard_error"]) for name, value in summary.items()}
+
+
+def _step(candidate: str) -> int:
+    """`base` is step 0."""
+    return int(candidate.removeprefix("step-")) if candidate != "base" else 0
