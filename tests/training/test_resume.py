@@ -247,7 +247,7 @@ def test_a_torn_last_line_is_left_out_and_taken_again(finished, tmp_path):
 def test_two_processes_cannot_train_in_one_folder(finished):
     from purified_opsd.reporting.records import locked
 
-    with locked(finished.output_dir), pytest.raises(RunError, match="Another process is training in"):
+    with locked(finished.output_dir), pytest.raises(RunError, match="Another process is writing into"):
         resume_run(replace(finished, steps=6), finished.output_dir, "")
 
 

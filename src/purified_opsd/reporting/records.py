@@ -68,19 +68,19 @@ class RunWriter:
     def rewind(self, step: int) -> None:
         """Forgets every step after `step`, so that they can be taken again."""
         rows = [row for row in _complete_lines(self.folder / "metrics.jsonl") if row["step"] <= step]
-        write_whole(self.folder / "metrics.jsonl", "".join(map(_line, rows)))
+        write_whole(self.folder / "metrics.jsonl", "".join(map(json_line, rows)))
         for file in (self.folder / "rollouts").glob("*.jsonl"):
             if int(file.stem) > step:
                 file.unlink()
 
     def metrics(self, row: Json) -> None:
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-            file.write(_line(row))
+            file.write(json_line(row))
 
     def rollouts(self, step: int, rows: Iterable[Json]) -> None:
         file = _rollout_file(self.folder, step)
         file.parent.mkdir(exist_ok=True)
-        write_whole(file, "".join(map(_line, rows)))
+        write_whole(file, "".join(map(json_line, rows)))
 
 
 def refuse_existing(folder: Path) -> None:
@@ -111,7 +111,7 @@ def locked(folder: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise RunError(
-                f"Another process is training in {folder}. Wait for it, or stop it, or give another --output-dir."
+                f"Another process is writing into {folder}. Wait for it, or stop it, or give another --output-dir."
             ) from error
         except OSError as error:
             raise RunError(
@@ -135,7 +135,8 @@ def _rollout_file(folder: Path, step: int) -> Path:
     return folder / "rollouts" / f"{step:06d}.jsonl"
 
 
-def _line(row: Json) -> str:
+def json_line(row: Json) -> str:
+    """One row of a .jsonl file.  Raises ValueError for a number that JSON does not know."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 

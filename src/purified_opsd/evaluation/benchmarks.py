@@ -1,0 +1,193 @@
+"""Benchmarks: questions with certain answers, and the grader that goes with them.
+
+The three of the paper by name, the miniature's held-out questions, and any file or hub data set by its path.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from purified_opsd.data import DataError
+from purified_opsd.data.rows import SUFFIXES, Row, read_rows
+from purified_opsd.miniature import Split, rows
+from purified_opsd.miniature.task import problems
+
+from .grading import CountdownGrader, Grader, MathGrader
+
+
+@dataclass(frozen=True)
+class AnswerColumns:
+    """Which column holds what.  Rows without an `id` are numbered."""
+
+    problem: str = "problem"
+    answer: str = "answer"
+    id: str = "id"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the rows of a benchmark come from, and what they must be."""
+
+    path: str
+    """A JSONL, JSON or Parquet file, a folder of them, or a hub data set id."""
+    config: str | None = None
+    split: str = "train"
+    revision: str | None = None
+    columns: AnswerColumns = AnswerColumns()
+    rows: int | None = None
+    """How many there must be; null: any number."""
+    answers: str | None = None
+    """The digest that `digest_of` must give of the answers, so that neither a row nor an answer changes unseen; null: any."""
+
+
+SOURCES: Mapping[str, Source] = {
+    "aime24": Source("HuggingFaceH4/aime_2024", rows=30, answers="591d3824f22a93e7"),
+    "aime25": Source("yentinglin/aime_2025", rows=30, answers="d361f8a4e377d298"),
+    "hmmt25": Source("MathArena/hmmt_feb_2025", columns=AnswerColumns(id="problem_idx"), rows=30, answers="bdd0b1ad5cdf84b5"),
+}
+"""The paper's three, graded as mathematics."""
+
+COUNTDOWN = "countdown"
+"""The miniature's questions that neither its base nor a distilled student has seen."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question with its gold answer; `where` names its file and row."""
+
+    id: str
+    problem: str
+    answer: str
+    where: str
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Questions, how an answer to one is graded, and the record of where they come from."""
+
+    name: str
+    questions: tuple[Question, ...]
+    grader: Grader
+    record: Mapping[str, Any]
+    """Where the questions come from."""
+    fingerprint: str
+    """sha256 of every id, problem and answer of the whole set, in order."""
+
+    def first(self, limit: int | None) -> "Benchmark":
+        """The same benchmark with its first `limit` questions only."""
+        return replace(self, questions=self.questions[:limit])
+
+
+def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark:
+    """A benchmark by name (`aime25`), by path (`problems.jsonl`, `org/set`), or a named one read from a path (`aime25=aime.jsonl`).
+
+    Raises DataError where there is none of that name, or a row lacks its problem or answer, naming each as file:row.
+    """
+    if name == COUNTDOWN:
+        return countdown()
+    known, _, path = name.partition("=")
+    if known in SOURCES:
+        return _load(known, replace(SOURCES[known], path=path) if path else SOURCES[known], columns)
+    if path:
+        raise DataError(f"There is no benchmark '{known}' to be read from {path}. Named ones: {', '.join(SOURCES)}.")
+    place = Path(name).expanduser()
+    if not place.exists() and not (re.fullmatch(r"[\w.-]+/[\w.-]+", name) and place.suffix not in SUFFIXES):
+        near = difflib.get_close_matches(name, [*SOURCES, COUNTDOWN], 1)
+        raise DataError(
+            f"There is no benchmark '{name}'{f'. Did you mean {near[0]}?' if near else ' and no file of that name.'} "
+            f"Named ones: {', '.join([*SOURCES, COUNTDOWN])}; or give a .jsonl, .json or .parquet file, or a hub id (org/name)."
+        )
+    return _load(place.stem if place.exists() else name.replace("/", "--"), Source(name), columns)
+
+
+def countdown() -> Benchmark:
+    """Every question of the miniature's evaluation split, in an order drawn once."""
+    count = len(problems(Split.EVALUATION))
+    questions = [
+        Question(row["id"], row["problem"], row["answer"], f"{COUNTDOWN}:{number}")
+        for number, row in enumerate(rows(Split.EVALUATION, seed=0, count=count), 1)
+    ]
+    return _benchmark(COUNTDOWN, questions, CountdownGrader(), {"name": COUNTDOWN})
+
+
+def digest_of(answers: Iterable[str]) -> str:
+    """Identifies a set by its answers in order; leading zeros and spaces, in which copies of a set differ, do not count."""
+    plain = ["".join(answer.split()).lstrip("0") or "0" for answer in answers]
+    return sha256(json.dumps(plain).encode()).hexdigest()[:16]
+
+
+def _load(name: str, source: Source, columns: AnswerColumns | None) -> Benchmark:
+    source = replace(source, columns=columns) if columns else source
+    found = _read(read_rows(source.path, source.config, source.split, source.revision), source.columns)
+    if source.rows is not None and len(found) != source.rows:
+        raise DataError(
+            f"{name} has {source.rows} questions, but {source.path} has {len(found)} rows: it is another set, or a part of one. "
+            f"Give it as a benchmark of its own: --benchmarks {source.path}."
+        )
+    digest = digest_of(question.answer for question in found)
+    if source.answers is not None and digest != source.answers:
+        raise DataError(
+            f"The answers in {source.path} are not those of {name} (their digest is {digest}, not {source.answers}): results would "
+            f"not compare with others on {name}. Give it as a benchmark of its own: --benchmarks {source.path}."
+        )
+    return _benchmark(name, found, MathGrader(), asdict(source))
+
+
+def _benchmark(name: str, questions: Sequence[Question], grader: Grader, source: Mapping[str, Any]) -> Benchmark:
+    content = json.dumps([[question.id, question.problem, question.answer] for question in questions])
+    return Benchmark(name, tuple(questions), grader, source, sha256(content.encode()).hexdigest())
+
+
+def _read(rows: Iterable[Row], columns: AnswerColumns) -> list[Question]:
+    """Every row as a question.  Raises DataError that names the bad ones, the first five."""
+    questions: dict[str, Question] = {}
+    bad: list[str] = []
+    for number, row in enumerate(rows, 1):
+        try:
+            question = _question(row, number, columns)
+            if question.id in questions:
+                raise ValueError(f"its id '{question.id}' already stands at {questions[question.id].where}")
+            questions[question.id] = question
+        except ValueError as problem:
+            bad.append(f"{row.where}: {problem}.")
+    if bad:
+        more = f"\nand {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise DataError("The benchmark has rows that cannot be asked or graded:\n" + "\n".join(bad[:5]) + more)
+    if not questions:
+        raise DataError("The benchmark has no rows. Give a file with one JSON object a line, holding a problem and its answer.")
+    return list(questions.values())
+
+
+def _question(row: Row, number: int, columns: AnswerColumns) -> Question:
+    if isinstance(row.value, ValueError):
+        raise row.value
+    if not isinstance(row.value, dict):
+        raise ValueError(f"it is a {type(row.value).__name__}, not an object with a problem and an answer")
+    problem = _text(row.value, columns.problem, "problem")
+    answer = row.value.get(columns.answer)
+    if isinstance(answer, int) and not isinstance(answer, bool):
+        answer = str(answer)
+    answer = _text({**row.value, columns.answer: answer} if columns.answer in row.value else row.value, columns.answer, "answer")
+    id = row.value.get(columns.id, f"row-{number}")
+    if isinstance(id, bool) or not isinstance(id, str | int):
+        raise ValueError(f"its column '{columns.id}' (id) is a {type(id).__name__}; write text or a number")
+    return Question(str(id), problem, answer, row.where)
+
+
+def _text(row: dict[str, Any], column: str, role: str) -> str:
+    if column not in row:
+        raise ValueError(
+            f"it has no column '{column}' for the {role}; it has {', '.join(map(str, row)) or 'none'}. "
+            f"Name the right one with --columns {role}=COLUMN"
+        )
+    value = row[column]
+    if not isinstance(value, str):
+        raise ValueError(f"its column '{column}' ({role}) is {'null' if value is None else f'a {type(value).__name__}'}, not text")
+    if not value.strip():
+        raise ValueError(f"its column '{column}' ({role}) is empty")
+    return value

@@ -1,0 +1,143 @@
+"""Every candidate on every benchmark, several runs of each problem: drawn, graded, and written down as they finish.
+
+A candidate is only a name, an identity and a way to a sampler, so nothing here knows which model is evaluated.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from purified_opsd.data import PromptBuilder
+from purified_opsd.policy import Sampler
+from purified_opsd.reporting.records import locked
+
+from .benchmarks import Benchmark
+from .grading import Grade, grade_all
+from .plan import Candidate, Draw, Plan, draws_of, settings_of
+from .progress import Progress, Watch, unwatched
+from .repeats import refuse_repeats
+from .results import Results, read_results, write_results
+from .samples import Key, Sample, SampleFolder, read_sample, sample_row, write_asked
+
+
+@dataclass
+class Cell:
+    """One candidate on one benchmark: what is asked of it, what is there, and the folder where it goes."""
+
+    candidate: Candidate
+    benchmark: Benchmark
+    draws: Sequence[Draw]
+    folder: SampleFolder
+    samples: dict[Key, Sample]
+    grades: dict[Key, Grade]
+
+    @property
+    def done(self) -> int:
+        return sum(draw.key in self.grades for draw in self.draws)
+
+    @property
+    def accuracy(self) -> float:
+        correct = sum(draw.key in self.grades and self.grades[draw.key].correct for draw in self.draws)
+        return correct / max(self.done, 1)
+
+
+def evaluate(
+    candidates: Sequence[Candidate],
+    benchmarks: Sequence[Benchmark],
+    prompts: PromptBuilder,
+    plan: Plan,
+    folder: Path,
+    watch: Watch = unwatched,
+) -> Results:
+    """Draws and grades what `folder` does not hold yet; writes results.json there.
+
+    Interrupted anywhere, the same call completes what is owed.  Raises RunError where the folder holds samples drawn with other
+    settings, weights or questions, or where whole runs repeat each other, and DataError where a question is too long.
+    """
+    sets = [benchmark.first(plan.limit) for benchmark in benchmarks]
+    asked = {benchmark.name: draws_of(benchmark, prompts, plan) for benchmark in sets}
+    with locked(folder):
+        cells = [
+            open_cell(candidate, benchmark, asked[benchmark.name], prompts, plan, folder)
+            for candidate in candidates
+            for benchmark in sets
+        ]
+        for benchmark in sets:
+            write_asked(folder / benchmark.name, benchmark.record, [q.id for q in benchmark.questions], plan.runs)
+        reporter = Reporter(cells, watch)
+        try:
+            for cell in cells:
+                complete(cell, prompts, plan, reporter)
+        finally:
+            write_results(folder, read_results(folder))
+    return read_results(folder)
+
+
+def open_cell(
+    candidate: Candidate, benchmark: Benchmark, draws: Sequence[Draw], prompts: PromptBuilder, plan: Plan, folder: Path
+) -> Cell:
+    """What is there of a cell.  Raises RunError where it was drawn with other settings."""
+    samples = SampleFolder(folder / benchmark.name / candidate.name)
+    samples.begin(settings_of(candidate, benchmark, prompts, plan))
+    return Cell(candidate, benchmark, draws, samples, samples.samples(), samples.grades())
+
+
+def complete(cell: Cell, prompts: PromptBuilder, plan: Plan, reporter: "Reporter") -> None:
+    """Grades what was drawn and not graded, then draws and grades what is owed, a batch at a time.
+
+    Batches are cut from the whole list of draws, and one of which anything is owed is drawn whole: a row then has the neighbours
+    that it would have had without an interruption, and on CPU is the same, bit for bit.
+    """
+    grade(cell, [draw for draw in cell.draws if draw.key in cell.samples.keys() - cell.grades.keys()])
+    refuse_repeats(cell.samples.values(), plan.runs)
+    rows = plan.sampling.rows
+    batches = [cell.draws[first : first + rows] for first in range(0, len(cell.draws), rows)]
+    owed = [batch for batch in batches if any(draw.key not in cell.samples for draw in batch)]
+    if not owed:
+        reporter.report(cell)
+        return
+    with cell.candidate.sampler(plan.sampling) as sampler:
+        for batch in owed:
+            new = [draw for draw in batch if draw.key not in cell.samples]
+            draw_batch(cell, batch, sampler, prompts)
+            grade(cell, new)
+            refuse_repeats(cell.samples.values(), plan.runs)
+            reporter.report(cell, sum(cell.samples[draw.key].tokens for draw in new))
+
+
+def draw_batch(cell: Cell, batch: Sequence[Draw], sampler: Sampler, prompts: PromptBuilder) -> None:
+    """Draws a batch and writes down what of it is not there yet."""
+    completions = sampler.generate([draw.prompt for draw in batch], [draw.seed for draw in batch])
+    texts = prompts.tokenizer.batch_decode([completion.ids for completion in completions], skip_special_tokens=True)
+    rows = [
+        sample_row(draw.question.id, draw.run, draw.seed, completion.ids, completion.ended, text)
+        for draw, completion, text in zip(batch, completions, texts, strict=True)
+        if draw.key not in cell.samples
+    ]
+    cell.folder.append(rows)
+    cell.samples |= {sample.key: sample for sample in map(read_sample, rows)}
+
+
+def grade(cell: Cell, draws: Sequence[Draw]) -> None:
+    """Grades the samples of these draws and writes the grades down."""
+    attempts = [(draw.question.problem, draw.question.answer, cell.samples[draw.key].text) for draw in draws]
+    grades = dict(zip([draw.key for draw in draws], grade_all(cell.benchmark.grader, attempts), strict=True))
+    cell.folder.append_grades(grades)
+    cell.grades |= grades
+
+
+class Reporter:
+    """Tells the watch how far all cells are, and how fast this call draws."""
+
+    def __init__(self, cells: Sequence[Cell], watch: Watch):
+        self.cells, self.watch = cells, watch
+        self.total = sum(len(cell.draws) for cell in cells)
+        self.start, self.tokens = time.monotonic(), 0
+
+    def report(self, cell: Cell, tokens: int = 0) -> None:
+        """After another batch of `tokens` tokens of a cell."""
+        self.tokens += tokens
+        rate = self.tokens / max(time.monotonic() - self.start, 1e-9)
+        done = sum(cell.done for cell in self.cells)
+        self.watch(Progress(cell.candidate.name, cell.benchmark.name, done, self.total, cell.accuracy, rate))

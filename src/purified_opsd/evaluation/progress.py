@@ -1,0 +1,45 @@
+"""How far an evaluation has come, for a bar or for whoever asks."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where an evaluation stands after another batch of samples."""
+
+    candidate: str
+    benchmark: str
+    done: int
+    """Samples of all candidates and benchmarks, those of earlier calls included."""
+    total: int
+    accuracy: float
+    """Of this candidate on this benchmark, so far."""
+    tokens_per_second: float
+    """Of this call."""
+
+
+Watch = Callable[[Progress], None]
+
+
+def unwatched(progress: Progress) -> None:
+    """For who does not want to know."""
+
+
+@contextmanager
+def progress_bar() -> Iterator[Watch]:
+    """A bar with samples done, time left, running accuracy and tokens a second."""
+    with tqdm(unit="sample", dynamic_ncols=True) as bar:
+
+        def show(progress: Progress) -> None:
+            if bar.total is None:  # what earlier calls have drawn took no time of this one
+                bar.reset(progress.total)
+                bar.initial = progress.done
+            bar.set_description_str(f"{progress.candidate} on {progress.benchmark}", refresh=False)
+            bar.set_postfix_str(f"accuracy {progress.accuracy:.1%} · {progress.tokens_per_second:.0f} tokens/s", refresh=False)
+            bar.update(progress.done - bar.n)
+
+        yield show

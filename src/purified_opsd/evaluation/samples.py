@@ -1,0 +1,156 @@
+"""The samples of an evaluation, as files that survive whatever happens to the process.
+
+BENCHMARK/asked.json                which questions and how many runs were last asked for
+BENCHMARK/CANDIDATE/settings.json   what every sample here was drawn with; another candidate, set or setting does not get in
+BENCHMARK/CANDIDATE/samples.jsonl   one completion a line, appended as it is drawn
+BENCHMARK/CANDIDATE/grades.jsonl    one grade a line, made from the samples; can be made again without drawing
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from purified_opsd.reporting.records import RunError, json_line, write_whole
+
+from .grading import Grade
+
+Key = tuple[int, str]
+"""Run and problem: what names a sample."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One completion to one problem, without its token ids, which stay in the file."""
+
+    id: str
+    run: int
+    seed: int
+    tokens: int
+    """The one that ended it included."""
+    ended: bool
+    """By itself; otherwise it was cut off at max_new_tokens."""
+    text: str
+    digest: str
+    """Identifies its token ids."""
+
+    @property
+    def key(self) -> Key:
+        return self.run, self.id
+
+
+def sample_row(id: str, run: int, seed: int, ids: Sequence[int], ended: bool, text: str) -> dict[str, Any]:
+    """One line of samples.jsonl."""
+    finish = "stop" if ended else "length"
+    return {"id": id, "run": run, "seed": seed, "finish": finish, "tokens": len(ids), "text": text, "completion_ids": list(ids)}
+
+
+def read_sample(row: Mapping[str, Any]) -> Sample:
+    digest = sha256(repr(row["completion_ids"]).encode()).hexdigest()[:16]
+    return Sample(row["id"], row["run"], row["seed"], row["tokens"], row["finish"] == "stop", row["text"], digest)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was last asked on a benchmark: what is missing from it makes a result PARTIAL."""
+
+    questions: list[str]
+    runs: int
+    benchmark: dict[str, Any]
+    """Its record: where the questions come from."""
+
+
+def write_asked(folder: Path, benchmark: Mapping[str, Any], questions: Sequence[str], runs: int) -> None:
+    text = json.dumps({"questions": questions, "runs": runs, "benchmark": benchmark}, indent=2, ensure_ascii=False)
+    write_whole(folder / "asked.json", text + "\n")
+
+
+def read_asked(folder: Path) -> Asked:
+    return Asked(**json.loads((folder / "asked.json").read_text(encoding="utf-8")))
+
+
+class SampleFolder:
+    """Reads and appends the samples and grades of one candidate on one benchmark."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._samples, self._grades, self._settings = (folder / name for name in ("samples.jsonl", "grades.jsonl", "settings.json"))
+
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Opens the folder for these settings, mending a line that was never finished.
+
+        Raises RunError where it holds samples drawn with others.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self._settings.exists():
+            write_whole(self._settings, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
+        before = self.settings()
+        for name in sorted(before.keys() | settings.keys()):
+            if before.get(name) != settings.get(name):
+                raise RunError(
+                    f"{self.folder} holds samples drawn with {name} = {before.get(name)}, and {settings.get(name)} is asked for: "
+                    "one number made of both would mean nothing. Give another --output, or ask for what it was begun with."
+                )
+        for file in (self._samples, self._grades):
+            _mend(file)
+
+    def settings(self) -> dict[str, Any]:
+        return json.loads(self._settings.read_text(encoding="utf-8"))
+
+    def samples(self) -> dict[Key, Sample]:
+        return {sample.key: sample for sample in map(read_sample, _rows(self._samples))}
+
+    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Adds samples; once it returns they are on the disk."""
+        _append(self._samples, rows)
+
+    def grades(self) -> dict[Key, Grade]:
+        return {(row["run"], row["id"]): Grade(row["verdict"], row["reason"], row["answer"]) for row in _rows(self._grades)}
+
+    def append_grades(self, grades: Mapping[Key, Grade]) -> None:
+        _append(self._grades, map(_grade_row, grades.items()))
+
+    def replace_grades(self, grades: Mapping[Key, Grade]) -> None:
+        """All grades anew, or, whenever the process dies, those from before."""
+        write_whole(self._grades, "".join(json_line(_grade_row(item)) for item in grades.items()))
+
+
+def _grade_row(item: tuple[Key, Grade]) -> dict[str, Any]:
+    (run, id), grade = item
+    return {"id": id, "run": run, **asdict(grade)}
+
+
+def _rows(file: Path) -> Iterator[dict[str, Any]]:
+    """Every finished line.  Raises RunError for one that is not JSON."""
+    if not file.exists():
+        return
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.endswith(b"\n"):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise RunError(
+                        f"{file}:{number} is damaged ({error}). Delete that line: its sample is then drawn again."
+                    ) from error
+
+
+def _append(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    with file.open("a", encoding="utf-8") as out:
+        out.write("".join(map(json_line, rows)))
+        out.flush()
+        os.fsync(out.fileno())
+
+
+def _mend(file: Path) -> None:
+    """Cuts off a last line that was never finished."""
+    if not file.exists():
+        return
+    with file.open("rb+") as stream:
+        whole = 0
+        for line in stream:
+            whole += len(line) if line.endswith(b"\n") else 0
+        stream.truncate(whole)

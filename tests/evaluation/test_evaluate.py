@@ -1,0 +1,146 @@
+"""The evaluation loop: what is drawn, what is kept, what is refused, and what an interruption costs."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from purified_opsd.data import DataError, PromptBuilder, Prompts
+from purified_opsd.evaluation import evaluate, load_benchmark, read_results
+from purified_opsd.policy import Sampling
+from purified_opsd.reporting.records import RunError
+
+from ..conftest import byte_tokenizer
+from .conftest import Scripted, candidate
+
+
+def files(folder):
+    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*.json*")) if file.is_file()}
+
+
+def test_the_score_is_that_of_what_was_drawn(sums, prompts, plan, tmp_path):
+    half, full = Scripted(0.5), Scripted(1.0)
+    seen = []
+    results = evaluate([candidate("half", half), candidate("full", full)], [sums], prompts, plan, tmp_path / "e", seen.append)
+    assert results.score("full", "sums").accuracy == 1
+    right = sum(seed % 1000 < 500 for seed in half.seen)
+    score = results.score("half", "sums")
+    assert 0 < right < 30
+    assert score.accuracy == pytest.approx(right / 30)
+    assert (score.problems, score.runs, score.samples, score.partial) == (10, 3, 30, False)
+    assert (score.truncation_rate, score.no_box_rate, score.markers) == (0, 0, 1)
+    assert half.seen == full.seen  # the same random numbers for every candidate
+    assert len(set(half.seen)) == 30
+    assert (seen[-1].done, seen[-1].total, seen[-1].accuracy) == (60, 60, 1)
+
+
+def test_what_is_there_is_not_drawn_again(sums, prompts, plan, tmp_path):
+    first, second, third = Scripted(), Scripted(), Scripted()
+    evaluate([candidate("a", first)], [sums], prompts, plan, tmp_path)
+    before = files(tmp_path)
+    evaluate([candidate("a", second)], [sums], prompts, plan, tmp_path)
+    assert second.seen == []
+    assert files(tmp_path) == before
+    more = evaluate([candidate("a", third)], [sums], prompts, replace(plan, runs=4), tmp_path)
+    assert (more.score("a", "sums").samples, more.partial) == (40, False)
+    assert set(third.seen) - set(first.seen) >= set(third.seen[-10:])
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("torn", ["", '{"id": "s3", "run": 1, "se'])
+def test_an_interrupted_evaluation_is_completed_to_the_same_bytes(sums, prompts, plan, tmp_path, torn):
+    def die(progress):
+        if progress.done >= 16:
+            raise Killed
+
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, whole)
+    with pytest.raises(Killed):
+        evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, cut, die)
+    assert read_results(cut).partial
+    assert json.loads((cut / "results.json").read_text())["partial"] is True
+    for name in ("samples.jsonl", "grades.jsonl"):
+        with (cut / "sums/a" / name).open("a") as file:
+            file.write(torn)
+    rest = Scripted(0.5)
+    evaluate([candidate("a", rest)], [sums], prompts, plan, cut)
+    assert len(rest.seen) == 14
+    assert files(cut) == files(whole)
+
+
+@pytest.mark.parametrize("part", [{"temperature": 0.5}, {"top_p": 0.9}, {"top_k": 3}, {"max_new_tokens": 9}])
+def test_other_sampling_does_not_mix(sums, prompts, plan, tmp_path, part):
+    evaluate([candidate("a", Scripted())], [sums], prompts, plan, tmp_path)
+    other = replace(plan, sampling=replace(plan.sampling, **part))
+    with pytest.raises(RunError, match=f"samples drawn with {next(iter(part))} = .* is asked for"):
+        evaluate([candidate("a", Scripted())], [sums], prompts, other, tmp_path)
+
+
+def test_other_weights_questions_and_seeds_do_not_mix(sums, prompts, plan, tmp_path):
+    evaluate([candidate("a", Scripted())], [sums], prompts, plan, tmp_path)
+    again = candidate("a", Scripted())
+    with pytest.raises(RunError, match="drawn with weights = weights of a, and others is asked"):
+        evaluate([replace(again, identity="others")], [sums], prompts, plan, tmp_path)
+    with pytest.raises(RunError, match="drawn with questions"):
+        evaluate([again], [replace(sums, fingerprint="changed")], prompts, plan, tmp_path)
+    with pytest.raises(RunError, match="drawn with seed = 0"):
+        evaluate([again], [sums], prompts, replace(plan, seed=1), tmp_path)
+    rows = replace(plan, sampling=replace(plan.sampling, rows=7))  # how many side by side is no matter
+    evaluate([again], [sums], prompts, rows, tmp_path)
+
+
+class Deaf(Scripted):
+    """Takes no notice of its seeds."""
+
+    def generate(self, prompts, seeds):
+        return super().generate(prompts, [1] * len(seeds))
+
+
+def test_runs_that_repeat_each_other_are_refused(sums, prompts, plan, tmp_path):
+    with pytest.raises(RunError, match="Runs 0 and 1 gave the same completion.*each of 10 problems.*takes no notice of the seeds"):
+        evaluate([candidate("deaf", Deaf())], [sums], prompts, plan, tmp_path)
+    assert len((tmp_path / "sums/deaf/samples.jsonl").read_text().splitlines()) == 20  # no third run was drawn
+
+
+def test_one_greedy_run_is_fine_and_several_are_refused(sums, prompts, plan, tmp_path):
+    greedy = replace(plan, sampling=Sampling(temperature=0.0, max_new_tokens=64), runs=1)
+    assert evaluate([candidate("a", Deaf())], [sums], prompts, greedy, tmp_path).score("a", "sums").accuracy == 1
+    with pytest.raises(ValueError, match="3 runs at temperature 0 would be one run 3 times over"):
+        replace(greedy, runs=3)
+
+
+@pytest.mark.parametrize("wrong", [{"runs": 0}, {"limit": 0}])
+def test_nothing_to_do_is_an_error(plan, wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be at least 1, got 0"):
+        replace(plan, **wrong)
+
+
+def test_a_question_that_does_not_fit_is_named(sums, plan, tmp_path):
+    tight = PromptBuilder(byte_tokenizer(), Prompts(), room=60)
+    with pytest.raises(DataError, match=r"sums.jsonl:1: its question takes \d+ tokens, and 60 are left"):
+        evaluate([candidate("a", Scripted())], [sums], tight, plan, tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+def test_a_damaged_line_is_named(sums, prompts, plan, tmp_path):
+    evaluate([candidate("a", Scripted())], [sums], prompts, plan, tmp_path)
+    file = tmp_path / "sums/a/samples.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join([*lines[:4], b"{oops\n", *lines[5:]]))
+    with pytest.raises(RunError, match=r"samples.jsonl:5 is damaged .*Delete that line"):
+        evaluate([candidate("a", Scripted())], [sums], prompts, plan, tmp_path)
+
+
+def test_the_miniatures_questions_are_graded_by_its_own_grader():
+    benchmark = load_benchmark("countdown")
+    question = benchmark.questions[0]
+    for text, verdict in [(question.answer, "correct"), ("1 + 1", "incorrect")]:
+        assert benchmark.grader(question.problem, question.answer, f"So \\boxed{{{text}}}").verdict == verdict
+    assert benchmark.grader(question.problem, question.answer, "no idea").reason == "no box"
+    cut = f"So \\boxed{{{question.answer}}}. But \\boxed{{1 +"
+    assert benchmark.grader(question.problem, question.answer, cut).reason == "cut off"
+    assert len({q.id for q in benchmark.questions}) == len(benchmark.questions) > 1500
+    assert [q.id for q in benchmark.first(5).questions] == [q.id for q in benchmark.questions][:5]
