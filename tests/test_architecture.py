@@ -8,6 +8,7 @@ import purified_opsd
 ROOT = Path(purified_opsd.__file__).parent
 LAYERS = [
     "cli",
+    "quickstart",
     "recipes",
     "config",
     "training",

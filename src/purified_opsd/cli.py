@@ -1,6 +1,7 @@
 """The command line: one verb a function.  What takes long to import is imported by the verb that needs it."""
 
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -71,6 +72,65 @@ def resume(
     run = build_run(merge(to_mapping(_run_of(folder)), overrides))
     with _resumable(folder):
         resume_run(run, folder, to_yaml(run))
+
+
+@app.command()
+def diagnose(
+    folder: RunFolder,
+    samples: Annotated[int, typer.Option(help="Completions of each.")] = 100,
+    seed: Annotated[int, typer.Option(help="Decides questions and completions.")] = 0,
+) -> None:
+    """What drives the teacher: the decomposition of Fig. 3 for the base and every checkpoint, on completions of their own."""
+    from purified_opsd.training.diagnosis import diagnose_run
+
+    typer.echo(f"Diagnosed. Everything is in {diagnose_run(_run_of(folder), samples, seed)}.")
+
+
+@app.command()
+def evaluate(folder: RunFolder, benchmarks: Annotated[str, typer.Option()], limit: int = 10, seed: int = 0) -> None:
+    """throwaway"""
+    from purified_opsd.evaluation import Plan, load_benchmark, progress_bar
+    from purified_opsd.evaluation import evaluate as ev
+    from purified_opsd.training import list_checkpoints
+    from purified_opsd.training.candidates import base_candidate, checkpoint_candidates
+    from purified_opsd.training.job import prepare
+
+    run = _run_of(folder)
+    job = prepare(run)
+    with progress_bar() as bar:
+        ev(
+            [base_candidate(job.policy), *checkpoint_candidates(job.policy, folder, list_checkpoints(folder))],
+            [load_benchmark("countdown")],
+            job.prompts,
+            Plan(run.sampling, 1, limit, seed),
+            folder / "evaluation",
+            bar,
+        )
+
+
+@app.command()
+def quickstart(
+    output_dir: Annotated[Path, typer.Option(help="Where it goes; given again, it goes on.")] = Path("runs/quickstart"),
+    steps: Annotated[int, typer.Option(min=3, help="Training steps of each arm.")] = 60,
+    questions: Annotated[int, typer.Option(min=2, help="Held-out questions of the evaluation.")] = 300,
+    samples: Annotated[int, typer.Option(min=2, help="Completions of the diagnosis.")] = 100,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+) -> None:
+    """The paper in miniature on two processor cores: train, evaluate and diagnose both arms, side by side."""
+    from purified_opsd.quickstart import NOTE, ArmFailed, Quickstart, run_quickstart, write_summary
+
+    again = f"Go on with: purified-opsd {' '.join(sys.argv[1:])}"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        run_quickstart(Quickstart(steps, questions, samples, seed), output_dir)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        typer.echo(f"Stopped; both arms are saved. {again}", err=True)
+        raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from stop
+    except (ArmFailed, TimeoutError) as error:
+        typer.echo(f"purified-opsd: {error}\n{again}", err=True)
+        raise typer.Exit(error.exit_code if isinstance(error, ArmFailed) else 1) from error
+    text, files = write_summary(output_dir)
+    typer.echo(f"\n{text}\n{NOTE}\n\nOpen {files[0]}. What the students wrote: {output_dir}/*/rollouts/.")
 
 
 @app.command()

@@ -10,6 +10,7 @@ from purified_opsd.miniature.tokenizer import LARGEST_SPELLED
 
 RESULT = re.compile(r"(\d+) ([-+×]) (\d+) = (\d+)\.")
 CHECK = re.compile(r"let me check: (\d+) ([-+×]) (\d+) = (\d+), (?:not (\d+)|right)\.")
+MEND = re.compile(r" (?:Wait|Hmm|Actually), let me check: \d+ [-+×] \d+ = \d+, not")
 WHOLE_CHECK = re.compile(r"Let me check: (\d+) ([-+×]) (\d+) = (\d+)\. (\d+) ([-+×]) (\d+) = (\d+)\. (Not|So)")
 PROBLEM = Problem((3, 7, 12), 33)
 GOAL = solutions(PROBLEM)[0]
@@ -28,9 +29,7 @@ def value(left, operator, right):
 def slips(texts):
     """For each result written outside a check: was it wrong?"""
     return [
-        value(*result.group(1, 2, 3)) != int(result[4])
-        for text in texts
-        for result in RESULT.finditer(WHOLE_CHECK.sub("", text))
+        value(*result.group(1, 2, 3)) != int(result[4]) for text in texts for result in RESULT.finditer(WHOLE_CHECK.sub("", text))
     ]
 
 
@@ -73,7 +72,9 @@ def test_a_slip_is_off_by_a_little_and_mostly_mended_at_once_by_who_searches(doc
             if error:
                 assert abs(error) in (1, 2, 10)
                 wrong += 1
-                mended += bool(re.match(r" (?:Wait|Hmm|Actually), let me check: \d+ [-+×] \d+ = \d+, not", d.completion[result.end() :]))
+                mended += bool(
+                    re.match(r" (?:Wait|Hmm|Actually), let me check: \d+ [-+×] \d+ = \d+, not", d.completion[result.end() :])
+                )
     assert wrong > 100
     assert abs(mended / wrong - SEARCHING.check_of_slip) < 0.1
 

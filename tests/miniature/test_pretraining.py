@@ -31,8 +31,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_seed_others(tokenizer)
 def test_micro_batches_do_not_change_the_step(tokenizer):
     """Muon turns tiny gradients into full steps, so the gradients themselves are compared: one step leaves no room to drift."""
     whole, split = (
-        weights(pretrain(tokenizer, dataclasses.replace(SMALL, steps=1, micro_batches=parts), print))
-        for parts in (1, 4)
+        weights(pretrain(tokenizer, dataclasses.replace(SMALL, steps=1, micro_batches=parts), print)) for parts in (1, 4)
     )
     assert torch.allclose(whole, split, atol=1e-3)
 
@@ -84,8 +83,8 @@ def test_a_saved_model_loads_with_the_logits_it_had(tokenizer, tmp_path):
 
 
 def test_the_card_is_saved_twice_and_says_the_same(tmp_path):
-    measured = Measurement("question", 0.0, "no markers", 100, 0.7, 0.0458, 0.2, 1.0, 0.98, 75.2, 4.5, 59.8, 1.25, None, 0.75, 0.5)
-    card = Card(Pretraining(), 875_776, 4_200_000, 1200.0, 2, (measured,))
+    measured = Measurement("question", 0.0, "no markers", 100, 0.7, 0.0458, 0.2, 0.98, 75.2, 4.5, 59.8, 1.25, None, 0.75, 0.5)
+    card = Card(Pretraining(), 875_776, 4_200_000, 1200.0, (measured,))
     card.save(tmp_path)
     assert json.loads((tmp_path / "card.json").read_text())["measurements"][0]["accuracy"] == 0.7
     text = (tmp_path / "CARD.md").read_text()

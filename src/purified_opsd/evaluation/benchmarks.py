@@ -14,8 +14,8 @@ from typing import Any
 
 from purified_opsd.data import DataError
 from purified_opsd.data.rows import SUFFIXES, Row, read_rows
-from purified_opsd.miniature import Split, rows
-from purified_opsd.miniature.task import problems
+from purified_opsd.miniature.dataset import rows
+from purified_opsd.miniature.task import Split, problems
 
 from .grading import CountdownGrader, Grader, MathGrader
 

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from purified_opsd.miniature import grade as solves
+from purified_opsd.miniature.task import grade as solves
 
 from .boxes import ends_in_a_box, last_box
 

@@ -1,7 +1,7 @@
 """What an evaluation's samples amount to: one score a candidate and benchmark, read from the files and nothing else."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -40,6 +40,8 @@ class Score:
     mean_tokens: float
     markers: float
     """Epistemic markers a sample, Kim et al.'s way."""
+    markers_standard_error: float | None
+    """Over problems; None with fewer than two."""
     markers_per_1000_tokens: float
 
     @property
@@ -77,12 +79,12 @@ class Graded:
 
     def correct_PR(self) -> np.ndarray:
         """1 or 0 by problem and run; nan where the sample is missing."""
-        return np.array(
-            [
-                [float(self.grades[run, id].correct) if (run, id) in self.grades else np.nan for run in range(self.asked.runs)]
-                for id in self.asked.questions
-            ]
-        )
+        return self.by_problem({key: float(grade.correct) for key, grade in self.grades.items()})
+
+    def by_problem(self, values: Mapping[Key, float]) -> np.ndarray:
+        """A number of each sample by problem and run; nan where it is missing."""
+        runs = range(self.asked.runs)
+        return np.array([[values.get((run, id), np.nan) for run in runs] for id in self.asked.questions])
 
 
 def read_graded(folder: Path) -> list[Graded]:
@@ -115,7 +117,8 @@ def score_of(graded: Graded) -> Score:
     correct_PR = graded.correct_PR()
     mean_P = _means(correct_PR)
     tokens = sum(sample.tokens for sample in samples.values())
-    markers = sum(count_substrings(sample.text for sample in samples.values()).values())
+    markers = {key: float(count_substrings([sample.text]).total()) for key, sample in samples.items()}
+    markers_P = _means(graded.by_problem(markers))
     return Score(
         candidate=graded.candidate,
         benchmark=graded.benchmark,
@@ -123,13 +126,14 @@ def score_of(graded: Graded) -> Score:
         runs=graded.asked.runs,
         samples=len(samples),
         accuracy=float(mean_P.mean()) if len(mean_P) else 0.0,
-        standard_error=float(mean_P.std(ddof=1) / np.sqrt(len(mean_P))) if len(mean_P) > 1 else None,
+        standard_error=_standard_error(mean_P),
         truncation_rate=_share([not sample.ended for sample in samples.values()]),
         no_box_rate=_share([grade.reason == "no box" for grade in grades]),
         ungraded_rate=_share([grade.verdict == "ungraded" for grade in grades]),
         mean_tokens=tokens / len(samples),
-        markers=markers / len(samples),
-        markers_per_1000_tokens=1000 * markers / max(tokens, 1),
+        markers=sum(markers.values()) / len(samples),
+        markers_standard_error=_standard_error(markers_P),
+        markers_per_1000_tokens=1000 * sum(markers.values()) / max(tokens, 1),
     )
 
 
@@ -145,6 +149,10 @@ def _means(correct_PR: np.ndarray) -> np.ndarray:
     """The mean of each problem that has a sample."""
     some_P = ~np.isnan(correct_PR).all(axis=1)
     return np.nanmean(correct_PR[some_P], axis=1)
+
+
+def _standard_error(mean_P: np.ndarray) -> float | None:
+    return float(mean_P.std(ddof=1) / np.sqrt(len(mean_P))) if len(mean_P) > 1 else None
 
 
 def _share(found: Sequence[bool]) -> float:

@@ -21,7 +21,11 @@ class Build:
 
 
 def build(folder: Path, settings: Build) -> Card:
-    """Trains, saves and measures the base; writes a Hugging Face folder with its card. Errors are those of the file system."""
+    """Trains, saves and measures the base; writes a Hugging Face folder with its card. Errors are those of the file system.
+
+    On one thread, so that the weights do not depend on how many processors there are.
+    """
+    torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer = build_tokenizer()
     lines: list[Progress] = []
@@ -38,7 +42,6 @@ def build(folder: Path, settings: Build) -> Card:
         parameters=model.num_parameters(),
         tokens=lines[-1].tokens,
         training_seconds=round(lines[-1].seconds, 1),
-        processors=torch.get_num_threads(),
         measurements=measure_folder(folder, settings.questions),
     )
     card.save(folder)

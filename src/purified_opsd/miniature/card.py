@@ -16,16 +16,16 @@ TEMPERATURES = (1.0, 0.6, 0.0)
 EVALUATION_SEED = 0
 
 _COLUMNS = (
-    "context", "temperature", "accuracy, %", "at first, %", "tokens", "ended by 160, %", "markers", "per 1,000 tokens",
+    "context", "temperature", "accuracy, %", "at first, %", "tokens", "ended, %", "markers", "per 1,000 tokens",
     "checks", "that catch, %", "slips", "mended, %",
 )  # fmt: skip
 _EXPLANATION = """\
-Accuracies are over {questions} held-out questions, one completion each; ± is the standard error over questions. "At first": right
-without a second attempt. Tokens, markers, checks and slips are means per completion. A check is "let me check", and catches if it
-puts the right result for a wrong one. A slip is a wrong result of a written operation; it is mended if the next words are a check
-that puts it right. "No checks" and "no markers": the vocabulary entries that carry a check, or any marker, may not be sampled.
-The habits of the training traces were written down, not observed: who has seen a reference mostly goes straight to the answer,
-who has not searches and checks. What is measured here says nothing about large models.
+Accuracies are over {questions} held-out questions, one completion of at most {new_tokens} tokens each; ± is the standard error
+over questions. "At first": right without a second attempt. Tokens, markers, checks and slips are means per completion. A check is
+"let me check", and catches if it puts the right result for a wrong one. A slip is a wrong result of a written operation; it is
+mended if the next words are a check that puts it right. "No checks" and "no markers": the vocabulary entries that carry a check,
+or any marker, may not be sampled. The habits of the training traces were written down, not observed: who has seen a reference
+mostly goes straight to the answer, who has not searches and checks. What is measured here says nothing about large models.
 """
 
 
@@ -37,7 +37,6 @@ class Card:
     parameters: int
     tokens: int  # read in training, prompts included
     training_seconds: float
-    processors: int  # torch threads in training
     measurements: tuple[Measurement, ...]
 
     def save(self, folder: Path) -> None:
@@ -50,10 +49,11 @@ class Card:
         made = (
             f"# The miniature's base\n\nA Qwen3 of {self.parameters:,} parameters that plays Countdown, trained from nothing on "
             f"written search traces: {self.training.steps:,} steps, {self.tokens / 1e6:.1f} M tokens, "
-            f"{self.training_seconds / 60:.0f} minutes on {self.processors} processor core(s), seed {self.training.seed}.\n\n"
+            f"{self.training_seconds / 60:.0f} minutes on one processor core, seed {self.training.seed}.\n\n"
         )
+        explanation = _EXPLANATION.format(questions=self.measurements[0].questions, new_tokens=Sampling.new_tokens)
         lines = [_row(_COLUMNS), _row(("---",) * len(_COLUMNS)), *map(_line, self.measurements)]
-        return made + _EXPLANATION.format(questions=self.measurements[0].questions) + "\n" + "\n".join(lines) + "\n"
+        return f"{made}{explanation}\n" + "\n".join(lines) + "\n"
 
 
 def measure_folder(folder: Path, questions: int) -> tuple[Measurement, ...]:
@@ -77,7 +77,7 @@ def _line(measured: Measurement) -> str:
         accuracy,
         f"{100 * measured.right_at_first:.1f}",
         f"{measured.mean_tokens:.0f}",
-        f"{100 * measured.ended_within_160:.1f}",
+        f"{100 * measured.ended:.1f}",
         f"{measured.markers:.2f}",
         f"{measured.markers_per_1000_tokens:.0f}",
         f"{measured.checks:.2f}",

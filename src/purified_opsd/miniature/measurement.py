@@ -36,7 +36,7 @@ class Sampling:
     """How completions are drawn. Temperature 0 is greedy."""
 
     temperature: float = 1.0
-    new_tokens: int = 192
+    new_tokens: int = 160
     batch: int = 128
     seed: int = 0
     manner: Manner = FREE
@@ -62,8 +62,7 @@ class Measurement:
     accuracy: float
     standard_error: float
     right_at_first: float  # share of completions that are right without a second attempt
-    ended: float  # share of completions that ended within the limit
-    ended_within_160: float
+    ended: float  # share of completions that ended within `new_tokens`
     mean_tokens: float
     markers: float  # per completion
     markers_per_1000_tokens: float
@@ -126,7 +125,6 @@ def _summary(context: str, sampling: Sampling, completions: list[Completion], ri
         standard_error=math.sqrt(accuracy * (1 - accuracy) / count),
         right_at_first=sum(r and MISS not in completion.text for r, completion in zip(right, completions, strict=True)) / count,
         ended=sum(completion.ended for completion in completions) / count,
-        ended_within_160=sum(completion.ended and completion.tokens <= 160 for completion in completions) / count,
         mean_tokens=tokens / count,
         markers=total.markers / count,
         markers_per_1000_tokens=1000 * total.markers / tokens,

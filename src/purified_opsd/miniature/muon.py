@@ -1,6 +1,6 @@
-"""Muon (Jordan et al. 2024): momentum whose matrix is made orthogonal before the step. In float32: bf16 is slow on most CPUs.
+"""Muon (Jordan et al. 2024): momentum whose matrix is made orthogonal before the step.
 
-TRIAL
+In float32, since bfloat16, in which torch's own Muon iterates, is slow on most processors.
 """
 
 from collections.abc import Iterable

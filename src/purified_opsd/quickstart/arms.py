@@ -31,19 +31,12 @@ STEP_WORK, QUESTION_WORK, SAMPLE_WORK, START_WORK = 2.0, 0.06, 0.12, 8.0
 
 @dataclass(frozen=True)
 class Quickstart:
-    """What the quickstart does; a folder begun with one is gone on with by the same only."""
+    """What the quickstart does, with `steps` of at least 3; a folder begun with one is gone on with by the same only."""
 
     steps: int = 60
     questions: int = 300
     samples: int = 100
     seed: int = 0
-
-    def __post_init__(self):
-        if self.steps < 3 or self.questions < 2 or self.samples < 2:
-            raise ValueError(
-                f"the quickstart needs steps of at least 3 and questions and samples of at least 2, got {self}: with fewer there is "
-                "no checkpoint on the way, or no error to tell."
-            )
 
     @property
     def checkpoint_every(self) -> int:
@@ -66,7 +59,10 @@ class ArmFailed(Exception):
 
 
 def run_quickstart(settings: Quickstart, folder: Path) -> None:
-    """Does what of it is not done yet.  Raises ArmFailed, KeyboardInterrupt (both arms saved), or RunError for another's folder."""
+    """Does what of it is not done yet.  Raises ArmFailed, TimeoutError, or RunError for a folder begun with other settings.
+
+    However it ends, by an exception or a signal that raises one, both arms are asked to save before it returns.
+    """
     with locked(folder):
         _begin(settings, folder)
         arms = [Arm(name, settings, folder / name) for name in ARMS]
@@ -159,9 +155,8 @@ class Arm:
         with self.log.open("a", encoding="utf-8") as log:
             log.write(f"$ purified-opsd {' '.join(command)}\n")
             log.flush()
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "purified_opsd.cli", *command], stdout=log, stderr=log, env=environment
-            )
+            words = [sys.executable, "-m", "purified_opsd.cli", *command]
+            self.process = subprocess.Popen(words, stdout=log, stderr=log, env=environment, start_new_session=True)
 
     def _watch(self) -> None:
         """Raises TimeoutError where nothing has come of the command for too long."""
@@ -189,7 +184,9 @@ def _begin(settings: Quickstart, folder: Path) -> None:
 
 def _side_by_side(arms: Sequence[Arm]) -> Iterator[float]:
     """Both arms at once, until both are done; the work done so far, four times a second."""
-    while any([arm.advance() for arm in arms]):
+    busy = list(arms)
+    while busy:
+        busy = [arm for arm in busy if arm.advance()]
         yield sum(arm.done for arm in arms)
         time.sleep(0.25)
     yield sum(arm.work for arm in arms)

@@ -14,9 +14,9 @@ HEADER = (
     "", "accuracy, %", "tokens", "cut off, %", "markers", "per 1,000 tokens", "cos Δ_ref", "cos Δ_it", "‖Δ_ref‖/‖Δ_total‖"
 )  # fmt: skip
 NOTE = (
-    "± is one standard error: over questions for accuracy and markers, over completions for the rest. Accuracy and markers are those "
-    "of one completion a question on questions that neither base nor student was trained on; cos and ‖·‖ are the paper's Fig. 3, "
-    "on each one's own completions."
+    "± is one standard error: over questions for accuracy and markers, over completions for the rest. Accuracy and markers are of "
+    "one completion to each question, on which neither base nor student was trained; cos and ‖·‖ are those of the paper's Fig. 3, "
+    "on completions of each one's own."
 )
 
 Reading = Callable[[Outcome], Estimate | None]

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 matplotlib.rcParams |= {"svg.hashsalt": "purified-opsd", "axes.spines.top": False, "axes.spines.right": False, "font.size": 9}
 
@@ -42,6 +43,7 @@ def draw(panels: Sequence[Panel], columns: int) -> Figure:
     figure = Figure(figsize=(4.2 * columns, 3.1 * rows), layout="constrained")
     for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=False):
         _draw_panel(axes, panel)
+    figure.supxlabel("bars: 95 % intervals", fontsize=8, color=GREY)
     return figure
 
 
@@ -68,6 +70,7 @@ def _draw_panel(axes: Axes, panel: Panel) -> None:
                       linewidth=1.4, label=curve.label)  # fmt: skip
     axes.set_title(panel.title, fontsize=10)
     axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(panel.unit)
     axes.margins(y=0.15)
     if any(curve.points for curve in panel.curves):

@@ -83,6 +83,11 @@ class RunWriter:
         write_whole(file, "".join(map(json_line, rows)))
 
 
+def count_lines(file: Path) -> int:
+    """Finished lines of a file, 0 where there is none."""
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
 def refuse_existing(folder: Path) -> None:
     """Raises RunError if the folder already holds a run, or something else that is not ours."""
     if (folder / "config.yaml").exists():

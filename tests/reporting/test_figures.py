@@ -1,0 +1,26 @@
+import csv
+from xml.etree import ElementTree
+
+from purified_opsd.reporting.figures import Curve, Panel, write_figure
+
+PANELS = [
+    Panel("Accuracy", "share", [Curve("purified", "#2a6f97", [(0, 0.5, 0.1), (20, 0.6, None)])]),
+    Panel("Markers", "per completion", []),
+]
+
+
+def test_a_figure_is_written_with_its_numbers(tmp_path):
+    files = write_figure(PANELS, 2, tmp_path / "summary")
+    assert [file.name for file in files] == ["summary.png", "summary.svg", "summary.csv"]
+    assert files[0].read_bytes().startswith(b"\x89PNG")
+    assert ElementTree.parse(files[1]).getroot().tag.endswith("svg")
+    rows = list(csv.DictReader(files[2].open()))
+    assert [(row["curve"], row["step"], row["value"], row["standard_error"]) for row in rows] == [
+        ("purified", "0", "0.5", "0.1"),
+        ("purified", "20", "0.6", ""),
+    ]
+
+
+def test_the_same_numbers_give_the_same_file(tmp_path):
+    one, other = (write_figure(PANELS, 1, tmp_path / name)[1].read_text() for name in ("one", "other"))
+    assert one == other
