@@ -2,7 +2,7 @@
 
 from .benchmarks import AnswerColumns, Benchmark, Question, load_benchmark
 from .evaluate import evaluate
-from .grading import CountdownGrader, Grade, Grader, MathGrader
+from .grading import CountdownGrader, Grade, Grader, MathGrader, grade
 from .plan import Candidate, Plan
 from .progress import Progress, Watch, progress_bar
 from .results import Results, Score, read_results
@@ -22,6 +22,7 @@ __all__ = [
     "Score",
     "Watch",
     "evaluate",
+    "grade",
     "load_benchmark",
     "progress_bar",
     "read_results",

@@ -14,8 +14,8 @@ from typing import Any
 
 from purified_opsd.data import DataError
 from purified_opsd.data.rows import SUFFIXES, Row, read_rows
-from purified_opsd.miniature.dataset import rows
-from purified_opsd.miniature.task import Split, problems
+from purified_opsd.miniature import Split, rows
+from purified_opsd.miniature.task import problems
 
 from .grading import CountdownGrader, Grader, MathGrader
 
@@ -76,7 +76,9 @@ class Benchmark:
     record: Mapping[str, Any]
     """Where the questions come from."""
     fingerprint: str
-    """sha256 of every id, problem and answer of the whole set, in order."""
+    """sha256 of every id and problem of the whole set, in order."""
+    answers: str
+    """Digest of its answers."""
 
     def first(self, limit: int | None) -> "Benchmark":
         """The same benchmark with its first `limit` questions only."""
@@ -90,9 +92,10 @@ def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark
     """
     if name == COUNTDOWN:
         return countdown()
+    name = _absolute(name)
     known, _, path = name.partition("=")
     if known in SOURCES:
-        return _load(known, replace(SOURCES[known], path=path) if path else SOURCES[known], columns)
+        return _load(known, name, replace(SOURCES[known], path=path) if path else SOURCES[known], columns)
     if path:
         raise DataError(f"There is no benchmark '{known}' to be read from {path}. Named ones: {', '.join(SOURCES)}.")
     place = Path(name).expanduser()
@@ -102,7 +105,13 @@ def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark
             f"There is no benchmark '{name}'{f'. Did you mean {near[0]}?' if near else ' and no file of that name.'} "
             f"Named ones: {', '.join([*SOURCES, COUNTDOWN])}; or give a .jsonl, .json or .parquet file, or a hub id (org/name)."
         )
-    return _load(place.stem if place.exists() else name.replace("/", "--"), Source(name), columns)
+    return _load(place.stem if place.exists() else name.replace("/", "--"), name, Source(name), columns)
+
+
+def reload_benchmark(record: Mapping[str, Any]) -> Benchmark:
+    """The benchmark of a record, with its answers as they are today.  Raises DataError where it is not there any more."""
+    columns = record.get("columns")
+    return load_benchmark(record["asked_as"], AnswerColumns(**columns) if columns else None)
 
 
 def countdown() -> Benchmark:
@@ -112,7 +121,7 @@ def countdown() -> Benchmark:
         Question(row["id"], row["problem"], row["answer"], f"{COUNTDOWN}:{number}")
         for number, row in enumerate(rows(Split.EVALUATION, seed=0, count=count), 1)
     ]
-    return _benchmark(COUNTDOWN, questions, CountdownGrader(), {"name": COUNTDOWN})
+    return _benchmark(COUNTDOWN, questions, CountdownGrader(), {"asked_as": COUNTDOWN})
 
 
 def digest_of(answers: Iterable[str]) -> str:
@@ -121,7 +130,14 @@ def digest_of(answers: Iterable[str]) -> str:
     return sha256(json.dumps(plain).encode()).hexdigest()[:16]
 
 
-def _load(name: str, source: Source, columns: AnswerColumns | None) -> Benchmark:
+def _absolute(name: str) -> str:
+    """With its path absolute where something is there, so that it is found again from anywhere."""
+    known, equals, path = name.rpartition("=")
+    place = Path(path).expanduser()
+    return f"{known}{equals}{place.absolute()}" if place.exists() else name
+
+
+def _load(name: str, asked_as: str, source: Source, columns: AnswerColumns | None) -> Benchmark:
     source = replace(source, columns=columns) if columns else source
     found = _read(read_rows(source.path, source.config, source.split, source.revision), source.columns)
     if source.rows is not None and len(found) != source.rows:
@@ -135,12 +151,13 @@ def _load(name: str, source: Source, columns: AnswerColumns | None) -> Benchmark
             f"The answers in {source.path} are not those of {name} (their digest is {digest}, not {source.answers}): results would "
             f"not compare with others on {name}. Give it as a benchmark of its own: --benchmarks {source.path}."
         )
-    return _benchmark(name, found, MathGrader(), asdict(source))
+    return _benchmark(name, found, MathGrader(), {"asked_as": asked_as, **asdict(source)})
 
 
-def _benchmark(name: str, questions: Sequence[Question], grader: Grader, source: Mapping[str, Any]) -> Benchmark:
-    content = json.dumps([[question.id, question.problem, question.answer] for question in questions])
-    return Benchmark(name, tuple(questions), grader, source, sha256(content.encode()).hexdigest())
+def _benchmark(name: str, questions: Sequence[Question], grader: Grader, record: Mapping[str, Any]) -> Benchmark:
+    content = json.dumps([[question.id, question.problem] for question in questions])
+    answers = digest_of(question.answer for question in questions)
+    return Benchmark(name, tuple(questions), grader, record, sha256(content.encode()).hexdigest(), answers)
 
 
 def _read(rows: Iterable[Row], columns: AnswerColumns) -> list[Question]:

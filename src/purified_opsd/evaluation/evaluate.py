@@ -89,7 +89,7 @@ def complete(cell: Cell, prompts: PromptBuilder, plan: Plan, reporter: "Reporter
     Batches are cut from the whole list of draws, and one of which anything is owed is drawn whole: a row then has the neighbours
     that it would have had without an interruption, and on CPU is the same, bit for bit.
     """
-    grade(cell, [draw for draw in cell.draws if draw.key in cell.samples.keys() - cell.grades.keys()])
+    grade_draws(cell, [draw for draw in cell.draws if draw.key in cell.samples.keys() - cell.grades.keys()])
     refuse_repeats(cell.samples.values(), plan.runs)
     rows = plan.sampling.rows
     batches = [cell.draws[first : first + rows] for first in range(0, len(cell.draws), rows)]
@@ -101,7 +101,7 @@ def complete(cell: Cell, prompts: PromptBuilder, plan: Plan, reporter: "Reporter
         for batch in owed:
             new = [draw for draw in batch if draw.key not in cell.samples]
             draw_batch(cell, batch, sampler, prompts)
-            grade(cell, new)
+            grade_draws(cell, new)
             refuse_repeats(cell.samples.values(), plan.runs)
             reporter.report(cell, sum(cell.samples[draw.key].tokens for draw in new))
 
@@ -119,7 +119,7 @@ def draw_batch(cell: Cell, batch: Sequence[Draw], sampler: Sampler, prompts: Pro
     cell.samples |= {sample.key: sample for sample in map(read_sample, rows)}
 
 
-def grade(cell: Cell, draws: Sequence[Draw]) -> None:
+def grade_draws(cell: Cell, draws: Sequence[Draw]) -> None:
     """Grades the samples of these draws and writes the grades down."""
     attempts = [(draw.question.problem, draw.question.answer, cell.samples[draw.key].text) for draw in draws]
     grades = dict(zip([draw.key for draw in draws], grade_all(cell.benchmark.grader, attempts), strict=True))

@@ -5,9 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from purified_opsd.miniature.task import grade as solves
+from purified_opsd import miniature
 
-from .boxes import ends_in_a_box, last_box
+from .answers import DEEPEST, LONGEST, depth, integer, parts, plain, ungrouped
+from .boxes import find_boxes
+from .workers import Died, Limits, shared_workers
 
 AT_ONCE = 4
 """Answers graded side by side."""
@@ -45,19 +47,45 @@ class CountdownGrader:
     """The miniature's exact grader: any expression that solves the problem is right, so the gold answer is not looked at."""
 
     def __call__(self, problem: str, gold: str, text: str) -> Grade:
-        if ends_in_a_box(text):  # the miniature's grader looks at the last box, whether it closes or not
+        answer, cut_off = find_boxes(text)
+        if cut_off:  # the miniature's grader looks at the last box, whether it closes or not
             return Grade("ungraded", "cut off")
-        answer = last_box(text)
         if answer is None:
             return Grade("ungraded", "no box")
-        return Grade("correct" if solves(problem, text) else "incorrect", answer=answer)
+        return Grade("correct" if miniature.grade(problem, text) else "incorrect", answer=answer)
 
 
+@dataclass(frozen=True)
 class MathGrader:
-    """Compares the last box with the gold answer as mathematics."""
+    """Compares the last box with the gold answer: as whole numbers, as text, and else as mathematics, in a process with limits."""
+
+    limits: Limits = Limits()
 
     def __call__(self, problem: str, gold: str, text: str) -> Grade:
-        answer = last_box(text)
+        answer, cut_off = find_boxes(text)
         if answer is None:
-            return Grade("ungraded", "cut off" if ends_in_a_box(text) else "no box")
-        return Grade("correct" if answer == gold else "incorrect", answer=answer)
+            return Grade("ungraded", "cut off" if cut_off else "no box")
+        if len(answer) > LONGEST:
+            return Grade("ungraded", "too long", answer[:LONGEST])
+        if depth(answer) > DEEPEST:
+            return Grade("ungraded", "too deep", answer)
+        try:
+            return Grade("correct" if self._same(gold, answer) else "incorrect", answer=answer)
+        except Died as death:
+            return Grade("ungraded", str(death), answer)
+
+    def _same(self, gold: str, answer: str) -> bool:
+        """Raises Died where it stays open."""
+        wanted, got = integer(gold), integer(answer)
+        if wanted is not None and got is not None:
+            return wanted == got
+        if plain(gold) == plain(answer):
+            return True
+        wanted_parts = parts(ungrouped(gold))
+        got_parts = parts(answer if len(wanted_parts) > 1 else ungrouped(answer))
+        return shared_workers(AT_ONCE, self.limits).same(wanted_parts, got_parts)
+
+
+def grade(text: str, gold: str) -> Grade:
+    """What the last box of a text is worth beside the gold answer."""
+    return MathGrader()("", gold, text)

@@ -85,6 +85,7 @@ def settings_of(candidate: Candidate, benchmark: Benchmark, prompts: PromptBuild
     return {
         "weights": candidate.identity,
         "questions": benchmark.fingerprint,
+        "answers": benchmark.answers,
         "wording": WORDING,
         "thinking": prompts.settings.thinking,
         "seed": plan.seed,

@@ -97,6 +97,10 @@ class SampleFolder:
         for file in (self._samples, self._grades):
             _mend(file)
 
+    def replace_setting(self, name: str, value: Any) -> None:
+        text = json.dumps({**self.settings(), name: value}, indent=2, ensure_ascii=False)
+        write_whole(self._settings, text + "\n")
+
     def settings(self) -> dict[str, Any]:
         return json.loads(self._settings.read_text(encoding="utf-8"))
 

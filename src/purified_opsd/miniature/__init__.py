@@ -3,6 +3,11 @@
 from importlib.resources import files
 from pathlib import Path
 
+from .dataset import rows
+from .task import Split, grade
+
+__all__ = ["BASE", "TRAINING_SET", "Split", "grade", "rows"]
+
 BASE = Path(str(files(__name__) / "base"))
 """The shipped weights, tokenizer and card: an ordinary Hugging Face folder."""
 
