@@ -111,6 +111,18 @@ def test_recipes_are_listed_and_printed(command):
     assert yaml.safe_load(output)["target"] == {"kind": "pmi", "beta": 1.0, "clip": 10.0, "center_rows": None}
 
 
+def test_a_run_is_planned_without_a_gpu_or_a_download(command):
+    code, output, errors = command("plan", "qwen3-8b.math-cot.pmi", "--gpu", "h100-80gb", "--gpus", "8", "--batch-size", "16")
+    assert code == 0, errors
+    assert "on 8 x h100-80gb\n16 questions a step" in output
+    code, _, errors = command("plan", "qwen3-8b.math-cot.pmi", "--gpu", "h1000")
+    assert code == 2
+    assert "There is no GPU h1000 in the table. Known: " in errors
+    code, _, errors = command("plan", "qwen3-8b.math-cot.pmi", "--gpu", "rtx4090-24gb")
+    assert code == 2
+    assert "are usable. Lower sampling.rows" in errors
+
+
 def bad_model(tmp_path, tiny_model, change):
     folder = shutil.copytree(tiny_model, tmp_path / "bad")
     change(folder)

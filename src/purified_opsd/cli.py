@@ -172,6 +172,34 @@ def recipes(
         typer.echo(f"{recipe:<{width}}  {run.arm}: {run.target}, {run.divergence}")
 
 
+@app.command(context_settings=OTHER_SETTINGS)
+def plan(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="A YAML file, or a recipe's name.")],
+    gpu: Annotated[str, typer.Option(help="One of the GPUs that are known, such as h100-80gb.")] = "h100-80gb",
+    gpus: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
+    question: Annotated[int, typer.Option(min=1, help="Mean tokens of a question's prompt.")] = 200,
+    reference: Annotated[int, typer.Option(min=1, help="Mean tokens of a reference.")] = 4000,
+) -> None:
+    """Estimate a run's memory and time on GPUs before there are any.
+
+    Completions are taken to fill sampling.max_new_tokens. Other settings by their dotted names, as for `train`.
+    """
+    from purified_opsd.config import SettingsError, build_run, merge, read_overrides
+    from purified_opsd.policy.shape import shape_of
+    from purified_opsd.training.costs import lengths_of
+    from purified_opsd.training.plan import GPUS, DoesNotFit, report
+
+    run = build_run(merge(_settings_of(recipe), read_overrides(context.args)))
+    if gpu not in GPUS:
+        raise SettingsError(f"There is no GPU {gpu} in the table. Known: {', '.join(GPUS)}.")
+    lengths = lengths_of(question, reference, run.sampling.max_new_tokens)
+    try:
+        typer.echo(report(run, shape_of(run.model), lengths, gpu, gpus))
+    except DoesNotFit as error:
+        raise SettingsError(str(error)) from error
+
+
 def _settings_of(recipe: str) -> dict[str, Any]:
     """The settings in a YAML file, or of a recipe; a file may name a `recipe` to start from."""
     from purified_opsd.config import SettingsError, merge, read_settings, to_mapping

@@ -14,13 +14,14 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from purified_opsd.data import AfterThink, AnswerOnly, WholeSolution
-from purified_opsd.objective import JSD, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
+from purified_opsd.objective import JSD, Compiled, Eager, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
 from purified_opsd.training import Constant, Cosine, Linear, Run
 
 KINDS: Mapping[str, Mapping[str, type]] = {
     "target": {"pmi": PMITarget, "teacher": TeacherTarget},
     "divergence": {"jsd": JSD, "forward-kl": ForwardKL, "reverse-kl": ReverseKL},
     "averaging": {"sequence-mean": SequenceMean, "token-mean": TokenMean},
+    "kernels": {"compiled": Compiled, "eager": Eager},
     "schedule": {"constant": Constant, "linear": Linear, "cosine": Cosine},
     "data.reference": {"whole-solution": WholeSolution, "after-think": AfterThink, "answer-only": AnswerOnly},
 }

@@ -3,9 +3,11 @@
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from purified_opsd.objective import (
     JSD,
+    Eager,
     ForwardKL,
     PMITarget,
     ReverseKL,
@@ -146,29 +148,55 @@ def test_bfloat16_states_are_computed_in_float32():
     torch.testing.assert_close(gradient.double(), expected[1], rtol=2**-8, atol=1e-6)  # one rounding to bfloat16
 
 
-class Largest(torch.utils._python_dispatch.TorchDispatchMode):
-    """The number of elements of the largest tensor that any operation makes."""
-
-    def __init__(self):
-        super().__init__()
-        self.elements = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        out = function(*args, **(kwargs or {}))
-        for tensor in out if isinstance(out, tuple | list) else [out]:
-            if isinstance(tensor, torch.Tensor):
-                self.elements = max(self.elements, tensor.numel())
-        return out
+def peak_bytes(work) -> int:
+    """Most memory that tensors held at once above what they held before, as the allocator tells."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
 
 
-@pytest.mark.parametrize("head_kind", ["linear", "general"])
-def test_memory_above_the_inputs_does_not_grow_with_the_tokens(head_kind):
-    student, contexts, linear, weight = case()
+def large_case(N: int, head_kind: str, dtype: torch.dtype = torch.float32):
+    """A vocabulary so large that whatever has its rows stands out."""
+    D, V = 4, 4096
+    linear = nn.Linear(D, V, bias=False, dtype=dtype).requires_grad_(False)
     head = linear if head_kind == "linear" else lambda hidden: 3 * torch.tanh(linear(hidden) / 3)
-    with Largest() as largest:
-        loss = streamed_loss(student.requires_grad_(), contexts, head, weight, target=PMITarget(), divergence=JSD(), chunk_rows=2)
-        loss.backward()
-    assert largest.elements == D * V  # the head's own weights: a chunk has 2 V, all tokens together would have 13 V
+    contexts = {name: torch.randn(N, D, dtype=dtype) for name in ("teacher", "reference", "base")}
+    student, weight = torch.randn(N, D, dtype=dtype).requires_grad_(), torch.ones(N)
+
+    def work():
+        options = {"target": PMITarget(), "divergence": JSD(), "kernels": Eager(), "chunk_rows": 16}
+        streamed_loss(student, contexts, head, weight, **options).backward()
+
+    return work, 16 * V * 4
+
+
+@pytest.mark.parametrize(("head_kind", "buffers"), [("linear", 6), ("general", 11)])
+def test_memory_above_the_inputs_is_a_few_chunks_however_many_tokens(head_kind, buffers):
+    peaks = []
+    for N in (32, 512):
+        work, buffer = large_case(N, head_kind)
+        peaks.append(peak_bytes(work))
+    assert buffer < peaks[0] < buffers * buffer
+    assert peaks[1] < peaks[0] + buffer / 4  # the [N, D] results; 480 more rows of logits would be 30 buffers
+
+
+def test_a_bfloat16_head_is_never_copied_whole():
+    D, V = 512, 32_768  # 64 MiB when widened
+    head = nn.Linear(D, V, bias=False, dtype=torch.bfloat16).requires_grad_(False)
+    hidden = {name: torch.randn(2, D, dtype=torch.bfloat16) for name in ("teacher", "student")}
+
+    def work():
+        streamed_loss(
+            *(hidden["student"], {"teacher": hidden["teacher"]}, head, torch.ones(2)),
+            **{"target": TeacherTarget(), "divergence": JSD(), "kernels": Eager()},
+        )
+
+    assert peak_bytes(work) < 4 * V * D * 0.75
 
 
 def test_without_a_graph_it_is_a_plain_number():
@@ -185,6 +213,10 @@ def test_wrong_inputs_say_what_is_wrong():
         streamed_loss(student, contexts, head, weight, chunk_rows=0, **options)
     with pytest.raises(ValueError, match="PMITarget needs the hidden states of teacher, reference, base; got teacher"):
         streamed_loss(student, {"teacher": contexts["teacher"]}, head, weight, **options)
+    with pytest.raises(ValueError, match="the head is on meta, the student's hidden states on cpu"):
+        streamed_loss(student, contexts, nn.Linear(D, V, device="meta"), weight, **options)
+    with pytest.raises(ValueError, match=r"contexts_ND\['base'\] is on meta, the student's hidden states on cpu"):
+        streamed_loss(student, contexts | {"base": contexts["base"].to("meta")}, head, weight, **options)
     with pytest.raises(ValueError, match=r"contexts_ND\['base'\] has shape \[12, 8\], the student \[13, 8\]"):
         streamed_loss(student, contexts | {"base": student[1:]}, head, weight, **options)
 

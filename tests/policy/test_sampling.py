@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from purified_opsd.policy import HFSampler, Sampling
+from purified_opsd.policy import HFSampler, Sampling, sampling
 from purified_opsd.policy.sampling import draw
 
 from .conftest import build, with_adapter
@@ -105,10 +105,19 @@ def test_top_p_counts_what_top_k_left():
     assert (frequencies(even, Sampling(1.0, 0.4, 2)) > 0).sum() == 1
 
 
+@pytest.mark.parametrize("first", [1, 2, 3, 5, 9])
+def test_a_nucleus_is_found_whole_however_few_candidates_are_tried_first(monkeypatch, first):
+    whole = frequencies(LOGITS, Sampling(1.0, 0.9, 0))
+    monkeypatch.setattr(sampling, "NUCLEUS", first)
+    torch.testing.assert_close(frequencies(LOGITS, Sampling(1.0, 0.9, 0)), whole, atol=0, rtol=0)
+    assert (whole > 0).sum() == 3
+
+
+@pytest.mark.parametrize("top_p", [0.9, 1.0])
 @pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24])
-def test_the_ends_of_the_unit_interval_draw_allowed_tokens(uniform):
-    tokens, log_probs = draw(LOGITS, torch.tensor([uniform]), Sampling(1.0, 0.9, 0))
-    assert tokens.item() in (0, 2, 3)
+def test_the_ends_of_the_unit_interval_draw_allowed_tokens(uniform, top_p):
+    tokens, log_probs = draw(LOGITS, torch.tensor([uniform]), Sampling(1.0, top_p, 0))
+    assert tokens.item() in (0, 2, 3) if top_p < 1 else (0, 1, 2, 3)
     assert log_probs.item() > -5
 
 

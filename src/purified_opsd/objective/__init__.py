@@ -3,15 +3,19 @@
 from .averaging import Averaging, SequenceMean, TokenMean
 from .decomposition import Decomposition, alignment, decompose, likeliest, norm_fraction, probability_weighted
 from .divergences import JSD, Divergence, ForwardKL, ReverseKL, kl
+from .kernels import Compiled, Eager, Kernels
 from .streamed import Terms, streamed_loss, streamed_terms
 from .targets import PMITarget, Target, TeacherTarget, center, pmi_signal, soft_clip, tilt
 
 __all__ = [
     "JSD",
     "Averaging",
+    "Compiled",
     "Decomposition",
     "Divergence",
+    "Eager",
     "ForwardKL",
+    "Kernels",
     "PMITarget",
     "ReverseKL",
     "SequenceMean",

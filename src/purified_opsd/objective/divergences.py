@@ -4,7 +4,6 @@ Each divergence is a formula, and a closed form of its value and its gradient in
 log_student = log_softmax(z).  p is the target, q the student.
 """
 
-import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -63,7 +62,8 @@ class JSD:
         return ValueAndGradient(value, (1 - w) * q * (gap - kl_student[:, None]))
 
     def _log_mixture(self, log_student: LogProbs, log_target: LogProbs) -> LogProbs:
-        return torch.logaddexp(log_student + math.log1p(-self.weight), log_target + math.log(self.weight))
+        mixture = self.weight * log_target.exp() + (1 - self.weight) * log_student.exp()
+        return mixture.clamp(min=torch.finfo(mixture.dtype).tiny).log()  # where both vanish their share of the sums is zero
 
 
 @dataclass(frozen=True)

@@ -4,21 +4,21 @@ N completion tokens, D hidden size, V rows of the head.  The gradient in the stu
 the forward pass and only [N, D] is kept.  Arithmetic is float32, or wider where the hidden states are.
 """
 
-from collections.abc import Callable, Mapping
-from typing import NamedTuple, Protocol, runtime_checkable
+from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from .chunks import Rows, rows_for, slices
 from .divergences import Divergence
-from .targets import PMITarget, Target
+from .heads import Head, Projection, projection_by
+from .kernels import Compiled, Kernels, Strip
+from .strips import Formula
+from .targets import Target
 
-CHUNK_ELEMENTS = 2**24
-"""Elements of one [chunk, V] buffer when `chunk_rows` is left open: 64 MiB in float32."""
-
-Head = nn.Linear | Callable[[Tensor], Tensor]
-"""From hidden states [n, D] to logits [n, V]: a plain linear layer, or any function that can be differentiated."""
+DEFAULT_KERNELS = Compiled()
 
 
 class Terms(NamedTuple):
@@ -38,6 +38,7 @@ def streamed_loss(
     *,
     target: Target,
     divergence: Divergence,
+    kernels: Kernels = DEFAULT_KERNELS,
     chunk_rows: int | None = None,
 ) -> Float[Tensor, ""]:
     """Σ_n w_n D(π_θ ‖ P_target)_n, differentiable in the student's hidden states.  Eq. 18.
@@ -46,9 +47,8 @@ def streamed_loss(
     Raises ValueError for shapes that do not fit and FloatingPointError where a token's divergence is not finite.
     """
     token_N = torch.zeros(len(student_ND), dtype=torch.long, device=student_ND.device)
-    return streamed_terms(
-        student_ND, contexts_ND, head, weight_N, token_N, target=target, divergence=divergence, chunk_rows=chunk_rows
-    ).loss
+    inputs = (student_ND, contexts_ND, head, weight_N, token_N)
+    return streamed_terms(*inputs, target=target, divergence=divergence, kernels=kernels, chunk_rows=chunk_rows).loss
 
 
 def streamed_terms(
@@ -61,6 +61,7 @@ def streamed_terms(
     target: Target,
     divergence: Divergence,
     temperature: float = 1.0,
+    kernels: Kernels = DEFAULT_KERNELS,
     chunk_rows: int | None = None,
 ) -> Terms:
     """`streamed_loss`, with each token's divergence and the student's log-prob of `token_N`, which it computes anyway.
@@ -68,90 +69,39 @@ def streamed_terms(
     `temperature` divides the logits of every distribution before anything else.
     """
     _check(student_ND, contexts_ND, head, weight_N, token_N, target, chunk_rows)
-    dtype = torch.promote_types(student_ND.dtype, torch.float32)
-    project = _Linear(head, dtype, temperature) if isinstance(head, nn.Linear) else _General(head, dtype, temperature)
-    terms = Terms(*_Streamed.apply(student_ND, contexts_ND, weight_N, token_N, project, target, divergence, chunk_rows))
+    projection = projection_by(head, student_ND)
+    formula = projection.formula(target, divergence, temperature)
+    way = _Way(projection, formula, kernels(projection.V), rows_for(projection.V, student_ND.device, chunk_rows))
+    terms = Terms(*_Streamed.apply(student_ND, contexts_ND, weight_N, token_N, way))
     _check_finite(terms.divergence_N)
     return terms
 
 
-@runtime_checkable
-class _Projection(Protocol):
-    """Hidden states to logits in the arithmetic's dtype."""
+class _Way(NamedTuple):
+    """How a loss is computed: products by the projection, and what the formula makes of them by strips."""
 
-    dtype: torch.dtype
-    temperature: float
-
-    def logits(self, hidden_CD: Tensor) -> Tensor: ...
-
-    def logits_and_pullback(self, hidden_CD: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """The logits, and the function from a gradient in them to the gradient in the hidden states."""
-        ...
-
-    def log_target(self, target: Target, contexts_CD: Mapping[str, Tensor]) -> Tensor: ...
-
-
-class _General:
-    """Any head: one projection a distribution."""
-
-    def __init__(self, head: Callable[[Tensor], Tensor], dtype: torch.dtype, temperature: float):
-        self.head, self.dtype, self.temperature = head, dtype, temperature
-
-    def logits(self, hidden_CD: Tensor) -> Tensor:
-        return self.head(hidden_CD.to(self.dtype)).to(self.dtype) / self.temperature
-
-    def logits_and_pullback(self, hidden_CD: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        leaf_CD = hidden_CD.detach().to(self.dtype).requires_grad_()
-        with torch.enable_grad():
-            logits_CV = self.logits(leaf_CD)
-        return logits_CV.detach(), lambda gradient_CV: torch.autograd.grad(logits_CV, leaf_CD, gradient_CV)[0]
-
-    def log_target(self, target: Target, contexts_CD: Mapping[str, Tensor]) -> Tensor:
-        return target(*(self.logits(contexts_CD[name]).log_softmax(-1) for name in target.contexts))
-
-
-class _Linear:
-    """A plain linear head: its pullback is a product, and the PMI target takes two projections where the formulas take three."""
-
-    def __init__(self, head: nn.Linear, dtype: torch.dtype, temperature: float):
-        self.weight_VD = head.weight.detach().to(dtype)
-        self.bias_V = None if head.bias is None else head.bias.detach().to(dtype)
-        self.dtype, self.temperature = dtype, temperature
-
-    def logits(self, hidden_CD: Tensor) -> Tensor:
-        return nn.functional.linear(hidden_CD.to(self.dtype), self.weight_VD, self.bias_V) / self.temperature
-
-    def logits_and_pullback(self, hidden_CD: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        return self.logits(hidden_CD), lambda gradient_CV: gradient_CV @ self.weight_VD / self.temperature
-
-    def log_target(self, target: Target, contexts_CD: Mapping[str, Tensor]) -> Tensor:
-        if isinstance(target, PMITarget):
-            # Δ_it = W(h_T − h_ref) + a constant a row: the bias cancels, and Eq. 14 takes out the two log-normalisers.
-            difference_CD = contexts_CD["teacher"].to(self.dtype) - contexts_CD["reference"].to(self.dtype)
-            signal_CV = difference_CD @ self.weight_VD.T / self.temperature
-            return target.from_signal(signal_CV, self.logits(contexts_CD["base"]))
-        return target(*(self.logits(contexts_CD[name]).log_softmax(-1) for name in target.contexts))
+    projection: Projection
+    formula: Formula
+    strip: Strip
+    rows: Rows
 
 
 class _Streamed(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, student_ND, contexts_ND, weight_N, token_N, project: _Projection, target, divergence, chunk_rows):
-        N = len(student_ND)
-        weight_N = weight_N.to(project.dtype)
+    def forward(ctx, student_ND, contexts_ND, weight_N, token_N, way: _Way):
+        projection, formula, strip, rows = way
+        weight_N = weight_N.to(projection.dtype)
         divergence_N, log_prob_N = torch.empty_like(weight_N), torch.empty_like(weight_N)
-        gradient_ND = torch.empty_like(student_ND, dtype=project.dtype) if ctx.needs_input_grad[0] else None
-        for first in range(0, N, chunk_rows := chunk_rows or _chunk_rows(project, student_ND)):
-            rows = slice(first, first + chunk_rows)
-            logits_CV, pullback = project.logits_and_pullback(student_ND[rows])
-            log_student_CV = logits_CV.log_softmax(-1)
-            untempered_CV = log_student_CV if project.temperature == 1 else (logits_CV * project.temperature).log_softmax(-1)
-            log_prob_N[rows] = untempered_CV.gather(-1, token_N[rows, None]).squeeze(-1)
-            log_target_CV = project.log_target(target, {name: hidden[rows] for name, hidden in contexts_ND.items()})
-            if gradient_ND is None:
-                divergence_N[rows] = divergence(log_student_CV, log_target_CV)
-            else:
-                divergence_N[rows], gradient_CV = divergence.value_and_gradient(log_student_CV, log_target_CV)
-                gradient_ND[rows] = weight_N[rows, None] * pullback(gradient_CV)
+        gradient_ND = torch.empty_like(student_ND, dtype=projection.dtype) if ctx.needs_input_grad[0] else None
+        for chunk in slices(len(student_ND), rows.chunk):
+            logits_CV, pullback = projection.student(student_ND[chunk])
+            contexts_CV = projection.contexts(formula.target, {name: hidden[chunk] for name, hidden in contexts_ND.items()})
+            for part in slices(len(logits_CV), rows.strip):
+                contexts_RV = tuple(logits[part] for logits in contexts_CV)
+                terms = strip(formula, token_N[chunk][part], logits_CV[part], contexts_RV)
+                divergence_N[chunk][part], log_prob_N[chunk][part] = terms
+            if gradient_ND is not None:  # the strips have written the gradient over the logits
+                gradient_ND[chunk] = (weight_N[chunk] / formula.temperature)[:, None] * pullback(logits_CV)
         ctx.student_dtype = student_ND.dtype
         ctx.save_for_backward(gradient_ND)
         ctx.mark_non_differentiable(divergence_N, log_prob_N)
@@ -160,13 +110,7 @@ class _Streamed(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream, *_):  # pyright: ignore[reportIncompatibleMethodOverride]
         (gradient_ND,) = ctx.saved_tensors
-        return (upstream * gradient_ND).to(ctx.student_dtype), *[None] * 7
-
-
-def _chunk_rows(project: _Projection, student_ND: Tensor) -> int:
-    """As many rows as keep one [chunk, V] buffer near `CHUNK_ELEMENTS`."""
-    V = project.logits(student_ND[:1].detach()).shape[-1]
-    return max(1, CHUNK_ELEMENTS // V)
+        return (upstream * gradient_ND).to(ctx.student_dtype), *[None] * 4
 
 
 def _check(student_ND, contexts_ND, head, weight_N, token_N, target, chunk_rows) -> None:
@@ -189,8 +133,14 @@ def _check(student_ND, contexts_ND, head, weight_N, token_N, target, chunk_rows)
         )
     if chunk_rows is not None and chunk_rows < 1:
         raise ValueError(f"chunk_rows must be at least 1, got {chunk_rows}. Leave it out to have it chosen from the head's rows.")
-    if isinstance(head, nn.Linear) and head.weight.device != student_ND.device:
-        raise ValueError(f"The head is on {head.weight.device}, the hidden states on {student_ND.device}: move one of them.")
+    places = {f"contexts_ND['{name}']": hidden_ND for name, hidden_ND in contexts_ND.items()}
+    places |= {"weight_N": weight_N, "token_N": token_N} | ({"the head": head.weight} if isinstance(head, nn.Linear) else {})
+    for name, tensor in places.items():
+        if tensor.device != student_ND.device:
+            raise ValueError(
+                f"{name} is on {tensor.device}, the student's hidden states on {student_ND.device}: all must be on one device. "
+                "Move one of them."
+            )
 
 
 def _check_finite(divergence_N: Tensor) -> None:

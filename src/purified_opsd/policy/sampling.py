@@ -18,6 +18,9 @@ from .scoring import working_precision
 
 Ids = Sequence[int]
 
+NUCLEUS = 1024
+"""Likeliest tokens among which a nucleus is looked for before the whole vocabulary is sorted."""
+
 
 @dataclass(frozen=True)
 class Sampling:
@@ -134,20 +137,35 @@ class HFSampler:
 def draw(
     logits_BV: Float[Tensor, "B V"], uniform_B: Float[Tensor, " B"], sampling: Sampling
 ) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
-    """One token a row by inversion: the first, likeliest first, at which the cumulative probability passes the row's uniform
-    number.  Temperature, then top-k, then top-p.  Also its log-prob under the untempered logits."""
+    """One token a row by inversion: the first candidate at which the cumulative probability passes the row's uniform number.
+    Temperature, then top-k, then top-p.  Also its log-prob under the untempered logits."""
     if sampling.temperature == 0:
         token_B = logits_BV.argmax(-1)
     else:
-        top_k = min(sampling.top_k or logits_BV.shape[-1], logits_BV.shape[-1])
-        values_BK, tokens_BK = (logits_BV / sampling.temperature).topk(top_k)
-        probs_BK = values_BK.softmax(-1)
+        probs_BK, tokens_BK = _candidates(logits_BV, sampling)
         probs_BK = probs_BK * (probs_BK.cumsum(-1) - probs_BK < sampling.top_p)
         cdf_BK = probs_BK.cumsum(-1)
-        place_B = torch.searchsorted(cdf_BK, (uniform_B * cdf_BK[:, -1])[:, None], right=True).squeeze(-1)
-        last_B = (probs_BK > 0).sum(-1) - 1
-        token_B = tokens_BK.gather(-1, torch.minimum(place_B, last_B)[:, None]).squeeze(-1)
-    return token_B, logits_BV.log_softmax(-1).gather(-1, token_B[:, None]).squeeze(-1)
+        total_B1 = cdf_BK[:, -1:].contiguous()
+        place_B1 = torch.searchsorted(cdf_BK, uniform_B[:, None] * total_B1, right=True)
+        last_B1 = torch.searchsorted(cdf_BK, total_B1)  # where rounding would pass the end
+        token_B = tokens_BK.gather(-1, torch.minimum(place_B1, last_B1)).squeeze(-1)
+    return token_B, logits_BV.gather(-1, token_B[:, None]).squeeze(-1) - logits_BV.logsumexp(-1)
+
+
+def _candidates(logits_BV: Float[Tensor, "B V"], sampling: Sampling) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"]]:
+    """Tempered probabilities of all tokens that top-k and top-p can leave, likeliest first where those ask for an order."""
+    V = logits_BV.shape[-1]
+    if sampling.top_k:
+        values_BK, tokens_BK = logits_BV.topk(min(sampling.top_k, V))
+        return (values_BK / sampling.temperature).softmax(-1), tokens_BK
+    probs_BV = (logits_BV / sampling.temperature).softmax(-1)
+    if sampling.top_p == 1:
+        return probs_BV, torch.arange(V, device=logits_BV.device).expand_as(probs_BV)
+    for K in (NUCLEUS, V):  # a nucleus is hardly ever wider than the first: sorting the whole vocabulary is the exception
+        probs_BK, tokens_BK = probs_BV.topk(min(K, V))
+        if K >= V or (probs_BK.sum(-1) >= sampling.top_p).all():
+            break
+    return probs_BK, tokens_BK
 
 
 def _uniforms(seed: int, T: int) -> Float[Tensor, " T"]:

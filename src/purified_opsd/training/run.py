@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 
 from purified_opsd.data import Prompts, TrainingSet
-from purified_opsd.objective import JSD, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
+from purified_opsd.objective import JSD, Compiled, Eager, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
 from purified_opsd.policy import LoRA, Model, Sampling
 
 from .schedule import Constant, Cosine, Linear
@@ -61,8 +61,10 @@ class Run:
     """Questions a step, over all processes; one completion each."""
     micro_batch_tokens: int = 16_384
     """Tokens of one forward pass, padding included."""
+    kernels: Compiled | Eager = Compiled()
+    """How the elementwise part of the loss is run."""
     chunk_rows: int | None = None
-    """Completion tokens whose full-vocabulary distributions exist at once; null: chosen from the vocabulary."""
+    """Completion tokens whose full-vocabulary logits exist at once; null: chosen from the vocabulary and the device."""
     checkpoint_every: int = 50
     seed: int = 0
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()

@@ -128,6 +128,7 @@ def distillation_loss(
         target=run.target,
         divergence=run.divergence,
         temperature=run.loss_temperature,
+        kernels=run.kernels,
         chunk_rows=run.chunk_rows,
     )
 

@@ -1,0 +1,103 @@
+"""A training run of any size without a download: a random Qwen3 with a byte tokenizer, and problems of a realistic length mix."""
+
+import json
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import mkdtemp
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
+
+from purified_opsd.data import TrainingSet
+from purified_opsd.objective import PMITarget, TeacherTarget
+from purified_opsd.policy import LoRA, Model, Sampling
+from purified_opsd.training import Run
+
+TEMPLATE = (
+    "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+SPECIALS = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
+
+
+@dataclass(frozen=True)
+class World:
+    """The sizes of a run.  Lengths are in tokens; a reference's are log-normal around its median."""
+
+    device: str
+    hidden: int = 320
+    layers: int = 6
+    vocabulary: int = 32_768
+    question: int = 150
+    reference: int = 600
+    completion: int = 256
+    batch: int = 8
+    model: str | None = None
+    """A folder with a real model; null: a random one of the sizes above."""
+
+
+def run_of(world: World, target: PMITarget | TeacherTarget = PMITarget()) -> Run:  # noqa: B008
+    folder = Path(mkdtemp(prefix="purified-opsd-benchmark-"))
+    model = world.model or write_model(world, folder / "model")
+    return Run(
+        model=Model(model, dtype="bfloat16" if world.device == "cuda" else "float32"),
+        data=TrainingSet(str(write_problems(world, folder / "problems.jsonl"))),
+        output_dir=folder / "run",
+        adapter=LoRA(rank=16, alpha=32),
+        sampling=Sampling(max_new_tokens=world.completion, rows=world.batch),
+        target=target,
+        steps=1,
+        batch_size=world.batch,
+    )
+
+
+def write_model(world: World, folder: Path) -> str:
+    tokenizer = byte_tokenizer()
+    config = Qwen3Config(
+        vocab_size=world.vocabulary,
+        hidden_size=world.hidden,
+        intermediate_size=3 * world.hidden,
+        num_hidden_layers=world.layers,
+        num_attention_heads=world.hidden // 64,
+        num_key_value_heads=max(1, world.hidden // 128),
+        head_dim=64,
+        max_position_embeddings=40_960,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config)
+    model.get_output_embeddings().weight.data *= 8  # logits as far apart as a trained model's
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def byte_tokenizer() -> PreTrainedTokenizerFast:
+    """A token a byte."""
+    vocabulary = {symbol: i for i, symbol in enumerate([*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=SPECIALS[0], eos_token=SPECIALS[1])
+    fast.add_special_tokens({"additional_special_tokens": SPECIALS[2:]})
+    fast.chat_template = TEMPLATE
+    return fast
+
+
+def write_problems(world: World, file: Path) -> Path:
+    draw = random.Random(0)
+    rows = []
+    for i in range(4 * world.batch):
+        question, reference = draw.lognormvariate(0, 0.4) * world.question, draw.lognormvariate(0, 0.8) * world.reference
+        rows.append({"id": str(i), "problem": _text(draw, int(question)), "solution": _text(draw, int(reference))})
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return file
+
+
+def _text(draw: random.Random, length: int) -> str:
+    return "".join(draw.choice("0123456789+-=abcxyz ") for _ in range(max(1, length)))

@@ -1,0 +1,126 @@
+"""The plan's formulas against steps that were run: operations as torch counts them, bytes as its allocator does."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch.profiler import ProfilerActivity, profile
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from purified_opsd.objective import PMITarget, TeacherTarget
+from purified_opsd.objective.chunks import Rows
+from purified_opsd.policy import HFSampler, LoRA, Model, ModelError, completion_hidden
+from purified_opsd.policy.shape import PUBLISHED, Shape, shape_of
+from purified_opsd.training.costs import Lengths, memory, operations
+from purified_opsd.training.job import prepare
+from purified_opsd.training.train import training_step
+
+
+def test_parameters_are_those_of_the_loaded_model(tiny_run):
+    policy = prepare(tiny_run).policy
+    shape = shape_of(tiny_run.model)
+    loaded = sum(p.numel() for p in policy.model.parameters() if not p.requires_grad)
+    adapter = sum(p.numel() for p in policy.adapter_parameters().values())
+    assert shape.adapter_parameters(tiny_run.adapter) == adapter
+    assert shape.adapter_parameters(replace(tiny_run.adapter, targets=("all-linear",))) == adapter
+    assert 0.97 * loaded < shape.parameters <= loaded  # the norms of a model this small are 2 %
+
+
+@pytest.mark.parametrize("target", [PMITarget(), TeacherTarget()], ids=["pmi", "standard"])
+@pytest.mark.parametrize("checkpointing", [True, False])
+def test_operations_of_a_step_are_within_15_percent_of_those_run(tiny_run, target, checkpointing):
+    model = replace(tiny_run.model, attention="eager", gradient_checkpointing=checkpointing)  # plain products, which are counted
+    run = replace(tiny_run, model=model, target=target, adapter=LoRA(rank=4, alpha=8))
+    job = prepare(run)
+    job.policy.model.train()
+    with FlopCounterMode(display=False) as counter:
+        step = training_step(job, 0)
+    shape, expected = shape_of(run.model), 0.0
+    batch = job.examples.batch(0, run.batch_size, run.seed)
+    for trajectory in step.trajectories:
+        prompts = job.prompts.contexts(batch[trajectory.place])
+        lengths = Lengths(*(len(p) for p in (prompts.question, prompts.teacher, prompts.reference, trajectory.completion.ids)))
+        expected += operations(run, shape, lengths).total
+    assert counter.get_total_flops() == pytest.approx(expected, rel=0.15)
+
+
+CARDS = {
+    "Qwen/Qwen3-8B": 8.19,
+    "Qwen/Qwen3-4B": 4.02,
+    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": 7.62,
+    "allenai/Olmo-3-7B-Think": 7.30,
+}
+
+
+def peak_bytes(work) -> int:
+    """Most memory that tensors held at once above what they held before, as the allocator tells."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
+
+
+@pytest.fixture
+def wide_run(tiny_run, tmp_path):
+    """Wide and deep enough that what the formulas count outweighs what they leave out."""
+    config = AutoConfig.from_pretrained(tiny_run.model.path)
+    config.update(
+        {
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_hidden_layers": 6,
+            "head_dim": 32,
+            "layer_types": ["full_attention"] * 6,
+        }
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path / "wide")
+    for file in Path(tiny_run.model.path).glob("*token*"):
+        shutil.copy(file, tmp_path / "wide")
+    shutil.copy(Path(tiny_run.model.path) / "chat_template.jinja", tmp_path / "wide")
+    return replace(tiny_run, model=replace(tiny_run.model, path=str(tmp_path / "wide")))
+
+
+@pytest.mark.parametrize(("questions", "completion"), [(3, 40), (6, 40), (3, 160)])
+def test_memory_of_the_student_and_of_the_sampler_is_within_15_percent_of_that_held(wide_run, questions, completion):
+    job = prepare(replace(wide_run, sampling=replace(wide_run.sampling, max_new_tokens=completion, rows=questions)))
+    job.policy.model.train()
+    prompt, ids = list(range(20, 80)), [20 + i % 200 for i in range(completion)]
+    lengths = Lengths(len(prompt), 0, 0, completion)
+    tokens = questions * (len(prompt) + completion)
+    expected = memory(job.run, shape_of(job.run.model), lengths, tokens, Rows(64, 8), element=4)
+
+    def student():
+        hidden_ND = completion_hidden(job.policy.model, [prompt] * questions, [ids] * questions)
+        hidden_ND.sum().backward()
+
+    states = 4 * 5 * questions * completion * 128  # the loss's, which this pass has not
+    student()  # the adapter's gradients are there from here on
+    assert peak_bytes(student) == pytest.approx(expected.student - states, rel=0.15)
+    job.policy.base.generation_config.eos_token_id = 10**6  # so that no row ends and frees its cache
+    sampler = HFSampler(job.policy.model, job.run.sampling)
+    sampled = peak_bytes(lambda: sampler.generate([prompt] * questions, range(questions)))
+    assert sampled == pytest.approx(expected.sampler, rel=0.15)
+
+
+@pytest.mark.parametrize("name", list(CARDS))
+def test_published_shapes_have_about_the_parameters_that_are_told(name):
+    assert PUBLISHED[name].parameters / 1e9 == pytest.approx(CARDS[name], rel=0.005)
+
+
+def test_a_shape_is_read_from_a_configuration(tiny_model):
+    vocabulary = AutoConfig.from_pretrained(tiny_model).vocab_size
+    assert shape_of(Model(str(tiny_model))) == Shape(32, 2, 4, 2, 8, 48, vocabulary, tied=False)
+
+
+def test_a_model_that_cannot_be_reached_is_named(tmp_path):
+    with pytest.raises(ModelError, match="no/such-model cannot be read, so its sizes are not known. Give a hub id"):
+        shape_of(Model("no/such-model"))
+    AutoConfig.for_model("qwen3_moe").save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match="is a qwen3_moe: a plan knows dense decoders only"):
+        shape_of(Model(str(tmp_path)))
