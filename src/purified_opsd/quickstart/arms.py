@@ -144,7 +144,7 @@ class Arm:
         if (self.folder / "config.yaml").exists():
             train = ["resume", run]
         finished = (self.folder / "checkpoints" / f"step-{s.steps:06d}" / "manifest.json").exists()
-        evaluate = ["evaluate", run, "--benchmarks", BENCHMARK, "--limit", str(s.questions), "--seed", str(s.seed)]
+        evaluate = ["evaluate", run, "--benchmarks", BENCHMARK, "--runs", "1", "--limit", str(s.questions), "--seed", str(s.seed)]
         diagnose = ["diagnose", run, "--samples", str(s.samples), "--seed", str(s.seed)]
         return [*([] if finished else [train]), evaluate, diagnose]
 

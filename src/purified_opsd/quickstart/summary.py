@@ -74,7 +74,7 @@ def _diagnosed(name: str) -> Reading:
 
 
 def _points(outcomes: Sequence[Outcome], reading: Reading) -> list[tuple[float, float, float | None]]:
-    return [(outcome.step, *estimate) for outcome in outcomes if (estimate := reading(outcome))]
+    return [(outcome.step, estimate.mean, estimate.error) for outcome in outcomes if (estimate := reading(outcome))]
 
 
 def _row(name: str, outcome: Outcome) -> list[str]:
