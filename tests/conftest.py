@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from pathlib import Path
 
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -9,8 +10,11 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
+
+from purified_opsd import cli
 
 torch.set_num_threads(1)
 
@@ -86,3 +90,36 @@ def shared_data():
     if not folder.is_dir():
         pytest.skip(f"the real problems are not here: {folder}")
     return folder
+
+
+@pytest.fixture
+def command(monkeypatch, capfd, tmp_path):
+    """Runs the command in a folder of its own; gives exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words):
+        monkeypatch.setattr(sys, "argv", ["purified-opsd", *map(str, words)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        return caught.value.code or 0, *capfd.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def settings(tiny_model, problems, tmp_path):
+    file = tmp_path / "my_run.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            {
+                "model": {"path": str(tiny_model), "dtype": "float32"},
+                "data": str(problems),
+                "adapter": {"rank": 4, "alpha": 8},
+                "sampling": {"max_new_tokens": 8},
+                "batch_size": 2,
+                "steps": 2,
+            }
+        )
+    )
+    return file

@@ -8,43 +8,9 @@ import pytest
 import torch
 import yaml
 
-from purified_opsd import cli
 from purified_opsd.reporting.records import RunReader
 
 from .conftest import byte_tokenizer
-
-
-@pytest.fixture
-def command(monkeypatch, capfd, tmp_path):
-    """Runs the command in a folder of its own; gives exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words):
-        monkeypatch.setattr(sys, "argv", ["purified-opsd", *map(str, words)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        return caught.value.code or 0, *capfd.readouterr()
-
-    return run
-
-
-@pytest.fixture
-def settings(tiny_model, problems, tmp_path):
-    file = tmp_path / "my_run.yaml"
-    file.write_text(
-        yaml.safe_dump(
-            {
-                "model": {"path": str(tiny_model), "dtype": "float32"},
-                "data": str(problems),
-                "adapter": {"rank": 4, "alpha": 8},
-                "sampling": {"max_new_tokens": 8},
-                "batch_size": 2,
-                "steps": 2,
-            }
-        )
-    )
-    return file
 
 
 def test_train_resume_export(command, settings, tmp_path):

@@ -6,14 +6,17 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from purified_opsd.evaluation import AnswerColumns
     from purified_opsd.training import Run
+    from purified_opsd.training.candidates import Subject
 
 app = typer.Typer(
     help="On-policy self-distillation for long chain-of-thought models, with the purified PMI target.",
@@ -87,28 +90,6 @@ def diagnose(
 
 
 @app.command()
-def evaluate(folder: RunFolder, benchmarks: Annotated[str, typer.Option()], limit: int = 10, seed: int = 0) -> None:
-    """throwaway"""
-    from purified_opsd.evaluation import Plan, load_benchmark, progress_bar
-    from purified_opsd.evaluation import evaluate as ev
-    from purified_opsd.training import list_checkpoints
-    from purified_opsd.training.candidates import base_candidate, checkpoint_candidates
-    from purified_opsd.training.job import prepare
-
-    run = _run_of(folder)
-    job = prepare(run)
-    with progress_bar() as bar:
-        ev(
-            [base_candidate(job.policy), *checkpoint_candidates(job.policy, folder, list_checkpoints(folder))],
-            [load_benchmark("countdown")],
-            job.prompts,
-            Plan(run.sampling, 1, limit, seed),
-            folder / "evaluation",
-            bar,
-        )
-
-
-@app.command()
 def quickstart(
     output_dir: Annotated[Path, typer.Option(help="Where it goes; given again, it goes on.")] = Path("runs/quickstart"),
     steps: Annotated[int, typer.Option(min=3, help="Training steps of each arm.")] = 60,
@@ -154,6 +135,83 @@ def export(
     typer.echo(f"Rounding to the saved dtype changed the update by {lost:.1%} of its norm.")
     if lost > 0.1:
         typer.echo(f"To serve the model as it was trained, load {run.model.path} with the adapter {checkpoint / 'adapter'}.")
+
+
+@app.command(context_settings={"allow_extra_args": True})
+def evaluate(
+    context: typer.Context,
+    subject: Annotated[str, typer.Argument(help="A run directory (base and every checkpoint), or a model's hub id or folder.")],
+    benchmarks: Annotated[
+        list[str], typer.Option(help="aime24 aime25 hmmt25 countdown, FILE, ORG/SET, or NAME=FILE; several at once.")
+    ],
+    runs: Annotated[int, typer.Option(help="Completions of each problem.")] = 12,
+    limit: Annotated[int | None, typer.Option(help="The first problems of each benchmark only.")] = None,
+    step: Annotated[list[int] | None, typer.Option(help="Which checkpoints of a run, 0 for its base; all if left out.")] = None,
+    sampling: Annotated[str | None, typer.Option(help="card or upstream; the model's card where it is known.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Instead of the preset's; 0: no limit.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Instead of the preset's.")] = None,
+    rows: Annotated[int | None, typer.Option(help="Sequences generated side by side.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    columns: Annotated[list[str] | None, typer.Option(help="problem=COLUMN answer=COLUMN id=COLUMN, of a set of your own.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Where samples and results go; RUN/evaluation if left out.")] = None,
+) -> None:
+    """Accuracy of a run's base and checkpoints, or of a model, with its error.
+
+    Interrupted anywhere, the same command completes what is owed.
+    """
+    from purified_opsd.evaluation import Plan, load_benchmark, progress_bar, table
+    from purified_opsd.evaluation import evaluate as evaluate_candidates
+    from purified_opsd.recipes import evaluation_sampling
+
+    words, mapped = _benchmarks_and_columns([*benchmarks, *context.args], columns or [])
+    is_run = (Path(subject) / "config.yaml").is_file()
+    run = _run_of(Path(subject)) if is_run else None
+    chosen = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "max_new_tokens": max_new_tokens, "rows": rows}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    with _settings_errors():
+        preset = evaluation_sampling(sampling, run.model.path if run else subject)
+        plan = Plan(replace(preset, **given), runs, limit, seed)
+    sets = [load_benchmark(word, mapped) for word in words]
+    folder = output or (Path(subject) / "evaluation" if is_run else Path("evaluations") / Path(subject).name)
+    loaded = _subject_of(run, subject, step, plan.sampling.max_new_tokens)
+    typer.echo(f"{plan.sampling}, {runs} runs")
+    with _completable(folder), progress_bar() as watch:
+        evaluate_candidates(loaded.candidates, sets, loaded.prompts, plan, folder, watch)
+    typer.echo(f"{table(folder)}\nEverything is in {folder}.")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A run that was evaluated, or the folder of an evaluation.")],
+    second: Annotated[Path, typer.Argument(help="The one it is compared with.")],
+    step: Annotated[
+        int | None, typer.Option(help="Which checkpoint of both, 0 for the base; the last of each if left out.")
+    ] = None,
+) -> None:
+    """What the difference of two evaluated runs is worth: a paired test by problem, with a 95 % interval."""
+    from purified_opsd.evaluation import Arm, compare_arms, comparison_table, newest_candidate
+
+    folders = [folder / "evaluation" if (folder / "evaluation").is_dir() else folder for folder in (first, second)]
+    names = [newest_candidate(folder) if step is None else f"step-{step:06d}" if step else "base" for folder in folders]
+    one, other = (Arm(folder, name) for folder, name in zip(folders, names, strict=True))
+    typer.echo(comparison_table(one, other, compare_arms(one, other)), nl=False)
+
+
+@app.command()
+def regrade(
+    folder: Annotated[Path, typer.Argument(help="A run that was evaluated, or the folder of an evaluation.")],
+) -> None:
+    """Grade the samples of an evaluation again, without drawing any."""
+    from purified_opsd.evaluation import regrade as grade_again
+    from purified_opsd.evaluation import table
+
+    place = folder / "evaluation" if (folder / "evaluation").is_dir() else folder
+    changes = grade_again(place)
+    for (before, after), count in sorted(changes.items()):
+        typer.echo(f"{count} from {before} to {after}")
+    typer.echo(f"{sum(changes.values())} grades changed.\n\n{table(place)}", nl=False)
 
 
 @app.command()
@@ -215,6 +273,66 @@ def _settings_of(recipe: str) -> dict[str, Any]:
     return merge(to_mapping(find_recipe(str(start))), settings) if start else settings
 
 
+def _benchmarks_and_columns(words: list[str], columns: list[str]) -> "tuple[list[str], AnswerColumns | None]":
+    """The words that follow `--benchmarks` and `--columns`, told apart: `problem=COLUMN` and the like are columns."""
+    from purified_opsd.config import SettingsError
+    from purified_opsd.evaluation import AnswerColumns
+
+    roles = [f.name for f in fields(AnswerColumns)]
+    named = [word for word in words if word.partition("=")[0] in roles]
+    pairs = [word.partition("=") for word in [*columns, *named]]
+    wrong = next((role for role, _, column in pairs if role not in roles or not column), None)
+    if wrong is not None:
+        raise SettingsError(f"--columns {wrong} names no column: write {', '.join(f'{role}=COLUMN' for role in roles)}.")
+    mapped = AnswerColumns(**{role: column for role, _, column in pairs}) if pairs else None
+    return [word for word in words if word not in named], mapped
+
+
+def _subject_of(run: "Run | None", subject: str, steps: list[int] | None, max_new_tokens: int) -> "Subject":
+    """What is evaluated, loaded."""
+    from purified_opsd.config import SettingsError
+    from purified_opsd.data import Prompts
+    from purified_opsd.policy import Model
+    from purified_opsd.training.candidates import model_subject, run_subject
+
+    if run:
+        return run_subject(run, run.output_dir, steps, max_new_tokens)
+    if steps:
+        raise SettingsError(f"--step {steps[0]} is of a run, and {subject} is none: it has no config.yaml. Leave --step out.")
+    return model_subject(Model(subject), Prompts(), max_new_tokens)
+
+
+@contextmanager
+def _settings_errors() -> Iterator[None]:
+    """What a settings class refuses, as a setting that is wrong."""
+    from purified_opsd.config import SettingsError
+
+    try:
+        yield
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+@contextmanager
+def _completable(folder: Path) -> Iterator[None]:
+    """SIGINT and SIGTERM end an evaluation at once: what was drawn is on the disk, and the same command draws the rest."""
+    caught: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo(f"\nStopped. What was drawn is in {folder}, marked PARTIAL; the same command draws the rest.", err=True)
+        raise typer.Exit(128 + (caught or [signal.SIGINT])[0]) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _run_of(folder: Path) -> "Run":
     """The run that a run directory's config.yaml describes, wherever the directory has moved to."""
     from purified_opsd.config import build_run, read_settings
@@ -253,6 +371,7 @@ def _exit_code(error: Exception) -> int | None:
 
     from purified_opsd.config import SettingsError
     from purified_opsd.data import DataError, TemplateError
+    from purified_opsd.evaluation import WorkerError
     from purified_opsd.policy import ModelError
     from purified_opsd.reporting.records import RunError
     from purified_opsd.training import CheckpointError
@@ -265,6 +384,7 @@ def _exit_code(error: Exception) -> int | None:
         CheckpointError: 3,
         ModelError: 4,
         TemplateError: 4,
+        WorkerError: 4,
         OSError: 4,
         torch.OutOfMemoryError: 4,
     }
@@ -281,7 +401,7 @@ def _paragraph(error: Exception) -> str:
             "purified-opsd resume RUN --micro-batch-tokens 4096."
         )
     if isinstance(error, OSError):
-        return f"{error}. Nothing before the last checkpoint is lost: mend it and resume the run."
+        return f"{error}. Nothing written before is lost: mend it, then resume the run or repeat the evaluation."
     return str(error)
 
 

@@ -13,6 +13,8 @@ from purified_opsd.policy import Completion, Sampling
 
 from ..conftest import byte_tokenizer
 
+TOKENIZER = byte_tokenizer()
+
 
 @dataclass
 class Scripted:
@@ -23,12 +25,12 @@ class Scripted:
 
     def generate(self, prompts: Sequence[Sequence[int]], seeds: Sequence[int]) -> list[Completion]:
         self.seen += seeds
-        return [self._one(byte_tokenizer().decode(prompt), seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        return [self._one(TOKENIZER.decode(prompt), seed) for prompt, seed in zip(prompts, seeds, strict=True)]
 
     def _one(self, prompt: str, seed: int) -> Completion:
         left, right = prompt.split("What is ")[1].split("?")[0].split(" + ")
         answer = int(left) + int(right) + (seed % 1000 >= 1000 * self.accuracy)
-        ids = byte_tokenizer().encode(f"Hmm, by {seed % 97}: \\boxed{{{answer}}}<|end|>")
+        ids = TOKENIZER.encode(f"Hmm, by {seed % 97}: \\boxed{{{answer}}}<|end|>")
         return Completion(ids, [0.0] * len(ids), ended=True)
 
     def sync(self, step: int) -> None:
@@ -45,7 +47,7 @@ def candidate(name: str, sampler: Scripted) -> Candidate:
 
 @pytest.fixture
 def prompts():
-    return PromptBuilder(byte_tokenizer(), Prompts(), room=2000)
+    return PromptBuilder(TOKENIZER, Prompts(), room=2000)
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """The evaluation loop: what is drawn, what is kept, what is refused, and what an interruption costs."""
 
 import json
+import resource
 from dataclasses import replace
 
 import pytest
@@ -31,6 +32,7 @@ def test_the_score_is_that_of_what_was_drawn(sums, prompts, plan, tmp_path):
     assert (score.truncation_rate, score.no_box_rate, score.markers) == (0, 0, 1)
     assert half.seen == full.seen  # the same random numbers for every candidate
     assert len(set(half.seen)) == 30
+    assert (seen[0].done, seen[0].total, seen[0].accuracy) == (0, 60, None)
     assert (seen[-1].done, seen[-1].total, seen[-1].accuracy) == (60, 60, 1)
 
 
@@ -69,6 +71,21 @@ def test_an_interrupted_evaluation_is_completed_to_the_same_bytes(sums, prompts,
     evaluate([candidate("a", rest)], [sums], prompts, plan, cut)
     assert len(rest.seen) == 14
     assert files(cut) == files(whole)
+
+
+def test_a_full_disk_loses_nothing(sums, prompts, plan, tmp_path):
+    whole, full = tmp_path / "whole", tmp_path / "full"
+    evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, whole)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, limits[1]))  # bytes of a file: the disk is full in the middle of a line
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, full)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (full / "sums/a/samples.jsonl").stat().st_size == 1500
+    evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, full)
+    assert files(full) == files(whole)
 
 
 @pytest.mark.parametrize("part", [{"temperature": 0.5}, {"top_p": 0.9}, {"top_k": 3}, {"max_new_tokens": 9}])

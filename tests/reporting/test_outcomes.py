@@ -9,7 +9,7 @@ def put(file, value):
 
 
 def score(candidate, accuracy):
-    return {"candidate": candidate, "benchmark": "countdown", "accuracy": accuracy, "standard_error": 0.1}
+    return {"candidate": candidate, "benchmark": "countdown", "accuracy": accuracy, "interval": {"standard_error": 0.1}}
 
 
 def test_outcomes_go_from_base_to_the_last_checkpoint_and_tell_what_was_not_measured(tmp_path):
@@ -18,7 +18,7 @@ def test_outcomes_go_from_base_to_the_last_checkpoint_and_tell_what_was_not_meas
     put(tmp_path / "diagnosis" / "step-000020.json", {"summary": {"cos_ref": {"mean": 0.8, "standard_error": 0.01}}})
     found = read_outcomes(tmp_path, "countdown")
     assert [outcome.step for outcome in found] == [0, 20, 100]
-    assert found[0].scored("accuracy", "standard_error") == Estimate(0.5, 0.1)
+    assert found[0].scored("accuracy", "interval") == Estimate(0.5, 0.1)
     assert found[1].scored("accuracy") is None
     assert found[1].diagnosis == {"cos_ref": Estimate(0.8, 0.01)}
     assert found[2].diagnosis == {}

@@ -88,14 +88,15 @@ class Benchmark:
 def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark:
     """A benchmark by name (`aime25`), by path (`problems.jsonl`, `org/set`), or a named one read from a path (`aime25=aime.jsonl`).
 
-    Raises DataError where there is none of that name, or a row lacks its problem or answer, naming each as file:row.
+    `columns` are of a set by path; named ones have their own.  Raises DataError where there is none of that name, or a row lacks
+    its problem or answer, naming each as file:row.
     """
     if name == COUNTDOWN:
         return countdown()
     name = _absolute(name)
     known, _, path = name.partition("=")
     if known in SOURCES:
-        return _load(known, name, replace(SOURCES[known], path=path) if path else SOURCES[known], columns)
+        return _load(known, name, replace(SOURCES[known], path=path) if path else SOURCES[known])
     if path:
         raise DataError(f"There is no benchmark '{known}' to be read from {path}. Named ones: {', '.join(SOURCES)}.")
     place = Path(name).expanduser()
@@ -105,7 +106,7 @@ def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark
             f"There is no benchmark '{name}'{f'. Did you mean {near[0]}?' if near else ' and no file of that name.'} "
             f"Named ones: {', '.join([*SOURCES, COUNTDOWN])}; or give a .jsonl, .json or .parquet file, or a hub id (org/name)."
         )
-    return _load(place.stem if place.exists() else name.replace("/", "--"), name, Source(name), columns)
+    return _load(place.stem if place.exists() else name.replace("/", "--"), name, Source(name, columns=columns or AnswerColumns()))
 
 
 def reload_benchmark(record: Mapping[str, Any]) -> Benchmark:
@@ -137,8 +138,7 @@ def _absolute(name: str) -> str:
     return f"{known}{equals}{place.absolute()}" if place.exists() else name
 
 
-def _load(name: str, asked_as: str, source: Source, columns: AnswerColumns | None) -> Benchmark:
-    source = replace(source, columns=columns) if columns else source
+def _load(name: str, asked_as: str, source: Source) -> Benchmark:
     found = _read(read_rows(source.path, source.config, source.split, source.revision), source.columns)
     if source.rows is not None and len(found) != source.rows:
         raise DataError(

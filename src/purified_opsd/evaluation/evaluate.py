@@ -19,6 +19,7 @@ from .progress import Progress, Watch, unwatched
 from .repeats import refuse_repeats
 from .results import Results, read_results, write_results
 from .samples import Key, Sample, SampleFolder, read_sample, sample_row, write_asked
+from .table import write_table
 
 
 @dataclass
@@ -37,9 +38,10 @@ class Cell:
         return sum(draw.key in self.grades for draw in self.draws)
 
     @property
-    def accuracy(self) -> float:
+    def accuracy(self) -> float | None:
+        """None before anything is graded."""
         correct = sum(draw.key in self.grades and self.grades[draw.key].correct for draw in self.draws)
-        return correct / max(self.done, 1)
+        return correct / self.done if self.done else None
 
 
 def evaluate(
@@ -50,7 +52,7 @@ def evaluate(
     folder: Path,
     watch: Watch = unwatched,
 ) -> Results:
-    """Draws and grades what `folder` does not hold yet; writes results.json there.
+    """Draws and grades what `folder` does not hold yet; writes results.json and table.md there.
 
     Interrupted anywhere, the same call completes what is owed.  Raises RunError where the folder holds samples drawn with other
     settings, weights or questions, or where whole runs repeat each other, and DataError where a question is too long.
@@ -71,6 +73,7 @@ def evaluate(
                 complete(cell, prompts, plan, reporter)
         finally:
             write_results(folder, read_results(folder))
+            write_table(folder)
     return read_results(folder)
 
 
@@ -94,8 +97,8 @@ def complete(cell: Cell, prompts: PromptBuilder, plan: Plan, reporter: "Reporter
     rows = plan.sampling.rows
     batches = [cell.draws[first : first + rows] for first in range(0, len(cell.draws), rows)]
     owed = [batch for batch in batches if any(draw.key not in cell.samples for draw in batch)]
+    reporter.report(cell)
     if not owed:
-        reporter.report(cell)
         return
     with cell.candidate.sampler(plan.sampling) as sampler:
         for batch in owed:

@@ -1,5 +1,6 @@
 """What a completion's answer is worth: correct, incorrect, or not graded, with the reason."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from .answers import DEEPEST, LONGEST, depth, integer, parts, plain, ungrouped
 from .boxes import find_boxes
 from .workers import Died, Limits, shared_workers
 
-AT_ONCE = 4
+AT_ONCE = min(4, os.cpu_count() or 1)
 """Answers graded side by side."""
 
 Verdict = Literal["correct", "incorrect", "ungraded"]

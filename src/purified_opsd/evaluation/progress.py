@@ -16,8 +16,8 @@ class Progress:
     done: int
     """Samples of all candidates and benchmarks, those of earlier calls included."""
     total: int
-    accuracy: float
-    """Of this candidate on this benchmark, so far."""
+    accuracy: float | None
+    """Of this candidate on this benchmark, so far; None at its beginning."""
     tokens_per_second: float
     """Of this call."""
 
@@ -39,7 +39,8 @@ def progress_bar() -> Iterator[Watch]:
                 bar.reset(progress.total)
                 bar.initial = progress.done
             bar.set_description_str(f"{progress.candidate} on {progress.benchmark}", refresh=False)
-            bar.set_postfix_str(f"accuracy {progress.accuracy:.1%} · {progress.tokens_per_second:.0f} tokens/s", refresh=False)
+            if progress.accuracy is not None:
+                bar.set_postfix_str(f"accuracy {progress.accuracy:.1%} · {progress.tokens_per_second:.0f} tokens/s", refresh=False)
             bar.update(progress.done - bar.n)
 
         yield show

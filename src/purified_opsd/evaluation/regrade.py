@@ -10,6 +10,7 @@ from .benchmarks import Benchmark, reload_benchmark
 from .grading import grade_all
 from .results import read_results, write_results
 from .samples import Key, SampleFolder, read_asked
+from .table import write_table
 
 
 def regrade(folder: Path) -> Counter[tuple[str, str]]:
@@ -28,6 +29,7 @@ def regrade(folder: Path) -> Counter[tuple[str, str]]:
             for settings in sorted(place.glob("*/settings.json")):
                 changes += _regrade(SampleFolder(settings.parent), benchmark)
         write_results(folder, read_results(folder))
+        write_table(folder)
     return changes
 
 

@@ -1,19 +1,55 @@
 """What an evaluation's samples amount to: one score a candidate and benchmark, read from the files and nothing else."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from purified_opsd.analysis.markers import count_substrings
 from purified_opsd.reporting.records import RunError, write_whole
 
+from .answers import integer, plain
 from .grading import Grade
 from .samples import Asked, Key, Sample, SampleFolder, read_asked
+from .statistics import Array, Estimate, average, majority, pass_at, problem_means, run_error
 
 UNGRADED = Grade("ungraded", "not graded yet")
+
+
+@dataclass(frozen=True)
+class Graded:
+    """The samples of one candidate on one benchmark with their grades, as far as they are there, of what was last asked."""
+
+    candidate: str
+    benchmark: str
+    settings: dict[str, Any]
+    asked: Asked
+    samples: dict[Key, Sample]
+    grades: dict[Key, Grade]
+
+    @property
+    def partial(self) -> bool:
+        return len(self.grades) < len(self.asked.questions) * self.asked.runs
+
+    def correct_PR(self) -> Array:
+        """1 or 0 by problem and run; nan where there is no grade yet."""
+        return self._by_problem({key: float(grade.correct) for key, grade in self.grades.items()})
+
+    def markers_PR(self) -> Array:
+        """Epistemic markers by problem and run; nan where there is no grade yet."""
+        return self._by_problem({key: float(count_substrings([self.samples[key].text]).total()) for key in self.grades})
+
+    def answers(self, id: str) -> list[tuple[str, bool]]:
+        """What was answered to a problem, and whether it is correct; runs without an answer are left out."""
+        grades = [self.grades[run, id] for run in range(self.asked.runs) if (run, id) in self.grades]
+        return [(_canonical(grade.answer), grade.correct) for grade in grades if grade.answer is not None]
+
+    def _by_problem(self, values: Mapping[Key, float]) -> Array:
+        return np.array([[values.get((run, id), np.nan) for run in range(self.asked.runs)] for id in self.asked.questions])
 
 
 @dataclass(frozen=True)
@@ -27,26 +63,38 @@ class Score:
     runs: int
     """That were asked."""
     samples: int
-    """That are there."""
+    """That are there and graded."""
     accuracy: float
     """avg@k: the mean over problems of the share of correct samples."""
-    standard_error: float | None
-    """Of the accuracy, over problems; None with fewer than two."""
+    interval: Estimate | None
+    """Of the accuracy as one over all such problems; None with fewer than two."""
+    run_error: float | None
+    """Standard error on these very problems, from sampling alone; None with one run."""
+    pass_at: dict[int, float]
+    """By k: the chance that one of k samples is correct; k = 1, 2, 4, ... and all runs."""
+    majority: float
     truncation_rate: float
     """Cut off at max_new_tokens."""
     no_box_rate: float
     ungraded_rate: float
-    """For whatever reason, no box included."""
+    """For whatever reason, a missing box included."""
     mean_tokens: float
     markers: float
     """Epistemic markers a sample, Kim et al.'s way."""
-    markers_standard_error: float | None
-    """Over problems; None with fewer than two."""
+    markers_interval: Estimate | None
+    """Of the markers as an average over all such problems; None with fewer than two."""
     markers_per_1000_tokens: float
+    by_problem: dict[str, float]
+    """The share of correct samples of each problem that has any."""
 
     @property
     def partial(self) -> bool:
         return self.samples < self.problems * self.runs
+
+    @property
+    def standard_error(self) -> float | None:
+        """Of the accuracy, over problems and runs."""
+        return self.interval.standard_error if self.interval else None
 
 
 @dataclass(frozen=True)
@@ -67,28 +115,8 @@ class Results:
         return found[0]
 
 
-@dataclass(frozen=True)
-class Graded:
-    """The samples of one candidate on one benchmark with their grades, as far as they are there, of what was last asked."""
-
-    candidate: str
-    benchmark: str
-    asked: Asked
-    samples: dict[Key, Sample]
-    grades: dict[Key, Grade]
-
-    def correct_PR(self) -> np.ndarray:
-        """1 or 0 by problem and run; nan where the sample is missing."""
-        return self.by_problem({key: float(grade.correct) for key, grade in self.grades.items()})
-
-    def by_problem(self, values: Mapping[Key, float]) -> np.ndarray:
-        """A number of each sample by problem and run; nan where it is missing."""
-        runs = range(self.asked.runs)
-        return np.array([[values.get((run, id), np.nan) for run in runs] for id in self.asked.questions])
-
-
 def read_graded(folder: Path) -> list[Graded]:
-    """Every candidate on every benchmark in an evaluation's folder.  Raises RunError where there is none."""
+    """Every candidate on every benchmark in an evaluation's folder, base first.  Raises RunError where there is none."""
     benchmarks = sorted(file.parent for file in folder.glob("*/asked.json"))
     if not benchmarks:
         raise RunError(f"{folder} holds no evaluation: no benchmark in it was asked. Run `purified-opsd evaluate` first.")
@@ -101,39 +129,42 @@ def read_graded(folder: Path) -> list[Graded]:
 
 def read_results(folder: Path) -> Results:
     """The scores of what the folder holds, complete or not."""
-    return Results(tuple(score_of(graded) for graded in read_graded(folder) if graded.samples))
+    return Results(tuple(score_of(graded) for graded in read_graded(folder) if graded.grades))
 
 
 def write_results(folder: Path, results: Results) -> None:
     """results.json, from the scores."""
-    rows = [{**asdict(score), "partial": score.partial} for score in results.scores]
+    rows = [{"partial": score.partial, **asdict(score)} for score in results.scores]
     text = json.dumps({"partial": results.partial, "scores": rows}, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(folder / "results.json", text + "\n")
 
 
 def score_of(graded: Graded) -> Score:
-    """The score of the samples that are there, one at least."""
-    samples, grades = graded.samples, [graded.grades.get(key, UNGRADED) for key in graded.samples]
-    correct_PR = graded.correct_PR()
-    mean_P = _means(correct_PR)
-    tokens = sum(sample.tokens for sample in samples.values())
-    markers = {key: float(count_substrings([sample.text]).total()) for key, sample in samples.items()}
-    markers_P = _means(graded.by_problem(markers))
+    """The score of the samples that are graded, one at least."""
+    samples, grades, correct_PR = [graded.samples[key] for key in graded.grades], list(graded.grades.values()), graded.correct_PR()
+    runs, questions, mean_P = graded.asked.runs, graded.asked.questions, problem_means(correct_PR)
+    tokens, markers_PR = sum(sample.tokens for sample in samples), graded.markers_PR()
+    reasons = Counter(grade.reason for grade in grades)
+    at = {k: pass_at(correct_PR, k) for k in sorted({*(2**n for n in range(runs.bit_length()) if 2**n <= runs), runs})}
     return Score(
         candidate=graded.candidate,
         benchmark=graded.benchmark,
-        problems=len(graded.asked.questions),
-        runs=graded.asked.runs,
+        problems=len(questions),
+        runs=runs,
         samples=len(samples),
-        accuracy=float(mean_P.mean()) if len(mean_P) else 0.0,
-        standard_error=_standard_error(mean_P),
-        truncation_rate=_share([not sample.ended for sample in samples.values()]),
-        no_box_rate=_share([grade.reason == "no box" for grade in grades]),
+        accuracy=float(np.nanmean(mean_P)),
+        interval=average(correct_PR),
+        run_error=run_error(correct_PR),
+        pass_at={k: value for k, value in at.items() if value is not None},
+        majority=majority([graded.answers(id) for id, mean in zip(questions, mean_P, strict=True) if not np.isnan(mean)]),
+        truncation_rate=_share([not sample.ended for sample in samples]),
+        no_box_rate=reasons["no box"] / len(samples),
         ungraded_rate=_share([grade.verdict == "ungraded" for grade in grades]),
         mean_tokens=tokens / len(samples),
-        markers=sum(markers.values()) / len(samples),
-        markers_standard_error=_standard_error(markers_P),
-        markers_per_1000_tokens=1000 * sum(markers.values()) / max(tokens, 1),
+        markers=float(np.nanmean(markers_PR)),
+        markers_interval=average(markers_PR),
+        markers_per_1000_tokens=1000 * float(np.nansum(markers_PR)) / max(tokens, 1),
+        by_problem={id: float(mean) for id, mean in zip(questions, mean_P, strict=True) if not np.isnan(mean)},
     )
 
 
@@ -142,17 +173,12 @@ def _graded(folder: Path, asked: Asked) -> Graded:
     questions = set(asked.questions)
     samples = {(run, id): sample for (run, id), sample in here.samples().items() if run < asked.runs and id in questions}
     grades = {key: grade for key, grade in here.grades().items() if key in samples}
-    return Graded(folder.name, folder.parent.name, asked, samples, grades)
+    return Graded(folder.name, folder.parent.name, here.settings(), asked, samples, grades)
 
 
-def _means(correct_PR: np.ndarray) -> np.ndarray:
-    """The mean of each problem that has a sample."""
-    some_P = ~np.isnan(correct_PR).all(axis=1)
-    return np.nanmean(correct_PR[some_P], axis=1)
-
-
-def _standard_error(mean_P: np.ndarray) -> float | None:
-    return float(mean_P.std(ddof=1) / np.sqrt(len(mean_P))) if len(mean_P) > 1 else None
+def _canonical(answer: str) -> str:
+    number = integer(answer)
+    return plain(answer) if number is None else str(number)
 
 
 def _share(found: Sequence[bool]) -> float:

@@ -50,11 +50,11 @@ def panels(outcomes: dict[str, list[Outcome]]) -> list[Panel]:
 
 
 def _accuracy(outcome: Outcome) -> Estimate | None:
-    return outcome.scored("accuracy", "standard_error")
+    return outcome.scored("accuracy", "interval")
 
 
 def _markers(outcome: Outcome) -> Estimate | None:
-    return outcome.scored("markers", "markers_standard_error")
+    return outcome.scored("markers", "markers_interval")
 
 
 def _by_arm(outcomes: dict[str, list[Outcome]], reading: Reading) -> list[Curve]:

@@ -28,11 +28,12 @@ class Outcome:
     diagnosis: dict[str, Estimate]
     """By the number's name; empty where there was none."""
 
-    def scored(self, name: str, error: str | None = None) -> Estimate | None:
-        """A number of its score."""
-        if self.score is None or self.score[name] is None:
+    def scored(self, name: str, interval: str | None = None) -> Estimate | None:
+        """A number of its score, with the error of its interval."""
+        if self.score is None:
             return None
-        return Estimate(self.score[name], self.score[error] if error else None)
+        around = self.score[interval] if interval else None
+        return Estimate(self.score[name], around["standard_error"] if around else None)
 
 
 def read_outcomes(run: Path, benchmark: str) -> list[Outcome]:

@@ -1,17 +1,76 @@
 """What of a run can be evaluated: its base, and every checkpoint, one after another on the same loaded weights."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 
+from purified_opsd.data import PromptBuilder, Prompts
 from purified_opsd.evaluation import Candidate
-from purified_opsd.policy import HFSampler, Policy, Sampler, Sampling, frozen
+from purified_opsd.policy import (
+    HFSampler,
+    LoRA,
+    Model,
+    ModelError,
+    Policy,
+    Sampler,
+    Sampling,
+    context_length,
+    frozen,
+    load_policy,
+    load_tokenizer,
+)
 
-from .checkpoint import CheckpointError, checkpoint_folder, load_adapter, verify
+from .checkpoint import CheckpointError, checkpoint_folder, list_checkpoints, load_adapter, verify
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A loaded model, the prompts that suit it, and what of it can be evaluated."""
+
+    prompts: PromptBuilder
+    candidates: list[Candidate]
+
+
+def run_subject(run: Run, folder: Path, steps: Sequence[int] | None, max_new_tokens: int) -> Subject:
+    """The base of a run (step 0) and its checkpoints of these steps; None: all of them.
+
+    Raises CheckpointError for a step that the run has no checkpoint of, or one that is damaged or of another base.
+    """
+    there = list_checkpoints(folder)
+    asked = [0, *there] if steps is None else list(dict.fromkeys(steps))
+    missing = [step for step in asked if step not in (0, *there)]
+    if missing:
+        raise CheckpointError(
+            f"{folder} has no checkpoint of step {missing[0]}; it has {', '.join(map(str, there)) or 'none'}, and 0 is the base."
+        )
+    prompts = _prompts(run.model, run.prompts, max_new_tokens)
+    policy = load_policy(run.model, run.adapter, prompts.tokenizer, 0, Accelerator().device)
+    base = [base_candidate(policy)] if 0 in asked else []
+    return Subject(prompts, [*base, *checkpoint_candidates(policy, folder, [step for step in asked if step])])
+
+
+def model_subject(model: Model, prompts: Prompts, max_new_tokens: int) -> Subject:
+    """A model as it is.  It is loaded with the smallest adapter, which stays off."""
+    builder = _prompts(model, prompts, max_new_tokens)
+    policy = load_policy(model, LoRA(rank=1, alpha=1, targets=("all-linear",)), builder.tokenizer, 0, Accelerator().device)
+    return Subject(builder, [base_candidate(policy)])
+
+
+def _prompts(model: Model, prompts: Prompts, max_new_tokens: int) -> PromptBuilder:
+    context = context_length(model)
+    if context <= max_new_tokens:
+        raise ModelError(
+            f"{model.path} has a context of {context} tokens, and a completion may take {max_new_tokens}: no room is left for a "
+            "question. Lower --max-new-tokens."
+        )
+    return PromptBuilder(load_tokenizer(model), prompts, context - max_new_tokens)
 
 
 def base_candidate(policy: Policy) -> Candidate:

@@ -1,0 +1,200 @@
+"""What an accuracy, and a difference of two, are worth.
+
+P problems, R runs of each, C checkpoints, N draws of a simulation.  `correct_PR` holds 1 or 0 (or a share between), nan where a
+sample is missing.  Problems are the unit: runs of one problem are no independent evidence about others.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its 95 % interval."""
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Difference(Estimate):
+    """A difference of two arms on the same problems, and how often chance alone would give one as large."""
+
+    p_value: float
+
+    @property
+    def significant(self) -> bool:
+        return self.p_value < 0.05
+
+
+def problem_means(correct_PR: Array) -> Array:
+    """The share of correct samples of each problem; nan where it has none."""
+    count_P = (~np.isnan(correct_PR)).sum(axis=1)
+    return np.where(count_P > 0, np.nansum(correct_PR, axis=1) / np.maximum(count_P, 1), np.nan)
+
+
+def average(correct_PR: Array) -> Estimate | None:
+    """avg@k with its error over problems and runs together; the interval by Student's t.  None with fewer than two problems.
+
+    The spread of the problems' means holds the noise of their runs already: resampling runs on top would count it twice.
+    """
+    mean_P = problem_means(correct_PR)
+    return average_of([mean_P[~np.isnan(mean_P)]])
+
+
+def average_of(values: Sequence[Array]) -> Estimate | None:
+    """The mean over groups of the means within, for groups that are independent; the interval by Student's t with
+    Welch-Satterthwaite's degrees of freedom.  None where a group has fewer than two values."""
+    if not values or min(map(len, values)) < 2:
+        return None
+    B = len(values)
+    mean = float(np.mean([group.mean() for group in values]))
+    variances = np.array([group.var(ddof=1) / len(group) / B**2 for group in values])
+    error = math.sqrt(variances.sum())
+    spread = sum(float(v) ** 2 / (len(group) - 1) for v, group in zip(variances, values, strict=True))
+    half = t_quantile(float(variances.sum()) ** 2 / spread) * error if spread > 0 else 0.0
+    return Estimate(mean, error, mean - half, mean + half)
+
+
+def run_error(correct_PR: Array) -> float | None:
+    """Standard error of avg@k on these very problems, from the noise of sampling alone: √(Σ_p s²_p / R_p) / P.
+
+    None where no problem has two runs.
+    """
+    count_P = (~np.isnan(correct_PR)).sum(axis=1)
+    several = correct_PR[count_P > 1]
+    if not len(several):
+        return None
+    return float(np.sqrt((np.nanvar(several, axis=1, ddof=1) / count_P[count_P > 1]).sum()) / len(several))
+
+
+def bootstrap_errors(correct_PR: Array, draws: int, seed: int) -> tuple[float, float]:
+    """Standard errors of avg@k by the bootstrap: over problems (each taken with its runs), and over runs (problems held).
+
+    Of whole tables only.  The second is scaled by √(R/(R−1)), as a resampled variance is short by that factor.
+    """
+    P, R = correct_PR.shape
+    draw = np.random.default_rng(seed)
+    over_problems_N = correct_PR.mean(axis=1)[draw.integers(P, size=(draws, P))].mean(axis=1)
+    runs_NPR = draw.integers(R, size=(draws, P, R))
+    over_runs_N = np.take_along_axis(correct_PR[None], runs_NPR, axis=2).mean(axis=(1, 2))
+    return float(over_problems_N.std(ddof=1)), float(over_runs_N.std(ddof=1) * math.sqrt(R / (R - 1))) if R > 1 else math.nan
+
+
+def pass_at(correct_PR: Array, k: int) -> float | None:
+    """pass@k, unbiased: mean over problems of 1 − C(n−c, k) / C(n, k), n samples of which c are correct.  Chen et al. 2021.
+
+    None where a problem has fewer than k samples.
+    """
+    count_P = (~np.isnan(correct_PR)).sum(axis=1)
+    if not len(count_P) or count_P.min() < k:
+        return None
+    correct_P = np.nansum(correct_PR, axis=1).round().astype(int)
+    return float(
+        np.mean([1 - math.comb(n - c, k) / math.comb(n, k) for n, c in zip(count_P.tolist(), correct_P.tolist(), strict=True)])
+    )
+
+
+def majority(answers_P: Sequence[Sequence[tuple[str, bool]]]) -> float:
+    """majority@k: the share of problems whose most frequent answer is correct; a tie counts by its share of correct ones.
+
+    `answers_P`: of each problem the answers given and whether they are correct; all correct ones are one answer.
+    """
+    return float(np.mean([_vote(answers) for answers in answers_P])) if answers_P else 0.0
+
+
+def compare(first_P: Sequence[Array], second_P: Sequence[Array], seed: int, flips: int = 10_000) -> Difference | None:
+    """First arm minus second: the mean over benchmarks of the mean over problems of the difference of their accuracies.
+
+    `first_P`, `second_P`: a benchmark's problem means of each arm, in the same order; problems that one arm lacks are left out.
+    The p-value is of the paired permutation test: under no effect a problem's difference may as well have the other sign.
+    The interval is Student's t.  None with fewer than two problems on some benchmark.
+    """
+    difference_P = [(a - b)[~np.isnan(a - b)] for a, b in zip(first_P, second_P, strict=True)]
+    estimate = average_of(difference_P)
+    if estimate is None:
+        return None
+    weighted_P = np.concatenate([d / len(d) / len(difference_P) for d in difference_P])
+    p_value = _sign_flips(weighted_P, np.random.default_rng(seed), flips)
+    return Difference(estimate.value, estimate.standard_error, estimate.low, estimate.high, p_value)
+
+
+@dataclass(frozen=True)
+class BestOf:
+    """Several checkpoints of one run on one benchmark."""
+
+    last: float
+    best: float
+    """The highest of the accuracies: too high on average even where all checkpoints are alike."""
+    cross_fitted: float
+    """The accuracy, on problems that had no say in it, of the checkpoint that the other problems choose."""
+
+    @property
+    def bias(self) -> float:
+        """What of the best's accuracy is owed to the choice, by estimate."""
+        return self.best - self.cross_fitted
+
+
+def best_of(mean_CP: Array, seed: int, folds: int = 5, repeats: int = 20) -> BestOf:
+    """Last, best, and best as chosen by cross-fitting over problems, averaged over `repeats` ways to cut them into folds.
+
+    `mean_CP`: each checkpoint's problem means, oldest first.
+    """
+    C, P = mean_CP.shape
+    draw = np.random.default_rng(seed)
+    fold_NP = draw.permuted(np.tile(np.arange(P) % min(folds, P), (repeats, 1)), axis=1)
+    fitted = 0.0
+    for fold in range(min(folds, P)):
+        out_NP = fold_NP == fold
+        choosing_NC = (~out_NP) @ mean_CP.T if P > 1 else out_NP @ mean_CP.T
+        chosen_N = C - 1 - choosing_NC[:, ::-1].argmax(axis=1)  # of equals, the later one
+        fitted += float((mean_CP[chosen_N] * out_NP).sum()) / (repeats * P)
+    mean_C = mean_CP.mean(axis=1)
+    return BestOf(float(mean_C[-1]), float(mean_C.max()), fitted)
+
+
+def t_quantile(freedom: float) -> float:
+    """The 97.5 % point of Student's t: for 1 and 2 degrees of freedom from the table, else by the Cornish-Fisher series, which is
+    within 0.4 % from 3 on."""
+    if freedom <= 1:
+        return 12.706205
+    if freedom <= 2:
+        return 4.302653
+    z = NormalDist().inv_cdf(0.975)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+
+
+def _sign_flips(weighted_P: Array, draw: np.random.Generator, flips: int) -> float:
+    """The share of sign patterns whose sum is at least as far from 0 as the one found; that one is counted in, so it is never 0."""
+    found = abs(weighted_P.sum()) * (1 - 1e-9)
+    nonzero = weighted_P[weighted_P != 0]
+    if len(nonzero) <= 13:
+        signs = 1 - 2 * ((np.arange(2 ** len(nonzero))[:, None] >> np.arange(len(nonzero))) & 1)
+        return float((np.abs(signs @ nonzero) >= found).mean())
+    far = 0
+    for first in range(0, flips, 1000):
+        signs = 1 - 2 * draw.integers(0, 2, size=(min(1000, flips - first), len(nonzero)), dtype=np.int8)
+        far += int((np.abs(signs @ nonzero) >= found).sum())
+    return (far + 1) / (flips + 1)
+
+
+def _vote(answers: Sequence[tuple[str, bool]]) -> float:
+    votes = Counter("" if correct else f"wrong: {answer}" for answer, correct in answers)
+    winners = [answer for answer, count in votes.items() if count == max(votes.values())]
+    return ("" in winners) / len(winners) if winners else 0.0

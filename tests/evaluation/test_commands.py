@@ -1,0 +1,107 @@
+"""evaluate, compare and regrade as a user meets them."""
+
+import json
+import re
+import signal
+
+import pytest
+import typer
+
+from purified_opsd import cli
+
+
+@pytest.fixture
+def run(command, settings):
+    """A trained run with checkpoints of steps 1 and 2."""
+    code, _, errors = command("train", settings, "--checkpoint-every", "1", "--optimizer.learning-rate", "1e-2")
+    assert code == 0, errors
+    return "runs/my_run"
+
+
+@pytest.fixture
+def own_set(tmp_path):
+    (tmp_path / "own.jsonl").write_text("".join(json.dumps({"q": f"What is {i}?", "answer": str(i)}) + "\n" for i in range(6)))
+    return "own.jsonl"
+
+
+SMALL = ("--runs", "2", "--temperature", "1", "--max-new-tokens", "12")
+
+
+def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
+    words = ("--columns", "problem=q", "--limit", "4", *SMALL)
+    code, output, errors = command("evaluate", run, "--benchmarks", own_set, "countdown", *words)
+    assert code == 0, errors
+    assert "temperature=1.0, top_p=0.95, top_k=0, max_new_tokens=12" in output
+    rows = re.findall(r"^\| (\S+) \| 0\.0 ± 0\.0 \| 0\.0 ± 0\.0 \| 0\.0 ± 0\.0 \|$", output, re.MULTILINE)
+    assert sorted(rows) == ["base", "step-000001", "step-000002"]
+    assert "accuracy 0.0%" in errors  # the bar
+    folder = tmp_path / run / "evaluation"
+    assert output.endswith("Everything is in runs/my_run/evaluation.\n")
+    drawn = {name: (folder / "own" / name / "samples.jsonl").read_bytes() for name in rows}
+    assert len(set(drawn.values())) == 3
+    assert len(drawn["base"].splitlines()) == 8
+
+    code, output, errors = command("compare", run, run)
+    assert code == 0, errors
+    assert "| difference | +0.0 [+0.0, +0.0], p = 1.000 |" in output
+
+    code, output, errors = command("regrade", run)
+    assert code == 0, errors
+    assert "0 grades changed." in output
+
+    code, output, errors = command("evaluate", run, "--benchmarks", own_set, *words, "--temperature", "0.5")
+    assert code == 2
+    assert "holds samples drawn with temperature = 1.0, and 0.5 is asked for" in errors
+    assert (folder / "own" / "base" / "samples.jsonl").read_bytes() == drawn["base"]
+
+
+def test_a_model_without_a_run(command, tiny_model, own_set, tmp_path):
+    words = ("--columns", "problem=q", "--limit", "2", *SMALL, "--output", "here")
+    code, _, errors = command("evaluate", tiny_model, "--benchmarks", own_set, *words)
+    assert code == 0, errors
+    assert [file.parent.name for file in (tmp_path / "here").glob("own/*/samples.jsonl")] == ["base"]
+
+
+BAD = {
+    "no such benchmark": (3, ["--benchmarks", "aime26"], "There is no benchmark 'aime26'. Did you mean"),
+    "no such column": (3, ["--benchmarks", "own.jsonl"], "own.jsonl:1: it has no column 'problem'"),
+    "columns of what": (2, ["--benchmarks", "own.jsonl", "--columns", "question=q"], "--columns question names no column"),
+    "no runs": (2, ["--benchmarks", "countdown", "--runs", "0"], "runs must be at least 1, got 0"),
+    "no problems": (2, ["--benchmarks", "countdown", "--limit", "0"], "limit must be at least 1, got 0"),
+    "greedy many times": (2, ["--benchmarks", "countdown", "--temperature", "0"], "12 runs at temperature 0 would be one run"),
+    "no such step": (
+        3,
+        ["--benchmarks", "countdown", "--step", "7"],
+        "has no checkpoint of step 7; it has 1, 2, and 0 is the base",
+    ),
+    "no such preset": (2, ["--benchmarks", "countdown", "--sampling", "paper"], "There is no sampling 'paper'"),
+    "no card": (2, ["--benchmarks", "countdown", "--sampling", "card"], "The card of .* is not known here"),
+    "no room": (4, ["--benchmarks", "countdown", "--max-new-tokens", "1024"], "no room is left for a question"),
+}
+
+
+def test_bad_input_is_one_paragraph_and_leaves_nothing(command, run, own_set, tmp_path):
+    for name, (expected, words, message) in BAD.items():
+        code, _, errors = command("evaluate", run, "--max-new-tokens", "12", *words)
+        assert code == expected, (name, errors)
+        said = errors[errors.index("purified-opsd: ") :]
+        assert re.search(message, said), (name, said)
+        assert said.strip().count("\n\n") == 0
+        assert not (tmp_path / run / "evaluation").exists(), name
+
+
+def test_a_run_that_was_never_evaluated_cannot_be_compared(command, run):
+    code, _, errors = command("compare", run, run)
+    assert code == 2
+    assert "holds no evaluation" in errors
+    assert command("regrade", run)[0] == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_answered_with_what_to_do(number, tmp_path, capsys):
+    before = signal.getsignal(number)
+    with pytest.raises(typer.Exit) as left, cli._completable(tmp_path):
+        signal.raise_signal(number)
+    assert left.value.exit_code == 128 + number
+    assert "marked PARTIAL; the same command draws the rest" in capsys.readouterr().err
+    assert signal.getsignal(number) == before

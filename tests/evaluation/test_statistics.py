@@ -1,0 +1,136 @@
+"""Statistics against closed forms, tables and simulations with a known truth."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pytest
+
+from purified_opsd.evaluation.statistics import (
+    average,
+    best_of,
+    bootstrap_errors,
+    compare,
+    majority,
+    pass_at,
+    problem_means,
+    run_error,
+    t_quantile,
+)
+
+
+def tables(n, P, R, seed, effect=0.0):
+    """n tables of problems as unlike as AIME's: accuracies from Beta(1.3, 0.7) (mean 0.65), moved by `effect` in log-odds."""
+    draw = np.random.default_rng(seed)
+    p = draw.beta(1.3, 0.7, size=(n, P, 1)).clip(1e-9, 1 - 1e-9)
+    moved = 1 / (1 + (1 - p) / p * np.exp(-effect))
+    return (draw.random((n, P, R)) < p).astype(float), (draw.random((n, P, R)) < moved).astype(float)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "table"),
+    [(1, 12.706), (2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622), (29, 2.0452), (89, 1.987), (1e9, 1.95996)],
+)
+def test_quantiles_of_students_t(freedom, table):
+    assert t_quantile(freedom) == pytest.approx(table, rel=4e-3)
+
+
+def test_pass_at_k_is_the_mean_over_all_choices():
+    correct = np.array([[1, 0, 0, 1, 0], [0, 0, 0, 0, 1.0]])
+    for k in (1, 2, 3, 5):
+        every = [[row[list(chosen)].max() for chosen in combinations(range(5), k)] for row in correct]
+        assert pass_at(correct, k) == pytest.approx(np.mean(every))
+    assert pass_at(correct, 6) is None
+    assert pass_at(np.array([[1, np.nan], [0, 1.0]]), 2) is None
+
+
+def test_majority():
+    wrong = ("12", False)
+    right, too = ("1/2", True), ("0.5", True)
+    assert majority([[right, too, wrong]]) == 1  # two ways to write one answer
+    assert majority([[right, wrong]]) == 0.5
+    assert majority([[right, wrong, ("13", False)]]) == pytest.approx(1 / 3)
+    assert majority([[wrong, wrong, right], [right]]) == 0.5
+    assert majority([[]]) == 0
+
+
+def test_missing_samples_count_for_nothing():
+    correct = np.array([[1, np.nan, 0], [1, 1, np.nan], [np.nan] * 3])
+    assert problem_means(correct).tolist()[:2] == [0.5, 1.0]
+    assert math.isnan(problem_means(correct)[2])
+    assert average(correct).value == 0.75
+    assert average(correct[:1]) is None
+    assert run_error(correct[:, :1]) is None
+
+
+def test_errors_by_bootstrap_agree_with_the_closed_forms():
+    table = tables(1, 40, 12, seed=1)[0][0]
+    over_problems, over_runs = bootstrap_errors(table, draws=4000, seed=0)
+    assert over_problems == pytest.approx(average(table).standard_error, rel=0.06)
+    assert over_runs == pytest.approx(run_error(table), rel=0.06)
+
+
+def test_the_run_error_is_the_spread_of_repeated_evaluations():
+    draw = np.random.default_rng(0)
+    p = draw.beta(1.3, 0.7, size=(30, 1))
+    repeated = (draw.random((3000, 30, 12)) < p).astype(float)
+    errors = np.sqrt(np.mean([run_error(table) ** 2 for table in repeated[:500]]))
+    assert errors == pytest.approx(repeated.mean(axis=(1, 2)).std(), rel=0.05)
+
+
+@pytest.mark.parametrize("R", [1, 12])
+def test_the_interval_of_an_accuracy_covers_the_truth(R):
+    found = [average(table) for table in tables(3000, 30, R, seed=2)[0]]
+    covered = np.mean([estimate.low <= 0.65 <= estimate.high for estimate in found])
+    assert 0.93 <= covered <= 0.97
+
+
+def mean_over_the_population(effect):
+    p = np.random.default_rng(9).beta(1.3, 0.7, size=1_000_000).clip(1e-9, 1 - 1e-9)
+    return float((1 / (1 + (1 - p) / p * np.exp(-effect)) - p).mean())
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.5])
+def test_the_interval_of_a_difference_covers_the_truth_and_the_test_keeps_its_level(effect):
+    first, second = tables(1500, 30, 12, seed=3, effect=effect)
+    found = [compare([b.mean(1)], [a.mean(1)], seed=0, flips=999) for a, b in zip(first, second, strict=True)]
+    truth = mean_over_the_population(effect) if effect else 0.0
+    assert 0.93 <= np.mean([d.low <= truth <= d.high for d in found]) <= 0.97
+    called = np.mean([d.significant for d in found])
+    assert called <= 0.06 if effect == 0 else called > 0.5
+    if effect == 0:  # interval and test, made in two ways, call the same differences
+        assert np.mean([d.significant == (d.low > 0 or d.high < 0) for d in found]) > 0.97
+
+
+def test_the_mean_of_three_benchmarks_is_tested_alike():
+    pairs = [tables(1000, P, 4, seed=5 + P) for P in (30, 20, 10)]
+    found = [compare([b[i].mean(1) for _, b in pairs], [a[i].mean(1) for a, _ in pairs], seed=0, flips=999) for i in range(1000)]
+    assert 0.93 <= np.mean([d.low <= 0 <= d.high for d in found]) <= 0.97
+    assert np.mean([d.significant for d in found]) <= 0.06
+
+
+def test_few_problems_are_counted_out():
+    difference = compare([np.array([1.0, 1, 1, 1, 1])], [np.zeros(5)], seed=0)
+    assert difference.p_value == 2 / 32  # all pluses, all minuses
+    assert difference.value == 1
+    nothing = compare([np.ones(5)], [np.ones(5)], seed=0)
+    assert (nothing.p_value, nothing.low, nothing.high) == (1, 0, 0)
+    assert compare([np.ones(1)], [np.ones(1)], seed=0) is None
+
+
+def test_the_best_of_like_checkpoints_is_too_high_and_cross_fitting_mends_it():
+    draw = np.random.default_rng(4)
+    p = draw.beta(1.3, 0.7, size=(2000, 1, 30))
+    mean_NCP = draw.binomial(12, np.broadcast_to(p, (2000, 4, 30))) / 12
+    found = [best_of(mean_CP, seed=0, repeats=4) for mean_CP in mean_NCP]
+    truth = p.mean(axis=(1, 2))
+    assert np.mean([b.best for b in found] - truth) == pytest.approx(0.0185, abs=0.004)  # FACTS: 1.85 points of nothing
+    assert abs(np.mean([b.cross_fitted for b in found] - truth)) < 0.0015
+    assert np.mean([b.bias for b in found]) > 0.012
+
+
+def test_cross_fitting_finds_a_checkpoint_that_is_truly_better():
+    mean_CP = np.stack([np.full(30, 0.4), np.full(30, 0.8), np.full(30, 0.5)])
+    assert best_of(mean_CP, seed=0) == best_of(mean_CP, seed=1)
+    found = best_of(mean_CP, seed=0)
+    assert (found.last, found.best, found.cross_fitted) == (pytest.approx(0.5), pytest.approx(0.8), pytest.approx(0.8))
