@@ -30,7 +30,8 @@ EVALUATION: Mapping[str, Sampling] = {
     "allenai/Olmo-3-7B-Think": Sampling(temperature=0.6, top_p=0.95, top_k=0, max_new_tokens=32_768),
     str(miniature.BASE): Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=160, rows=100),
 }
-"""How an evaluation samples: as a model's card says, by its hub id or folder, or as upstream does with every model.  The paper is silent."""
+"""How an evaluation samples: as a model's card says, by hub id or folder, or as upstream does with every model.  The paper is
+silent."""
 
 DATA: Mapping[str, TrainingSet] = {
     # The paper's 10K rows are unpublished: these are a seeded sample of the mathematical ones.
