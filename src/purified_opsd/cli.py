@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -28,6 +28,8 @@ app = typer.Typer(
 
 OTHER_SETTINGS = {"allow_extra_args": True, "ignore_unknown_options": True}
 """Every setting can be given by its dotted name, so verbs that train take options they do not list."""
+
+Dtype = Literal["auto", "bfloat16", "float32"]
 
 RunFolder = Annotated[Path, typer.Argument(help="A run directory.")]
 
@@ -155,6 +157,7 @@ def evaluate(
     rows: Annotated[int | None, typer.Option(help="Sequences generated side by side.")] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     columns: Annotated[list[str] | None, typer.Option(help="problem=COLUMN answer=COLUMN id=COLUMN, of a set of your own.")] = None,
+    dtype: Annotated[Dtype, typer.Option(help="Of a model that is no run; a run's is its own.")] = "auto",
     output: Annotated[Path | None, typer.Option(help="Where samples and results go; RUN/evaluation if left out.")] = None,
 ) -> None:
     """Accuracy of a run's base and checkpoints, or of a model, with its error.
@@ -175,7 +178,7 @@ def evaluate(
         plan = Plan(replace(preset, **given), runs, limit, seed)
     sets = [load_benchmark(word, mapped) for word in words]
     folder = output or (Path(subject) / "evaluation" if is_run else Path("evaluations") / Path(subject).name)
-    loaded = _subject_of(run, subject, step, plan.sampling.max_new_tokens)
+    loaded = _subject_of(run, subject, dtype, step, plan.sampling.max_new_tokens)
     typer.echo(f"{plan.sampling}, {runs} runs")
     with _completable(folder), progress_bar() as watch:
         evaluate_candidates(loaded.candidates, sets, loaded.prompts, plan, folder, watch)
@@ -288,7 +291,7 @@ def _benchmarks_and_columns(words: list[str], columns: list[str]) -> "tuple[list
     return [word for word in words if word not in named], mapped
 
 
-def _subject_of(run: "Run | None", subject: str, steps: list[int] | None, max_new_tokens: int) -> "Subject":
+def _subject_of(run: "Run | None", subject: str, dtype: Dtype, steps: list[int] | None, max_new_tokens: int) -> "Subject":
     """What is evaluated, loaded."""
     from purified_opsd.config import SettingsError
     from purified_opsd.data import Prompts
@@ -299,7 +302,7 @@ def _subject_of(run: "Run | None", subject: str, steps: list[int] | None, max_ne
         return run_subject(run, run.output_dir, steps, max_new_tokens)
     if steps:
         raise SettingsError(f"--step {steps[0]} is of a run, and {subject} is none: it has no config.yaml. Leave --step out.")
-    return model_subject(Model(subject), Prompts(), max_new_tokens)
+    return model_subject(Model(subject, dtype=dtype), Prompts(), max_new_tokens)
 
 
 @contextmanager

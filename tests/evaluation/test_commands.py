@@ -56,7 +56,7 @@ def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
 
 
 def test_a_model_without_a_run(command, tiny_model, own_set, tmp_path):
-    words = ("--columns", "problem=q", "--limit", "2", *SMALL, "--output", "here")
+    words = ("--columns", "problem=q", "--limit", "2", *SMALL, "--output", "here", "--dtype", "float32")
     code, _, errors = command("evaluate", tiny_model, "--benchmarks", own_set, *words)
     assert code == 0, errors
     assert [file.parent.name for file in (tmp_path / "here").glob("own/*/samples.jsonl")] == ["base"]

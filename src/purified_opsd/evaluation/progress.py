@@ -1,7 +1,7 @@
 """How far an evaluation has come, for a bar or for whoever asks."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from tqdm import tqdm
@@ -32,12 +32,13 @@ def unwatched(progress: Progress) -> None:
 @contextmanager
 def progress_bar() -> Iterator[Watch]:
     """A bar with samples done, time left, running accuracy and tokens a second."""
-    with tqdm(unit="sample", dynamic_ncols=True) as bar:
+    with ExitStack() as open_bars:
+        bars: list[tqdm] = []
 
         def show(progress: Progress) -> None:
-            if bar.total is None:  # what earlier calls have drawn took no time of this one
-                bar.reset(progress.total)
-                bar.initial = progress.done
+            if not bars:  # what earlier calls have drawn took no time of this one
+                bars.append(open_bars.enter_context(tqdm(total=progress.total, initial=progress.done, unit="sample")))
+            bar = bars[0]
             bar.set_description_str(f"{progress.candidate} on {progress.benchmark}", refresh=False)
             if progress.accuracy is not None:
                 bar.set_postfix_str(f"accuracy {progress.accuracy:.1%} · {progress.tokens_per_second:.0f} tokens/s", refresh=False)

@@ -150,7 +150,7 @@ def load_base(settings: Model, device: torch.device) -> PreTrainedModel:
     if base.dtype == torch.float16:
         raise ModelError(
             f"{settings.path} is in float16, in which the small gradients of this loss vanish. Load it with "
-            "--model.dtype bfloat16, or float32."
+            "--model.dtype bfloat16, or float32 (evaluate: --dtype)."
         )
     return cast(PreTrainedModel, cast(nn.Module, base).to(device))
 
