@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
     words = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    N, D, V = (16, 64, 2048) if words.quick else (64, 1024, 32_768)
+    N, D, V = (16, 64, 2048) if words.quick else (32, 512, 16_384)
     mine: dict[str, Callable] = {
         "ours": ours,
         "ours, as on a GPU (emulated)": ours_as_on_a_gpu,

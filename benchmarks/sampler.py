@@ -105,6 +105,8 @@ def main() -> None:
         "no top-k, top-p 0.95, none ends early": Task(world, nucleus, ending=0.0),
         "no top-k, no top-p, rows end all along": Task(world, whole, ending=2 / T),
     }
+    if words.quick:
+        tasks = dict([*tasks.items()][:1] + [*tasks.items()][-1:])
     found = []
     for title, task in tasks.items():
         found += rows_of(title, race({"model.generate": library, "ours": ours}, task, 1 if words.quick else words.rounds))

@@ -74,10 +74,10 @@ def main() -> None:
         world = World(device, hidden=64, layers=2, vocabulary=512, question=20, reference=30, completion=8, batch=2)
         by = {"N": (16, 32, 64), "V": (256, 512, 1024), "completion": (4, 8, 16), "reference": (30, 60, 120)}
     loss = series("the loss, N tokens", case, ours_compiled, "N", by["N"], rounds)
-    loss += series("a port of the formulas, N tokens", case, port, "N", by["N"], rounds)
-    loss += series("the loss, V rows of the head", case, ours_compiled, "V", by["V"], rounds)
     passes = []
-    if not words.quick:
+    if not words.quick:  # each size is a process of its own
+        loss += series("a port of the formulas, N tokens", case, port, "N", by["N"], rounds)
+        loss += series("the loss, V rows of the head", case, ours_compiled, "V", by["V"], rounds)
         passes += series(
             "after the rollouts, completion length", world, ours_after_rollouts, "completion", by["completion"], rounds
         )
