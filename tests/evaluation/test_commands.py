@@ -7,7 +7,7 @@ import signal
 import pytest
 import typer
 
-from purified_opsd import cli
+from purified_opsd.cli.measuring import completable
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_a_run_that_was_never_evaluated_cannot_be_compared(command, run):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_answered_with_what_to_do(number, tmp_path, capsys):
     before = signal.getsignal(number)
-    with pytest.raises(typer.Exit) as left, cli._completable(tmp_path):
+    with pytest.raises(typer.Exit) as left, completable(tmp_path):
         signal.raise_signal(number)
     assert left.value.exit_code == 128 + number
     assert "marked PARTIAL; the same command draws the rest" in capsys.readouterr().err

@@ -1,0 +1,5 @@
+"""python -m purified_opsd.cli"""
+
+from . import main
+
+main()

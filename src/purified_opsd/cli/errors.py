@@ -1,0 +1,41 @@
+"""What a user can mend is said in a paragraph, with the exit code of its kind."""
+
+
+def exit_code(error: Exception) -> int | None:
+    """1: training diverged, 2: a setting, 3: data or a checkpoint, 4: model or machine; None: a mistake of ours."""
+    import torch
+
+    from purified_opsd.config import SettingsError
+    from purified_opsd.data import DataError, TemplateError
+    from purified_opsd.evaluation import WorkerError
+    from purified_opsd.policy import ModelError
+    from purified_opsd.reporting.records import RunError
+    from purified_opsd.training import CheckpointError
+
+    codes: dict[type[Exception], int] = {
+        FloatingPointError: 1,
+        SettingsError: 2,
+        RunError: 2,
+        DataError: 3,
+        CheckpointError: 3,
+        ModelError: 4,
+        TemplateError: 4,
+        WorkerError: 4,
+        OSError: 4,
+        torch.OutOfMemoryError: 4,
+    }
+    return next((code for kind, code in codes.items() if isinstance(error, kind)), None)
+
+
+def paragraph(error: Exception) -> str:
+    """What went wrong, and what to do where the error itself does not say."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"{str(error).splitlines()[0]} Lower micro_batch_tokens, sampling.rows or chunk_rows: "
+            "purified-opsd resume RUN --micro-batch-tokens 4096."
+        )
+    if isinstance(error, OSError):
+        return f"{error}. Nothing written before is lost: mend it, then resume the run or repeat the evaluation."
+    return str(error)

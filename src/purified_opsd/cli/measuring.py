@@ -1,0 +1,170 @@
+"""Verbs that measure what came of a run: evaluate, compare, regrade, diagnose."""
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from .app import RunFolder, app, run_of
+
+if TYPE_CHECKING:
+    from purified_opsd.evaluation import AnswerColumns
+    from purified_opsd.training import Run
+    from purified_opsd.training.candidates import Subject
+
+Dtype = Literal["auto", "bfloat16", "float32"]
+
+
+@app.command(context_settings={"allow_extra_args": True})
+def evaluate(
+    context: typer.Context,
+    subject: Annotated[str, typer.Argument(help="A run directory (base and every checkpoint), or a model's hub id or folder.")],
+    benchmarks: Annotated[
+        list[str], typer.Option(help="aime24 aime25 hmmt25 countdown, FILE, ORG/SET, or NAME=FILE; several at once.")
+    ],
+    runs: Annotated[int, typer.Option(help="Completions of each problem.")] = 12,
+    limit: Annotated[int | None, typer.Option(help="The first problems of each benchmark only.")] = None,
+    step: Annotated[list[int] | None, typer.Option(help="Which checkpoints of a run, 0 for its base; all if left out.")] = None,
+    sampling: Annotated[str | None, typer.Option(help="card or upstream; the model's card where it is known.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Instead of the preset's; 0: no limit.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="Instead of the preset's.")] = None,
+    rows: Annotated[int | None, typer.Option(help="Sequences generated side by side.")] = None,
+    seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
+    columns: Annotated[list[str] | None, typer.Option(help="problem=COLUMN answer=COLUMN id=COLUMN, of a set of your own.")] = None,
+    dtype: Annotated[Dtype, typer.Option(help="Of a model that is no run; a run's is its own.")] = "auto",
+    output: Annotated[Path | None, typer.Option(help="Where samples and results go; RUN/evaluation if left out.")] = None,
+) -> None:
+    """Accuracy of a run's base and checkpoints, or of a model, with its error.
+
+    Interrupted anywhere, the same command completes what is owed.
+    """
+    from purified_opsd.evaluation import Plan, load_benchmark, progress_bar, table
+    from purified_opsd.evaluation import evaluate as evaluate_candidates
+    from purified_opsd.recipes import evaluation_sampling
+
+    words, mapped = _benchmarks_and_columns([*benchmarks, *context.args], columns or [])
+    is_run = (Path(subject) / "config.yaml").is_file()
+    run = run_of(Path(subject)) if is_run else None
+    chosen = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "max_new_tokens": max_new_tokens, "rows": rows}
+    given = {name: value for name, value in chosen.items() if value is not None}
+    with _settings_errors():
+        preset = evaluation_sampling(sampling, run.model.path if run else subject)
+        plan = Plan(replace(preset, **given), runs, limit, seed)
+    sets = [load_benchmark(word, mapped) for word in words]
+    folder = output or (Path(subject) / "evaluation" if is_run else Path("evaluations") / Path(subject).name)
+    loaded = _subject_of(run, subject, dtype, step, plan.sampling.max_new_tokens)
+    typer.echo(f"{plan.sampling}, {runs} runs")
+    with completable(folder), progress_bar() as watch:
+        evaluate_candidates(loaded.candidates, sets, loaded.prompts, plan, folder, watch)
+    typer.echo(f"{table(folder)}\nEverything is in {folder}.")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A run that was evaluated, or the folder of an evaluation.")],
+    second: Annotated[Path, typer.Argument(help="The one it is compared with.")],
+    step: Annotated[
+        int | None, typer.Option(help="Which checkpoint of both, 0 for the base; the last of each if left out.")
+    ] = None,
+) -> None:
+    """What the difference of two evaluated runs is worth: a paired test by problem, with a 95 % interval."""
+    from purified_opsd.evaluation import Arm, compare_arms, comparison_table, newest_candidate
+
+    folders = [folder / "evaluation" if (folder / "evaluation").is_dir() else folder for folder in (first, second)]
+    names = [newest_candidate(folder) if step is None else f"step-{step:06d}" if step else "base" for folder in folders]
+    one, other = (Arm(folder, name) for folder, name in zip(folders, names, strict=True))
+    typer.echo(comparison_table(one, other, compare_arms(one, other)), nl=False)
+
+
+@app.command()
+def regrade(
+    folder: Annotated[Path, typer.Argument(help="A run that was evaluated, or the folder of an evaluation.")],
+) -> None:
+    """Grade the samples of an evaluation again, without drawing any."""
+    from purified_opsd.evaluation import regrade as grade_again
+    from purified_opsd.evaluation import table
+
+    place = folder / "evaluation" if (folder / "evaluation").is_dir() else folder
+    changes = grade_again(place)
+    for (before, after), count in sorted(changes.items()):
+        typer.echo(f"{count} from {before} to {after}")
+    typer.echo(f"{sum(changes.values())} grades changed.\n\n{table(place)}", nl=False)
+
+
+@app.command()
+def diagnose(
+    folder: RunFolder,
+    samples: Annotated[int, typer.Option(help="Completions of each.")] = 100,
+    seed: Annotated[int, typer.Option(help="Decides questions and completions.")] = 0,
+) -> None:
+    """What drives the teacher: the decomposition of Fig. 3 for the base and every checkpoint, on completions of their own."""
+    from purified_opsd.training.diagnosis import diagnose_run
+
+    typer.echo(f"Diagnosed. Everything is in {diagnose_run(run_of(folder), samples, seed)}.")
+
+
+def _benchmarks_and_columns(words: list[str], columns: list[str]) -> "tuple[list[str], AnswerColumns | None]":
+    """The words that follow `--benchmarks` and `--columns`, told apart: `problem=COLUMN` and the like are columns."""
+    from purified_opsd.config import SettingsError
+    from purified_opsd.evaluation import AnswerColumns
+
+    roles = [f.name for f in fields(AnswerColumns)]
+    named = [word for word in words if word.partition("=")[0] in roles]
+    pairs = [word.partition("=") for word in [*columns, *named]]
+    wrong = next((role for role, _, column in pairs if role not in roles or not column), None)
+    if wrong is not None:
+        raise SettingsError(f"--columns {wrong} names no column: write {', '.join(f'{role}=COLUMN' for role in roles)}.")
+    mapped = AnswerColumns(**{role: column for role, _, column in pairs}) if pairs else None
+    return [word for word in words if word not in named], mapped
+
+
+def _subject_of(run: "Run | None", subject: str, dtype: Dtype, steps: list[int] | None, max_new_tokens: int) -> "Subject":
+    """What is evaluated, loaded."""
+    from purified_opsd.config import SettingsError
+    from purified_opsd.data import Prompts
+    from purified_opsd.policy import Model
+    from purified_opsd.training.candidates import model_subject, run_subject
+
+    if run:
+        return run_subject(run, run.output_dir, steps, max_new_tokens)
+    if steps:
+        raise SettingsError(f"--step {steps[0]} is of a run, and {subject} is none: it has no config.yaml. Leave --step out.")
+    return model_subject(Model(subject, dtype=dtype), Prompts(), max_new_tokens)
+
+
+@contextmanager
+def _settings_errors() -> Iterator[None]:
+    """What a settings class refuses, as a setting that is wrong."""
+    from purified_opsd.config import SettingsError
+
+    try:
+        yield
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+
+
+@contextmanager
+def completable(folder: Path) -> Iterator[None]:
+    """SIGINT and SIGTERM end an evaluation at once: what was drawn is on the disk, and the same command draws the rest."""
+    caught: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo(f"\nStopped. What was drawn is in {folder}, marked PARTIAL; the same command draws the rest.", err=True)
+        raise typer.Exit(128 + (caught or [signal.SIGINT])[0]) from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
