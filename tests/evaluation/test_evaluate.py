@@ -161,3 +161,28 @@ def test_the_miniatures_questions_are_graded_by_its_own_grader():
     assert benchmark.grader(question.problem, question.answer, cut).reason == "cut off"
     assert len({q.id for q in benchmark.questions}) == len(benchmark.questions) > 1500
     assert [q.id for q in benchmark.first(5).questions] == [q.id for q in benchmark.questions][:5]
+
+
+class Neighbourly(Scripted):
+    """What a row writes depends on its batch, as rounding may."""
+
+    def generate(self, prompts, seeds):
+        return super().generate(prompts, [seed // 97 * 97 + sum(seeds) % 97 for seed in seeds])
+
+
+def test_a_row_drawn_again_has_the_neighbours_it_had(sums, prompts, plan, tmp_path):
+    evaluate([candidate("a", Neighbourly())], [sums], prompts, plan, tmp_path)
+    file = tmp_path / "sums/a/samples.jsonl"
+    before = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(before[:5] + before[6:]))
+    evaluate([candidate("a", Neighbourly())], [sums], prompts, plan, tmp_path)
+    assert sorted(file.read_bytes().splitlines(keepends=True)) == sorted(before)
+
+
+def test_only_what_was_last_asked_is_counted(sums, prompts, plan, tmp_path):
+    evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, tmp_path)
+    fewer = evaluate([candidate("a", Scripted(0.5))], [sums], prompts, replace(plan, runs=2, limit=5), tmp_path).score("a", "sums")
+    grades = [json.loads(line) for line in (tmp_path / "sums/a/grades.jsonl").read_text().splitlines()]
+    asked = [row["verdict"] == "correct" for row in grades if row["run"] < 2 and row["id"] < "s5"]
+    assert (fewer.samples, fewer.partial, len(asked)) == (10, False, 10)
+    assert fewer.accuracy == sum(asked) / 10
