@@ -1,6 +1,8 @@
 """Preparing a set: the sample is training's own, the checks see every row that is drawn, the files are whole or not there."""
 
 import json
+import random
+import resource
 
 import pyarrow
 import pyarrow.parquet
@@ -129,15 +131,18 @@ def test_bad_rows_are_refused_as_in_training(tmp_path):
     assert prepare(TrainingSet(source, on_bad_row="skip"), []).skipped == 2
 
 
-def test_a_full_disk_leaves_nothing_behind(source, tmp_path, monkeypatch):
+def test_a_disk_that_takes_no_more_leaves_nothing_behind(tmp_path):
+    noise = [{"problem": "q", "solution": random.Random(0).randbytes(100_000).hex()}]
+    prepared = prepare(TrainingSet(write(tmp_path / "set.jsonl", noise)), [])
     folder = tmp_path / "out"
     folder.mkdir()
-
-    def full(table, file, **_):
-        file.write_bytes(b"PAR1")
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(pyarrow.parquet, "write_table", full)
-    with pytest.raises(OSError, match="No space left"):
-        write_prepared(prepare(TrainingSet(source), []), {}, folder / "x.parquet")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))  # room for manifest and report, not for the rows
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_prepared(prepared, {}, folder / "x.parquet")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert list(folder.iterdir()) == []
+    write_prepared(prepared, {}, folder / "x.parquet")
+    assert len(list(folder.iterdir())) == 3

@@ -52,6 +52,7 @@ def test_flagged_or_dropped(tmp_path):
     assert nothing is None
     assert found == ("overlap with a benchmark", "bench 1 (100% of its 8-grams)", False)
     assert Overlap([set], drops=True)(rows)[1].drops
+    assert Overlap([set, set])(rows)[1] == found
 
 
 @pytest.mark.parametrize("threshold", [0, -1, 1.1, float("nan")])

@@ -40,9 +40,9 @@ class Overlap:
     threshold: float = THRESHOLD
     drops: bool = False
     """Such rows are left out; otherwise they stay, with a remark."""
-    _sizes: dict[str, int] = field(init=False, repr=False, default_factory=dict)
-    """8-grams of each question, by its name."""
-    _holders: dict[Gram, list[str]] = field(init=False, repr=False, default_factory=dict)
+    _questions: list[tuple[str, int]] = field(init=False, repr=False, default_factory=list)
+    """Each question's name and how many 8-grams it has."""
+    _holders: dict[Gram, list[int]] = field(init=False, repr=False, default_factory=dict)
     """Which questions an 8-gram stands in."""
     _lengths: set[int] = field(init=False, repr=False, default_factory=set)
     """Words of a gram: 8, unless a question has fewer."""
@@ -55,11 +55,10 @@ class Overlap:
             )
         for benchmark in self.benchmarks:
             for question in benchmark.questions:
-                name = f"{benchmark.name} {question.id}"
                 wanted = question_grams(question.problem)
-                self._sizes[name] = len(wanted)
+                self._questions.append((f"{benchmark.name} {question.id}", len(wanted)))
                 for gram in wanted:
-                    self._holders.setdefault(gram, []).append(name)
+                    self._holders.setdefault(gram, []).append(len(self._questions) - 1)
                     self._lengths.add(len(gram))
 
     def __call__(self, examples: Sequence[Example]) -> Sequence[Finding | None]:
@@ -68,10 +67,10 @@ class Overlap:
     def nearest(self, problem: str) -> tuple[str, float]:
         """The question that is most contained in a problem, and its containment."""
         here = {gram for size in self._lengths for gram in grams(problem, size)}
-        shared = Counter(name for gram in here for name in self._holders.get(gram, ()))
-        return max(
-            ((name, count / self._sizes[name]) for name, count in shared.items()), key=lambda pair: pair[1], default=("", 0.0)
-        )
+        shared = Counter(place for gram in here for place in self._holders.get(gram, ()))
+        shares = [(count / self._questions[place][1], self._questions[place][0]) for place, count in shared.items()]
+        share, name = max(shares, default=(0.0, ""))
+        return name, share
 
     def _finding(self, problem: str) -> Finding | None:
         name, share = self.nearest(problem)
