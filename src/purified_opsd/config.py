@@ -13,7 +13,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from purified_opsd.data import AfterThink, AnswerOnly, WholeSolution
+from purified_opsd.data import AfterThink, AnswerOnly, TrainingSet, WholeSolution
 from purified_opsd.objective import JSD, Compiled, Eager, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
 from purified_opsd.training import Constant, Cosine, Linear, Run
 
@@ -96,6 +96,11 @@ def _same_kind(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
 def build_run(settings: Mapping[str, Any]) -> Run:
     """The run that the settings describe.  Raises SettingsError for an unknown key, naming the nearest, or an impossible value."""
     return _build(settings, Run, "")
+
+
+def build_training_set(settings: Mapping[str, Any]) -> TrainingSet:
+    """The training set that the settings under `data` describe.  Raises SettingsError as `build_run` does."""
+    return _build(settings, TrainingSet, "data")
 
 
 def located(run: Run) -> Run:

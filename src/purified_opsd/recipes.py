@@ -11,6 +11,7 @@ from pathlib import Path
 from purified_opsd import miniature
 from purified_opsd.config import SettingsError
 from purified_opsd.data import TrainingSet
+from purified_opsd.data.examples import READY_COLUMNS
 from purified_opsd.objective import ForwardKL, PMITarget, TeacherTarget
 from purified_opsd.policy import LoRA, Model, Sampling
 from purified_opsd.training import AdamW, Run
@@ -40,6 +41,9 @@ DATA: Mapping[str, TrainingSet] = {
     ),
     "math-cot": TrainingSet("jasonrqh/Math-CoT-20k"),
 }
+
+PREPARATIONS: Mapping[str, TrainingSet] = {"dasd-10k": DATA["dasd"], "math-cot-20k": DATA["math-cot"]}
+"""The paper's training sets, as `purified-opsd prepare` knows them."""
 
 ARMS: Mapping[str, PMITarget | TeacherTarget] = {"pmi": PMITarget(), "standard": TeacherTarget()}
 
@@ -88,6 +92,22 @@ def evaluation_sampling(name: str | None, model: str) -> Sampling:
             "what its card says as --temperature, --top-p, --top-k and --max-new-tokens."
         )
     return EVALUATION["upstream"] if name == "upstream" else EVALUATION.get(model, EVALUATION["upstream"])
+
+
+def find_preparation(name: str) -> TrainingSet:
+    """A set to prepare: by name (`dasd-10k`), by path or hub id, or a named one read from a path (`dasd-10k=rows.parquet`).
+
+    Raises SettingsError where there is none of that name.
+    """
+    known, _, path = name.partition("=")
+    if known in PREPARATIONS:
+        preparation = PREPARATIONS[known]
+        columns = READY_COLUMNS[preparation.path]
+        return replace(preparation, path=path, config=None, columns=columns) if path else preparation
+    close = difflib.get_close_matches(known, PREPARATIONS, 1)
+    if close and not Path(name).expanduser().exists():
+        raise SettingsError(f"There is no preparation '{known}'. Did you mean {close[0]}? Named ones: {', '.join(PREPARATIONS)}.")
+    return TrainingSet(name)
 
 
 def find_recipe(name: str) -> Run:

@@ -1,6 +1,8 @@
 """Questions, references, and the contexts made of them."""
 
 from .examples import AfterThink, AnswerOnly, Columns, Example, Examples, TrainingSet, WholeSolution, load_examples
+from .preparation import Check, Finding, LongReference, Prepared, prepare
+from .prepared import beside, write_prepared
 from .prompts import WORDING, Contexts, PromptBuilder, Prompts, TemplateError
 from .rows import DataError
 from .seeds import seed_for
@@ -9,16 +11,23 @@ __all__ = [
     "WORDING",
     "AfterThink",
     "AnswerOnly",
+    "Check",
     "Columns",
     "Contexts",
     "DataError",
     "Example",
     "Examples",
+    "Finding",
+    "LongReference",
+    "Prepared",
     "PromptBuilder",
     "Prompts",
     "TemplateError",
     "TrainingSet",
     "WholeSolution",
+    "beside",
     "load_examples",
+    "prepare",
     "seed_for",
+    "write_prepared",
 ]

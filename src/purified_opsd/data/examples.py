@@ -1,7 +1,7 @@
 """Training sets: read, validate and fingerprint every row before a model is loaded; order them by seed and epoch."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -125,32 +125,15 @@ def load_examples(settings: TrainingSet) -> Examples:
 
     Raises DataError that names each bad row (the first five) as file:row, or says that nothing is left.
     """
-    columns = settings.columns or READY_COLUMNS.get(settings.path, Columns())
     good: list[Example] = []
-    places: dict[str, str] = {}
     bad: list[str] = []
-    rows = read_rows(settings.path, settings.config, settings.split, settings.revision)
-    for number, row in enumerate(_kept(rows, settings.where), 1):
-        try:
-            example = _example(row, number, columns, settings.reference)
-            if example.id in places:
-                raise ValueError(f"its id '{example.id}' already stands at {places[example.id]}; give each row its own id")
-            places[example.id] = example.where
-            good.append(example)
-        except ValueError as problem:
-            bad.append(f"{row.where}: {problem}.")
+    usable = 0
+    for example in usable_examples(settings, bad):
+        usable += 1
+        good.append(example)
         if settings.subset and len(good) == 2 * settings.subset:
             good = _sample(good, settings.subset, settings.subset_seed)
-    if bad and settings.on_bad_row == "fail":
-        more = f"\n... and {len(bad) - 5} more." if len(bad) > 5 else ""
-        raise DataError(
-            f"{len(bad)} of {len(bad) + len(places)} rows of {settings.path} cannot be used:\n"
-            + "\n".join(bad[:5])
-            + more
-            + "\nMend them, or leave such rows out with --data.on-bad-row skip."
-        )
-    if not good:
-        raise DataError(f"{settings.path}: no row is left to train on. {_why_empty(bad, settings)}")
+    refuse_bad_rows(settings, bad, usable)
     if settings.subset is not None:
         if not 0 < settings.subset <= len(good):
             raise DataError(
@@ -158,7 +141,38 @@ def load_examples(settings: TrainingSet) -> Examples:
                 "Ask for between 1 and that many, or leave data.subset out."
             )
         good = _sample(good, settings.subset, settings.subset_seed)
-    return Examples(tuple(good), len(bad), _fingerprint(good))
+    return Examples(tuple(good), len(bad), fingerprint(good))
+
+
+def usable_examples(settings: TrainingSet, bad: list[str]) -> Iterator[Example]:
+    """Every row that can be used, in the set's order; what is wrong with each other one is added to `bad`."""
+    columns = settings.columns or READY_COLUMNS.get(settings.path, Columns())
+    places: dict[str, str] = {}
+    rows = read_rows(settings.path, settings.config, settings.split, settings.revision)
+    for number, row in enumerate(_kept(rows, settings.where), 1):
+        try:
+            example = _example(row, number, columns, settings.reference)
+            if example.id in places:
+                raise ValueError(f"its id '{example.id}' already stands at {places[example.id]}; give each row its own id")
+        except ValueError as problem:
+            bad.append(f"{row.where}: {problem}.")
+        else:
+            places[example.id] = example.where
+            yield example
+
+
+def refuse_bad_rows(settings: TrainingSet, bad: list[str], usable: int) -> None:
+    """Raises DataError where rows are bad and may not be skipped, or where none is usable."""
+    if bad and settings.on_bad_row == "fail":
+        more = f"\n... and {len(bad) - 5} more." if len(bad) > 5 else ""
+        raise DataError(
+            f"{len(bad)} of {len(bad) + usable} rows of {settings.path} cannot be used:\n"
+            + "\n".join(bad[:5])
+            + more
+            + "\nMend them, or leave such rows out with --data.on-bad-row skip."
+        )
+    if not usable:
+        raise DataError(f"{settings.path}: no row is left to train on. {_why_empty(bad, settings)}")
 
 
 def _why_empty(bad: list[str], settings: TrainingSet) -> str:
@@ -224,7 +238,8 @@ def _sample(rows: list[Example], size: int, seed: int) -> list[Example]:
     return [rows[i] for i in sorted(by_draw[:size])]
 
 
-def _fingerprint(rows: list[Example]) -> str:
+def fingerprint(rows: Sequence[Example]) -> str:
+    """sha256 of every id, problem, reference and answer, in order."""
     digest = sha256()
     for row in rows:
         digest.update(json.dumps([row.id, row.problem, row.reference, row.answer]).encode())

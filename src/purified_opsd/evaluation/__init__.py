@@ -1,9 +1,11 @@
 """What a model can do, and what a difference is worth."""
 
+from .agreement import WrongBox
 from .benchmarks import AnswerColumns, Benchmark, Question, load_benchmark
 from .comparison import Arm, Comparison, compare_arms, newest_candidate
 from .evaluate import evaluate
 from .grading import CountdownGrader, Grade, Grader, MathGrader, grade
+from .overlap import Overlap
 from .plan import Candidate, Plan
 from .progress import Progress, Watch, progress_bar
 from .regrade import regrade
@@ -21,6 +23,7 @@ __all__ = [
     "Grade",
     "Grader",
     "MathGrader",
+    "Overlap",
     "Plan",
     "Progress",
     "Question",
@@ -28,6 +31,7 @@ __all__ = [
     "Score",
     "Watch",
     "WorkerError",
+    "WrongBox",
     "compare_arms",
     "comparison_table",
     "evaluate",
