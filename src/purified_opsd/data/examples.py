@@ -7,7 +7,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Literal
 
-from .rows import DataError, Row, read_rows
+from .rows import DataError, Row, kind_of, read_rows, text_of
 from .seeds import seed_for
 
 
@@ -203,19 +203,7 @@ def _example(row: Row, number: int, columns: Columns, reference: Reference) -> E
 
 
 def _text(row: dict[str, Any], column: str, role: str) -> str:
-    if column not in row:
-        raise ValueError(
-            f"it has no column '{column}' for the {role}; it has {', '.join(map(str, row)) or 'none'}. "
-            f"Name the right one with --data.columns.{role} COLUMN"
-        )
-    value = row[column]
-    if not isinstance(value, str):
-        raise ValueError(f"its column '{column}' ({role}) is {_kind(value)}, not text; write a string")
-    if not value.strip():
-        raise ValueError(f"its column '{column}' ({role}) is empty; fill it in")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(f"its column '{column}' ({role}) holds half a character (a lone surrogate); write whole Unicode text")
-    return value
+    return text_of(row, column, role, f"--data.columns.{role} COLUMN")
 
 
 def _optional(row: dict[str, Any], column: str | None, role: str) -> str | None:
@@ -224,12 +212,8 @@ def _optional(row: dict[str, Any], column: str | None, role: str) -> str | None:
         return None
     value = row.get(column or role)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(f"its column '{column or role}' ({role}) is {_kind(value)}; write text or a number")
+        raise ValueError(f"its column '{column or role}' ({role}) is {kind_of(value)}; write text or a number")
     return str(value)
-
-
-def _kind(value: object) -> str:
-    return "null" if value is None else f"a {type(value).__name__}"
 
 
 def _sample(rows: list[Example], size: int, seed: int) -> list[Example]:

@@ -103,3 +103,27 @@ def _read_hub(path: str, config: str | None, split: str, revision: str | None) -
         ) from error
     for number, row in enumerate(rows, 1):
         yield Row(f"{path}:{number}", row)
+
+
+def text_of(row: dict[str, Any], column: str, role: str, naming: str) -> str:
+    """The text in a column of a row, which holds its `role`; `naming` is how a user names another column.
+
+    Raises ValueError for a column that is missing, empty or no whole text.
+    """
+    if column not in row:
+        raise ValueError(
+            f"it has no column '{column}' for the {role}; it has {', '.join(map(str, row)) or 'none'}. "
+            f"Name the right one with {naming}"
+        )
+    value = row[column]
+    if not isinstance(value, str):
+        raise ValueError(f"its column '{column}' ({role}) is {kind_of(value)}, not text; write a string")
+    if not value.strip():
+        raise ValueError(f"its column '{column}' ({role}) is empty; fill it in")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"its column '{column}' ({role}) holds half a character (a lone surrogate); write whole Unicode text")
+    return value
+
+
+def kind_of(value: object) -> str:
+    return "null" if value is None else f"a {type(value).__name__}"

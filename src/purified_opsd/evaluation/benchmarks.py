@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from purified_opsd.data import DataError
-from purified_opsd.data.rows import SUFFIXES, Row, read_rows
+from purified_opsd.data.rows import SUFFIXES, Row, read_rows, text_of
 from purified_opsd.miniature import Split, rows
 from purified_opsd.miniature.task import problems
 
@@ -197,14 +197,4 @@ def _question(row: Row, number: int, columns: AnswerColumns) -> Question:
 
 
 def _text(row: dict[str, Any], column: str, role: str) -> str:
-    if column not in row:
-        raise ValueError(
-            f"it has no column '{column}' for the {role}; it has {', '.join(map(str, row)) or 'none'}. "
-            f"Name the right one with --columns {role}=COLUMN"
-        )
-    value = row[column]
-    if not isinstance(value, str):
-        raise ValueError(f"its column '{column}' ({role}) is {'null' if value is None else f'a {type(value).__name__}'}, not text")
-    if not value.strip():
-        raise ValueError(f"its column '{column}' ({role}) is empty")
-    return value
+    return text_of(row, column, role, f"--columns {role}=COLUMN")
