@@ -1,9 +1,10 @@
 """Questions, references, and the contexts made of them."""
 
-from .examples import AfterThink, AnswerOnly, Columns, Example, Examples, TrainingSet, WholeSolution, load_examples
+from .examples import Columns, Example, Examples, TrainingSet, load_examples
 from .preparation import Check, Finding, LongReference, Prepared, prepare
 from .prepared import beside, write_prepared
 from .prompts import WORDING, Contexts, PromptBuilder, Prompts, TemplateError
+from .references import AfterThink, AnswerOnly, WholeSolution
 from .rows import DataError
 from .seeds import seed_for
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Literal
 
+from .references import AnswerOnly, Reference, WholeSolution
 from .rows import DataError, Row, kind_of, read_rows, text_of
 from .seeds import seed_for
 
@@ -30,37 +31,6 @@ READY_COLUMNS: Mapping[str, Columns] = {
     "MathArena/hmmt_feb_2025": Columns(solution="answer", answer="answer", id="problem_idx"),
 }
 """The column mappings of known data sets, by hub id, as their cards give them."""
-
-
-@dataclass(frozen=True)
-class WholeSolution:
-    """The reference is the whole solution, thoughts included."""
-
-    def __call__(self, solution: str, answer: str | None) -> str:
-        return solution
-
-
-@dataclass(frozen=True)
-class AfterThink:
-    """The reference is what follows the solution's last `</think>`."""
-
-    def __call__(self, solution: str, answer: str | None) -> str:
-        if "</think>" not in solution:
-            raise ValueError("its solution holds no '</think>'; take the whole solution as the reference")
-        return solution.rsplit("</think>", 1)[1].strip()
-
-
-@dataclass(frozen=True)
-class AnswerOnly:
-    """The reference is the final answer alone."""
-
-    def __call__(self, solution: str, answer: str | None) -> str:
-        if answer is None:
-            raise ValueError("it has no answer; name the answer's column, or take the whole solution as the reference")
-        return f"The final answer is \\boxed{{{answer}}}."
-
-
-Reference = WholeSolution | AfterThink | AnswerOnly
 
 
 @dataclass(frozen=True)
