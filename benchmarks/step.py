@@ -162,29 +162,34 @@ def after(lanes: dict[str, Lane]) -> list[dict[str, Any]]:
     ]
 
 
+def described(world: World) -> str:
+    if world.recipe:
+        return f"the recipe {world.recipe}"
+    model = world.model or f"random Qwen3, D = {world.hidden}, {world.layers} layers, V = {world.vocabulary}"
+    return f"{model}; batch {world.batch}, completions of {world.completion}, references around {world.reference} tokens"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tiny problem, to see that everything runs")
     parser.add_argument("--model", help="folder of a real model (default: a random one)")
+    parser.add_argument("--recipe", help="a recipe as it stands, such as miniature.pmi, instead of the run that the rest describes")
     parser.add_argument("--completion", type=int, default=256, help="tokens a completion")
     parser.add_argument("--reference", type=int, default=600, help="median tokens of a reference")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
     words = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    world = World(device, completion=words.completion, reference=words.reference, model=words.model)
+    world = World(device, completion=words.completion, reference=words.reference, model=words.model, recipe=words.recipe)
     if words.quick:
         world = World(device, hidden=64, layers=2, vocabulary=512, question=20, reference=60, completion=8, batch=3)
     rounds = 1 if words.quick else words.rounds
     arms = parts(race({"standard": standard, "purified": purified}, world, rounds))
     rest = after(race({"ours": ours_after_rollouts, "port of Section 3.2": port_after_rollouts}, world, rounds))
-    shape = f"batch {world.batch}, completions of {world.completion}, references around {world.reference} tokens"
-    model = world.model or f"random Qwen3, D = {world.hidden}, {world.layers} layers, V = {world.vocabulary}"
-    tables = {
-        f"A whole step, seconds by part: {model}; {shape}": arms,
-        "After the rollouts": rest,
-        "Padding, 32 questions of the same mix, completions of 1,024": padding(replace(world, batch=32, completion=1024)),
-    }
+    tables = {f"A whole step, seconds by part: {described(world)}": arms, "After the rollouts": rest}
+    if not world.recipe:
+        mix = replace(world, batch=32, completion=1024)
+        tables["Padding, 32 questions of the same mix, completions of 1,024"] = padding(mix)
     publish("step", words.output, tables, device)
     bars(words.output / "step.png", arms, "arm", ["whole step"])
 

@@ -2,7 +2,7 @@
 
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Con
 from purified_opsd.data import TrainingSet
 from purified_opsd.objective import PMITarget, TeacherTarget
 from purified_opsd.policy import LoRA, Model, Sampling
+from purified_opsd.recipes import find_recipe
 from purified_opsd.training import Run
 
 TEMPLATE = (
@@ -36,10 +37,14 @@ class World:
     batch: int = 8
     model: str | None = None
     """A folder with a real model; null: a random one of the sizes above."""
+    recipe: str | None = None
+    """A recipe that is run as it stands, instead of a made-up run."""
 
 
 def run_of(world: World, target: PMITarget | TeacherTarget = PMITarget()) -> Run:  # noqa: B008
     folder = Path(mkdtemp(prefix="purified-opsd-benchmark-"))
+    if world.recipe:
+        return replace(find_recipe(world.recipe), target=target, output_dir=folder / "run")
     model = world.model or write_model(world, folder / "model")
     return Run(
         model=Model(model, dtype="bfloat16" if world.device == "cuda" else "float32"),
