@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from purified_opsd.policy import HFSampler, Policy, Sampling
-from purified_opsd.policy.sampling import _pad_left
+from purified_opsd.policy.sampling import pad_left
 from purified_opsd.training.job import prepare
 
 from .race import Lane, race
@@ -55,7 +55,7 @@ def library(task: Task) -> Callable[[], int]:
 
     def run() -> int:
         torch.manual_seed(0)
-        ids_BS, mask_BS = _pad_left(prompts, model.device)
+        ids_BS, mask_BS = pad_left(prompts, model.device)
         options: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
         options |= {"do_sample": True, "max_new_tokens": sampling.max_new_tokens, "pad_token_id": 0}
         found_BS = model.generate(input_ids=ids_BS, attention_mask=mask_BS, **options)

@@ -64,7 +64,7 @@ def diagnose(policy: Policy, prompts: Sequence[Contexts], probe: Probe) -> list[
     head, done = GeneralHead(policy.base), {}
     for group in micro_batches(lengths, probe.token_budget):
         ids = [completions[i].ids for i in group]
-        hidden = _hidden(policy, [prompts[i] for i in group], ids, probe.token_budget)
+        hidden = hidden_states(policy, [prompts[i] for i in group], ids, probe.token_budget)
         pieces = {name: states.split([len(c) for c in ids]) for name, states in hidden.items()}
         for row, place in enumerate(group):
             numbers = token_numbers({name: states[row] for name, states in pieces.items()}, head, probe.target)
@@ -98,7 +98,7 @@ def summary(samples: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float
     }
 
 
-def _hidden(policy: Policy, prompts: Sequence[Contexts], ids: Sequence[Sequence[int]], budget: int) -> dict[str, Tensor]:
+def hidden_states(policy: Policy, prompts: Sequence[Contexts], ids: Sequence[Sequence[int]], budget: int) -> dict[str, Tensor]:
     """The hidden states of the same completions under student, base, teacher and reference."""
     questions = [p.question for p in prompts]
     asked_for = {"base": questions, "teacher": [p.teacher for p in prompts], "reference": [p.reference for p in prompts]}

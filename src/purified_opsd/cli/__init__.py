@@ -4,11 +4,11 @@ import logging
 import sys
 import warnings
 
-from . import beginning, measuring, preparing, running
+from . import beginning, looking, measuring, preparing, running
 from .app import app
 from .errors import exit_code, paragraph
 
-__all__ = ["app", "beginning", "main", "measuring", "preparing", "running"]
+__all__ = ["app", "beginning", "looking", "main", "measuring", "preparing", "running"]
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """The application, and what several verbs need."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -29,3 +31,14 @@ def run_of(folder: Path) -> "Run":
     from purified_opsd.reporting.records import RunReader
 
     return replace(build_run(read_settings(RunReader(folder).config_file)), output_dir=folder)
+
+
+@contextmanager
+def settings_errors() -> Iterator[None]:
+    """What a settings class refuses, as a setting that is wrong."""
+    from purified_opsd.config import SettingsError
+
+    try:
+        yield
+    except ValueError as error:
+        raise SettingsError(str(error)) from error

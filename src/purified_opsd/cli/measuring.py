@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from .app import RunFolder, app, run_of
+from .app import RunFolder, app, run_of, settings_errors
 
 if TYPE_CHECKING:
     from purified_opsd.evaluation import AnswerColumns
@@ -54,7 +54,7 @@ def evaluate(
     run = run_of(Path(subject)) if is_run else None
     chosen = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "max_new_tokens": max_new_tokens, "rows": rows}
     given = {name: value for name, value in chosen.items() if value is not None}
-    with _settings_errors():
+    with settings_errors():
         preset = evaluation_sampling(sampling, run.model.path if run else subject)
         plan = Plan(replace(preset, **given), runs, limit, seed)
     sets = [load_benchmark(word, mapped) for word in words]
@@ -137,17 +137,6 @@ def _subject_of(run: "Run | None", subject: str, dtype: Dtype, steps: list[int] 
     if steps:
         raise SettingsError(f"--step {steps[0]} is of a run, and {subject} is none: it has no config.yaml. Leave --step out.")
     return model_subject(Model(subject, dtype=dtype), Prompts(), max_new_tokens)
-
-
-@contextmanager
-def _settings_errors() -> Iterator[None]:
-    """What a settings class refuses, as a setting that is wrong."""
-    from purified_opsd.config import SettingsError
-
-    try:
-        yield
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from .model import (
 )
 from .sampling import Completion, HFSampler, Sampler, Sampling
 from .scoring import completion_hidden, contexts_hidden
+from .target_sampling import TargetSampler
 
 __all__ = [
     "Completion",
@@ -27,6 +28,7 @@ __all__ = [
     "Policy",
     "Sampler",
     "Sampling",
+    "TargetSampler",
     "base_of",
     "completion_hidden",
     "context_length",

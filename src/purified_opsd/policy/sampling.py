@@ -72,7 +72,7 @@ class HFSampler:
 
     def __init__(self, model: PeftModel, sampling: Sampling):
         self.model, self.sampling = model, sampling
-        self.eos = _eos_ids(model).to(model.device)
+        self.eos = eos_ids(model).to(model.device)
 
     def sync(self, step: int) -> None:
         pass
@@ -93,8 +93,8 @@ class HFSampler:
     def _batch(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
         """One batch with a KV cache; a row leaves it as soon as it has ended."""
         device, T = self.model.device, self.sampling.max_new_tokens
-        uniform_BT = torch.stack([_uniforms(seed, T) for seed in seeds]).to(device)
-        ids_BS, mask_BS = _pad_left(prompts, device)
+        uniform_BT = torch.stack([uniforms(seed, T) for seed in seeds]).to(device)
+        ids_BS, mask_BS = pad_left(prompts, device)
         cache = DynamicCache(config=base_of(self.model).config)
         alive_B = torch.arange(len(prompts), device=device)
         steps: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -112,11 +112,10 @@ class HFSampler:
         return self._completions(len(prompts), steps)
 
     def _next_logits(self, ids_BS: Tensor, mask_BS: Tensor, cache: DynamicCache) -> Float[Tensor, "B V"]:
-        position_BS = (mask_BS.cumsum(-1) - 1).clamp(min=0)[:, -ids_BS.shape[1] :]
         output = base_of(self.model)(
             input_ids=ids_BS,
             attention_mask=mask_BS,
-            position_ids=position_BS,
+            position_ids=positions(mask_BS, ids_BS.shape[1]),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -168,19 +167,25 @@ def _candidates(logits_BV: Float[Tensor, "B V"], sampling: Sampling) -> tuple[Fl
     return probs_BK, tokens_BK
 
 
-def _uniforms(seed: int, T: int) -> Float[Tensor, " T"]:
+def uniforms(seed: int, T: int) -> Float[Tensor, " T"]:
     """All the random numbers of one row, a function of its seed."""
     return torch.rand(T, generator=torch.Generator().manual_seed(seed))
 
 
-def _pad_left(prompts: Sequence[Ids], device: torch.device) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
+def positions(mask_BS: Int[Tensor, "B S"], new: int) -> Int[Tensor, "B new"]:
+    """Of the last `new` tokens of rows that are padded on the left."""
+    return (mask_BS.cumsum(-1) - 1).clamp(min=0)[:, -new:]
+
+
+def pad_left(prompts: Sequence[Ids], device: torch.device) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
+    """Token ids, and a mask that is 0 where a row is padded."""
     S = max(map(len, prompts))
     ids = [[*[0] * (S - len(prompt)), *prompt] for prompt in prompts]
     mask = [[0] * (S - len(prompt)) + [1] * len(prompt) for prompt in prompts]
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def _eos_ids(model: PeftModel) -> Int[Tensor, " E"]:
+def eos_ids(model: PeftModel) -> Int[Tensor, " E"]:
     """Every token that ends a completion, from the generation config, else the model's own."""
     base = base_of(model)
     found = base.generation_config.eos_token_id if base.generation_config else None

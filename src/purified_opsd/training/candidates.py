@@ -43,6 +43,15 @@ def run_subject(run: Run, folder: Path, steps: Sequence[int] | None, max_new_tok
 
     Raises CheckpointError for a step that the run has no checkpoint of, or one that is damaged or of another base.
     """
+    asked = chosen_steps(folder, steps)
+    prompts = _prompts(run.model, run.prompts, max_new_tokens)
+    policy = load_policy(run.model, run.adapter, prompts.tokenizer, 0, Accelerator().device)
+    base = [base_candidate(policy)] if 0 in asked else []
+    return Subject(prompts, [*base, *checkpoint_candidates(policy, folder, [step for step in asked if step])])
+
+
+def chosen_steps(folder: Path, steps: Sequence[int] | None) -> list[int]:
+    """The steps asked for, each once; None: the base, which is 0, and every checkpoint.  Raises CheckpointError for one without."""
     there = list_checkpoints(folder)
     asked = [0, *there] if steps is None else list(dict.fromkeys(steps))
     missing = [step for step in asked if step not in (0, *there)]
@@ -50,10 +59,7 @@ def run_subject(run: Run, folder: Path, steps: Sequence[int] | None, max_new_tok
         raise CheckpointError(
             f"{folder} has no checkpoint of step {missing[0]}; it has {', '.join(map(str, there)) or 'none'}, and 0 is the base."
         )
-    prompts = _prompts(run.model, run.prompts, max_new_tokens)
-    policy = load_policy(run.model, run.adapter, prompts.tokenizer, 0, Accelerator().device)
-    base = [base_candidate(policy)] if 0 in asked else []
-    return Subject(prompts, [*base, *checkpoint_candidates(policy, folder, [step for step in asked if step])])
+    return asked
 
 
 def model_subject(model: Model, prompts: Prompts, max_new_tokens: int) -> Subject:

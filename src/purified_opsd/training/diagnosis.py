@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from purified_opsd.analysis.diagnosis import Diagnosed, Probe, diagnose, summary
-from purified_opsd.data import DataError, Example
+from purified_opsd.data import Example
 from purified_opsd.evaluation import Candidate
 from purified_opsd.objective import PMITarget
 from purified_opsd.reporting.records import RunError, json_line, locked, write_whole
@@ -30,17 +30,12 @@ def diagnose_run(run: Run, samples: int, seed: int) -> Path:
     Raises DataError for more samples than questions, RunError where the folder was made with other settings.
     """
     job, folder = prepare(run), run.output_dir / "diagnosis"
-    if not 0 < samples <= len(job.examples.rows):
-        raise DataError(
-            f"{run.data.path} has {len(job.examples.rows)} questions, and --samples asks for {samples}. "
-            "Ask for between 1 and that many."
-        )
-    examples = job.examples.batch(0, samples, seed)
+    examples = job.chosen(samples, seed)
     candidates = [base_candidate(job.policy), *checkpoint_candidates(job.policy, run.output_dir, list_checkpoints(run.output_dir))]
     settings = {candidate.name: _settings(job, candidate, samples, seed) for candidate in candidates}
     with locked(folder):
         for name in settings:
-            _refuse_changes(folder / f"{name}.json", settings[name])
+            refuse_other_settings(folder / f"{name}.json", settings[name])
         owed = [candidate for candidate in candidates if not (folder / f"{candidate.name}.json").exists()]
         for candidate in tqdm(owed, unit="candidate", desc="diagnosis"):
             found = _diagnosed(job, candidate, examples, seed)
@@ -70,7 +65,8 @@ def _settings(job: Job, candidate: Candidate, samples: int, seed: int) -> dict[s
     }
 
 
-def _refuse_changes(file: Path, settings: dict[str, Any]) -> None:
+def refuse_other_settings(file: Path, settings: dict[str, Any]) -> None:
+    """Raises RunError where the file is there and was made with others."""
     before = json.loads(file.read_text(encoding="utf-8"))["settings"] if file.exists() else settings
     for name, value in settings.items():
         if before[name] != value:

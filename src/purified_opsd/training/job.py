@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from purified_opsd.data import WORDING, Examples, PromptBuilder, load_examples, seed_for
+from purified_opsd.data import WORDING, DataError, Example, Examples, PromptBuilder, load_examples, seed_for
 from purified_opsd.policy import HFSampler, ModelError, Policy, Sampler, context_length, load_policy, load_tokenizer
 from purified_opsd.reporting.records import RunError
 
@@ -35,6 +35,15 @@ class Job:
     def refuse_changes(self, saved: State) -> None:
         """Raises CheckpointError if data, model or target are not what they were."""
         refuse_changes(saved, self.state(saved.step))
+
+    def chosen(self, samples: int, seed: int) -> list[Example]:
+        """The first `samples` questions of an order drawn by `seed`.  Raises DataError where there are not so many."""
+        if not 0 < samples <= len(self.examples.rows):
+            raise DataError(
+                f"{self.run.data.path} has {len(self.examples.rows)} questions, and --samples asks for {samples}. "
+                "Ask for between 1 and that many."
+            )
+        return self.examples.batch(0, samples, seed)
 
     def restore(self, saved: State, folder: Path) -> None:
         """Goes back to a checkpoint.  Raises CheckpointError if the run has changed since."""
