@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -45,18 +45,16 @@ def evaluate(
 
     Interrupted anywhere, the same command completes what is owed.
     """
-    from purified_opsd.evaluation import Plan, load_benchmark, progress_bar, table
+    from purified_opsd.evaluation import Plan, SamplingChoice, load_benchmark, progress_bar, table
     from purified_opsd.evaluation import evaluate as evaluate_candidates
-    from purified_opsd.recipes import evaluation_sampling
 
     words, mapped = _benchmarks_and_columns([*benchmarks, *context.args], columns or [])
     is_run = (Path(subject) / "config.yaml").is_file()
     run = run_of(Path(subject)) if is_run else None
-    chosen = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "max_new_tokens": max_new_tokens, "rows": rows}
-    given = {name: value for name, value in chosen.items() if value is not None}
+    given = SamplingChoice(sampling, temperature, top_p, top_k, max_new_tokens, rows)
     with _settings_errors():
-        preset = evaluation_sampling(sampling, run.model.path if run else subject)
-        plan = Plan(replace(preset, **given), runs, limit, seed)
+        choice = given.over(run.evaluation.sampling) if run else given
+        plan = Plan(choice.of(run.model.path if run else subject), runs, limit, seed)
     sets = [load_benchmark(word, mapped) for word in words]
     folder = output or (Path(subject) / "evaluation" if is_run else Path("evaluations") / Path(subject).name)
     loaded = _subject_of(run, subject, dtype, step, plan.sampling.max_new_tokens)

@@ -93,7 +93,7 @@ def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark
     """
     if name == COUNTDOWN:
         return countdown()
-    name = _absolute(name)
+    name = located_benchmark(name)
     known, _, path = name.partition("=")
     if known in SOURCES:
         return _load(known, name, replace(SOURCES[known], path=path) if path else SOURCES[known])
@@ -131,7 +131,7 @@ def digest_of(answers: Iterable[str]) -> str:
     return sha256(json.dumps(plain).encode()).hexdigest()[:16]
 
 
-def _absolute(name: str) -> str:
+def located_benchmark(name: str) -> str:
     """With its path absolute where something is there, so that it is found again from anywhere."""
     known, equals, path = name.rpartition("=")
     place = Path(path).expanduser()

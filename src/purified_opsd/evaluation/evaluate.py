@@ -3,6 +3,7 @@
 A candidate is only a name, an identity and a way to a sampler, so nothing here knows which model is evaluated.
 """
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,6 +76,16 @@ def evaluate(
             write_results(folder, read_results(folder))
             write_table(folder)
     return read_results(folder)
+
+
+def forget_other_weights(folder: Path, candidate: Candidate) -> None:
+    """Removes what was drawn under a candidate's name from other weights than it has now.
+
+    For a step that is taken again after a damaged checkpoint: a GPU does not repeat itself to the bit.
+    """
+    for settings in folder.glob(f"*/{candidate.name}/settings.json"):
+        if SampleFolder(settings.parent).settings()["weights"] != candidate.identity:
+            shutil.rmtree(settings.parent)
 
 
 def open_cell(

@@ -11,6 +11,9 @@ from purified_opsd.policy import Sampler, Sampling
 from .benchmarks import Benchmark, Question
 from .samples import Key
 
+BASE = "base"
+"""The name under which a model without any adapter is evaluated."""
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -21,6 +21,7 @@ from purified_opsd.reporting.records import RunWriter
 
 from .checkpoint import save_checkpoint
 from .clock import Clock
+from .exam import Exam
 from .job import Job
 from .metrics import decode, rollout_rows, step_metrics
 from .stopping import Interrupted, StopRequest
@@ -28,8 +29,8 @@ from .trackers import Trackers
 from .trajectories import Rollout, Step, Trajectory, trajectories_of
 
 
-def train(job: Job, writer: RunWriter, trackers: Trackers, first_step: int) -> None:
-    """Every step from `first_step` (counted from 0) to the end, each recorded, checkpoints on the way.
+def train(job: Job, exam: Exam, writer: RunWriter, trackers: Trackers, first_step: int) -> None:
+    """Every step from `first_step` (counted from 0) to the end, each recorded, checkpoints and evaluations on the way.
 
     Raises Interrupted after a SIGINT or SIGTERM, once the step under way is finished and saved.
     """
@@ -37,6 +38,7 @@ def train(job: Job, writer: RunWriter, trackers: Trackers, first_step: int) -> N
     job.policy.model.train()
     progress = tqdm(initial=first_step, total=run.steps, unit="step", disable=not main)
     with StopRequest() as stop, progress, closing(trackers):
+        exam.take(first_step, stop)
         for number in range(first_step + 1, run.steps + 1):
             step = training_step(job, number - 1)
             if main:
@@ -47,11 +49,12 @@ def train(job: Job, writer: RunWriter, trackers: Trackers, first_step: int) -> N
                 trackers.log(row)
                 _show(progress, row)
             stopping = max(gather_object([stop.signal]))
-            if main and (number % run.checkpoint_every == 0 or number == run.steps or stopping):
+            if main and (run.saves(number) or stopping):
                 save_checkpoint(writer.folder, job.state(number), job.policy, job.optimizer)
             job.accelerator.wait_for_everyone()
             if stopping and number < run.steps:
                 raise Interrupted(stopping, number)
+            exam.take(number, stop)
 
 
 def training_step(job: Job, step: int) -> Step:
