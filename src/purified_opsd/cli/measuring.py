@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -29,6 +29,7 @@ def evaluate(
     ],
     runs: Annotated[int, typer.Option(help="Completions of each problem.")] = 12,
     limit: Annotated[int | None, typer.Option(help="The first problems of each benchmark only.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="A PEFT adapter's folder, for a model: evaluates both.")] = None,
     step: Annotated[list[int] | None, typer.Option(help="Which checkpoints of a run, 0 for its base; all if left out.")] = None,
     sampling: Annotated[str | None, typer.Option(help="card or upstream; the model's card where it is known.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
@@ -57,7 +58,7 @@ def evaluate(
         plan = Plan(choice.of(run.model.path if run else subject), runs, limit, seed)
     sets = [load_benchmark(word, mapped) for word in words]
     folder = output or (Path(subject) / "evaluation" if is_run else Path("evaluations") / Path(subject).name)
-    loaded = _subject_of(run, subject, dtype, step, plan.sampling.max_new_tokens)
+    loaded = _subject_of(run, step, Bare(subject, dtype, adapter), plan.sampling.max_new_tokens)
     typer.echo(f"{plan.sampling}, {runs} runs")
     with completable(folder), progress_bar() as watch:
         evaluate_candidates(loaded.candidates, sets, loaded.prompts, plan, folder, watch)
@@ -123,18 +124,33 @@ def _benchmarks_and_columns(words: list[str], columns: list[str]) -> "tuple[list
     return [word for word in words if word not in named], mapped
 
 
-def _subject_of(run: "Run | None", subject: str, dtype: Dtype, steps: list[int] | None, max_new_tokens: int) -> "Subject":
+class Bare(NamedTuple):
+    """A model that is no run."""
+
+    path: str
+    dtype: Dtype
+    adapter: Path | None
+
+
+def _subject_of(run: "Run | None", steps: list[int] | None, bare: Bare, max_new_tokens: int) -> "Subject":
     """What is evaluated, loaded."""
     from purified_opsd.config import SettingsError
     from purified_opsd.data import Prompts
     from purified_opsd.policy import Model
-    from purified_opsd.training.candidates import model_subject, run_subject
+    from purified_opsd.training.candidates import adapted_subject, model_subject, run_subject
 
     if run:
+        if bare.adapter:
+            raise SettingsError(
+                f"--adapter goes with a model, and {bare.path} is a run with adapters of its own. Choose them by --step."
+            )
         return run_subject(run, run.output_dir, steps, max_new_tokens)
     if steps:
-        raise SettingsError(f"--step {steps[0]} is of a run, and {subject} is none: it has no config.yaml. Leave --step out.")
-    return model_subject(Model(subject, dtype=dtype), Prompts(), max_new_tokens)
+        raise SettingsError(f"--step {steps[0]} is of a run, and {bare.path} is none: it has no config.yaml. Leave --step out.")
+    model = Model(bare.path, dtype=bare.dtype)
+    if bare.adapter:
+        return adapted_subject(model, bare.adapter, Prompts(), max_new_tokens)
+    return model_subject(model, Prompts(), max_new_tokens)
 
 
 @contextmanager

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +23,7 @@ from purified_opsd.policy import (
     Sampling,
     context_length,
     frozen,
+    load_adapted,
     load_policy,
     load_tokenizer,
 )
@@ -61,6 +63,25 @@ def model_subject(model: Model, prompts: Prompts, max_new_tokens: int) -> Subjec
     builder = question_prompts(model, prompts, max_new_tokens)
     policy = load_policy(model, LoRA(rank=1, alpha=1, targets=("all-linear",)), builder.tokenizer, 0, Accelerator().device)
     return Subject(builder, [base_candidate(policy)])
+
+
+def adapted_subject(model: Model, adapter: Path, prompts: Prompts, max_new_tokens: int) -> Subject:
+    """A model as it is, and with an adapter in PEFT's format.
+
+    Raises ModelError where the adapter is not whole or does not fit, and CheckpointError where it is a run's and of another base.
+    """
+    builder = question_prompts(model, prompts, max_new_tokens)
+    policy = load_adapted(model, adapter, builder.tokenizer, Accelerator().device)
+    fingerprint = policy.fingerprint()
+    if (adapter.parent / "manifest.json").is_file():
+        _refuse_other_base(adapter.parent, fingerprint)
+    digest = sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
+    name = adapter.parent.name if adapter.name == "adapter" else adapter.name
+    identity = f"{base_identity(fingerprint, policy)} {digest}"
+    return Subject(
+        builder,
+        [base_candidate(policy), Candidate(name, identity, lambda sampling: nullcontext(HFSampler(policy.model, sampling)))],
+    )
 
 
 def question_prompts(model: Model, prompts: Prompts, max_new_tokens: int) -> PromptBuilder:
@@ -103,12 +124,7 @@ def checkpoint_candidates(policy: Policy, run: Path, steps: list[int]) -> list[C
 
 
 def _checkpoint_candidate(policy: Policy, folder: Path, model: str) -> Candidate:
-    state = verify(folder)
-    if state.model != model:
-        raise CheckpointError(
-            f"{folder} was trained on another base: its fingerprint is {state.model[:16]}, and the loaded model's is {model[:16]}. "
-            "On this one its adapter would mean nothing. Load the model that the run names."
-        )
+    _refuse_other_base(folder, model)
     _refuse_other_adapter(policy, folder)
 
     @contextmanager
@@ -124,6 +140,16 @@ def _checkpoint_candidate(policy: Policy, folder: Path, model: str) -> Candidate
             set_peft_model_state_dict(policy.model, before)
 
     return Candidate(folder.name, adapter_identity(base_identity(model, policy), folder), sampler)
+
+
+def _refuse_other_base(folder: Path, model: str) -> None:
+    """Raises CheckpointError where a checkpoint is damaged, or was not trained on the base of that fingerprint."""
+    state = verify(folder)
+    if state.model != model:
+        raise CheckpointError(
+            f"{folder} was trained on another base: its fingerprint is {state.model[:16]}, and the loaded model's is {model[:16]}. "
+            "On this one its adapter would mean nothing. Load the model that the run names."
+        )
 
 
 def _refuse_other_adapter(policy: Policy, folder: Path) -> None:
