@@ -3,7 +3,7 @@
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
@@ -39,6 +39,9 @@ def evaluate(
     rows: Annotated[int | None, typer.Option(help="Sequences generated side by side.")] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     columns: Annotated[list[str] | None, typer.Option(help="problem=COLUMN answer=COLUMN id=COLUMN, of a set of your own.")] = None,
+    markers: Annotated[
+        str, typer.Option(help="Epistemic markers of your own to count, with commas between; a run's if left out.")
+    ] = "",
     dtype: Annotated[Dtype, typer.Option(help="Of a model that is no run; a run's is its own.")] = "auto",
     output: Annotated[Path | None, typer.Option(help="Where samples and results go; RUN/evaluation if left out.")] = None,
 ) -> None:
@@ -55,7 +58,7 @@ def evaluate(
     given = SamplingChoice(sampling, temperature, top_p, top_k, max_new_tokens, rows)
     with _settings_errors():
         choice = given.over(run.evaluation.sampling) if run else given
-        plan = Plan(choice.of(run.model.path if run else subject), runs, limit, seed)
+        plan = Plan(choice.of(run.model.path if run else subject), runs, limit, seed, _markers(markers, run))
     sets = [load_benchmark(word, mapped) for word in words]
     folder = output or (Path(subject) / "evaluation" if is_run else Path("evaluations") / Path(subject).name)
     loaded = _subject_of(run, step, Bare(subject, dtype, adapter), plan.sampling.max_new_tokens)
@@ -102,11 +105,21 @@ def diagnose(
     folder: RunFolder,
     samples: Annotated[int, typer.Option(help="Completions of each.")] = 100,
     seed: Annotated[int, typer.Option(help="Decides questions and completions.")] = 0,
+    markers: Annotated[
+        str, typer.Option(help="Epistemic markers of your own to count, with commas between; the run's if left out.")
+    ] = "",
 ) -> None:
     """What drives the teacher: the decomposition of Fig. 3 for the base and every checkpoint, on completions of their own."""
     from purified_opsd.training.diagnosis import diagnose_run
 
-    typer.echo(f"Diagnosed. Everything is in {diagnose_run(run_of(folder), samples, seed)}.")
+    run = run_of(folder)
+    run = replace(run, markers=_markers(markers, run))
+    typer.echo(f"Diagnosed. Everything is in {diagnose_run(run, samples, seed)}.")
+
+
+def _markers(words: str, run: "Run | None") -> tuple[str, ...]:
+    """`let me think, let us see` as two markers; none: the run's own."""
+    return tuple(filter(None, map(str.strip, words.split(",")))) or (run.markers if run else ())
 
 
 def _benchmarks_and_columns(words: list[str], columns: list[str]) -> "tuple[list[str], AnswerColumns | None]":

@@ -19,7 +19,7 @@ from .plan import Candidate, Draw, Plan, draws_of, settings_of
 from .progress import Progress, Watch, unwatched
 from .repeats import refuse_repeats
 from .results import Results, read_results, write_results
-from .samples import Key, Sample, SampleFolder, read_sample, sample_row, write_asked
+from .samples import Asked, Key, Sample, SampleFolder, read_sample, sample_row, write_asked
 from .table import write_table
 
 
@@ -67,7 +67,8 @@ def evaluate(
             for benchmark in sets
         ]
         for benchmark in sets:
-            write_asked(folder / benchmark.name, benchmark.record, [q.id for q in benchmark.questions], plan.runs)
+            questions = [question.id for question in benchmark.questions]
+            write_asked(folder / benchmark.name, Asked(questions, plan.runs, dict(benchmark.record), plan.markers))
         reporter = Reporter(cells, watch)
         try:
             for cell in cells:

@@ -54,7 +54,7 @@ def prepare_sheet(run: Run) -> Sheet | None:
     asked = run.evaluation
     if not asked.every:
         return None
-    plan = asked.plan(run.model.path)
+    plan = replace(asked.plan(run.model.path), markers=run.markers)
     benchmarks = [load_benchmark(name, asked.columns).first(plan.limit) for name in asked.benchmarks]
     prompts = question_prompts(run.model, run.prompts, plan.sampling.max_new_tokens)
     for benchmark in benchmarks:

@@ -70,6 +70,10 @@ class Run:
     """Steps; the last one, and each that is evaluated, has a checkpoint too."""
     seed: int = 0
     evaluation: Evaluation = Evaluation()
+    decomposed: int = 0
+    """Completions of each step on which the teacher's pull is taken apart (docs/metrics.md); four more passes over each."""
+    markers: tuple[str, ...] = ()
+    """Epistemic markers of your own, counted beside Kim et al.'s."""
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
 
     def __post_init__(self):
@@ -80,6 +84,10 @@ class Run:
             raise ValueError(f"loss_temperature must be above 0, got {self.loss_temperature}. The paper's is 1.")
         if self.chunk_rows is not None and self.chunk_rows < 1:
             raise ValueError(f"chunk_rows must be at least 1, got {self.chunk_rows}. Leave it out to have it chosen.")
+        if self.decomposed < 0:
+            raise ValueError(f"decomposed must be at least 0, got {self.decomposed}. 0 takes none apart.")
+        if not all(marker.strip() for marker in self.markers):
+            raise ValueError(f"markers holds an empty one: {list(self.markers)}. It would be found everywhere; leave it out.")
         if self.evaluation.every:
             self.evaluation.plan(self.model.path)
 
