@@ -32,6 +32,16 @@ def test_every_recipe_survives_yaml(name):
     assert build_run(yaml.safe_load(to_yaml(RECIPES[name]))) == RECIPES[name]
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--decomposed", "-1"), "decomposed must be at least 0, got -1"), (("--markers", "wait,"), "markers holds an empty one")],
+)
+def test_what_is_watched_is_checked(words, said):
+    with pytest.raises(SettingsError, match=said):
+        run_with(*words)
+    assert run_with("--markers", "let me think", "so").markers == ("let me think", "so")
+
+
 def test_yaml_and_command_line_say_the_same(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text(

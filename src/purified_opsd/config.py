@@ -14,6 +14,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from purified_opsd.data import AfterThink, AnswerOnly, TrainingSet, WholeSolution
+from purified_opsd.evaluation import located_benchmark
 from purified_opsd.objective import JSD, Compiled, Eager, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
 from purified_opsd.training import Constant, Cosine, Linear, Run
 
@@ -109,7 +110,8 @@ def located(run: Run) -> Run:
     if run.model.trust_remote_code_of == run.model.path:
         model = replace(model, trust_remote_code_of=model.path)
     data = replace(run.data, path=_absolute(run.data.path))
-    return replace(run, model=model, data=data, output_dir=run.output_dir.expanduser())
+    evaluation = replace(run.evaluation, benchmarks=tuple(map(located_benchmark, run.evaluation.benchmarks)))
+    return replace(run, model=model, data=data, evaluation=evaluation, output_dir=run.output_dir.expanduser())
 
 
 def _absolute(path: str) -> str:

@@ -12,8 +12,9 @@ from purified_opsd import miniature
 from purified_opsd.config import SettingsError
 from purified_opsd.data import TrainingSet
 from purified_opsd.data.examples import READY_COLUMNS
+from purified_opsd.evaluation import CARDS
 from purified_opsd.objective import ForwardKL, PMITarget, TeacherTarget
-from purified_opsd.policy import LoRA, Model, Sampling
+from purified_opsd.policy import LoRA, Model
 from purified_opsd.training import AdamW, Run
 
 MODELS: Mapping[str, str] = {
@@ -22,17 +23,6 @@ MODELS: Mapping[str, str] = {
     "r1-distill-7b": "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B",
     "olmo3-7b-think": "allenai/Olmo-3-7B-Think",
 }
-
-EVALUATION: Mapping[str, Sampling] = {
-    "upstream": Sampling(temperature=1.0, top_p=0.95, top_k=0, max_new_tokens=38_912),
-    "Qwen/Qwen3-8B": Sampling(temperature=0.6, top_p=0.95, top_k=20, max_new_tokens=38_912),
-    "Qwen/Qwen3-4B": Sampling(temperature=0.6, top_p=0.95, top_k=20, max_new_tokens=38_912),
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": Sampling(temperature=0.6, top_p=0.95, top_k=0, max_new_tokens=32_768),
-    "allenai/Olmo-3-7B-Think": Sampling(temperature=0.6, top_p=0.95, top_k=0, max_new_tokens=32_768),
-    str(miniature.BASE): Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=160, rows=100),
-}
-"""How an evaluation samples: as a model's card says, by hub id or folder, or as upstream does with every model.  The paper is
-silent."""
 
 DATA: Mapping[str, TrainingSet] = {
     # The paper's 10K rows are unpublished: these are a seeded sample of the mathematical ones.
@@ -57,7 +47,7 @@ MINIATURE = Run(
     TrainingSet(str(miniature.TRAINING_SET)),
     Path("runs"),
     adapter=LoRA(rank=32, alpha=64),
-    sampling=EVALUATION[str(miniature.BASE)],
+    sampling=CARDS[str(miniature.BASE)],
     optimizer=AdamW(learning_rate=3e-4, max_grad_norm=1.0),
     steps=60,
     checkpoint_every=20,
@@ -80,18 +70,6 @@ def _run(model: str, data: TrainingSet, target: PMITarget | TeacherTarget) -> Ru
 
 
 RECIPES: Mapping[str, Run] = _recipes()
-
-
-def evaluation_sampling(name: str | None, model: str) -> Sampling:
-    """The preset `card` or `upstream`; left out, the model's card where it is known, else upstream's.  Raises SettingsError."""
-    if name not in (None, "card", "upstream"):
-        raise SettingsError(f"There is no sampling '{name}'. Give card (as the model's card says) or upstream.")
-    if name == "card" and model not in EVALUATION:
-        raise SettingsError(
-            f"The card of {model} is not known here; those of {', '.join(MODELS.values())} are. Give --sampling upstream, and "
-            "what its card says as --temperature, --top-p, --top-k and --max-new-tokens."
-        )
-    return EVALUATION["upstream"] if name == "upstream" else EVALUATION.get(model, EVALUATION["upstream"])
 
 
 def find_preparation(name: str) -> TrainingSet:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from purified_opsd.analysis.diagnosis import Probe, diagnose, summary, token_numbers
+from purified_opsd.analysis.diagnosis import Probe, _over_tokens, diagnose, measure, token_numbers
 from purified_opsd.data import Example, PromptBuilder, Prompts
 from purified_opsd.objective import PMITarget
 from purified_opsd.policy import HFSampler, LoRA, Model, Sampling, load_policy, load_tokenizer
@@ -62,6 +62,14 @@ def test_every_number_is_that_of_full_float64_logits(hidden, head, monkeypatch):
         torch.testing.assert_close(found[name].double(), values, rtol=1e-4, atol=1e-4, msg=name)
 
 
+def test_norm_fractions_of_a_view_are_ratios_of_sums():
+    rows = {"cos_ref": [0.5, 0.7], "weighted_norm": [3.0, 1e-9], "weighted_norm_ref": [1.5, 1e-3], "weighted_norm_it": [3.0, 0.0]}
+    rows |= {"top64_norm": [1.0, 1.0], "top64_norm_ref": [2.0, 4.0], "top64_norm_it": [1.0, 0.0]}
+    found = _over_tokens({name: torch.tensor(values, dtype=torch.float64) for name, values in rows.items()})
+    wanted = {"cos_ref": 0.6, "weighted_norm_fraction_ref": 1.501 / 3, "weighted_norm_fraction_it": 1.0}
+    assert found == pytest.approx(wanted | {"top64_norm_fraction_ref": 3.0, "top64_norm_fraction_it": 0.5})
+
+
 @pytest.fixture
 def policy(tiny_model):
     settings = Model(str(tiny_model), dtype="float32", gradient_checkpointing=False)
@@ -102,6 +110,16 @@ def test_a_trained_student_is_what_is_diagnosed(policy, prompts, probe):
     assert all(d.numbers["kl_to_base"] > 1e-3 for d in diagnose(policy, prompts, probe))
 
 
-def test_a_summary_has_means_and_standard_errors_over_completions():
-    assert summary([{"x": 1.0}, {"x": 3.0}]) == {"x": {"mean": 2.0, "standard_error": 1.0}}
-    assert summary([{"x": 4.0}]) == {"x": {"mean": 4.0, "standard_error": 0.0}}
+def test_measuring_takes_no_notice_of_dropout_and_leaves_the_model_in_training(tiny_model, prompts, probe):
+    settings = Model(str(tiny_model), dtype="float32", gradient_checkpointing=False)
+    dropping = load_policy(settings, LoRA(4, 8, dropout=0.5), load_tokenizer(settings), 0, torch.device("cpu"))
+    with torch.no_grad():
+        for parameter in dropping.adapter_parameters().values():
+            torch.nn.init.normal_(parameter, std=0.2)
+    completions = HFSampler(dropping.model, Sampling(max_new_tokens=6)).generate([p.question for p in prompts], [1, 2, 3])
+    dropping.model.train()
+    state = torch.get_rng_state()
+    first, second = (measure(dropping, prompts, completions, probe.target, 4096) for _ in range(2))
+    assert [d.numbers for d in first] == [d.numbers for d in second]
+    assert dropping.model.training
+    assert torch.equal(torch.get_rng_state(), state)

@@ -1,4 +1,4 @@
-from purified_opsd.analysis.markers import MARKERS, count_substrings, count_words
+from purified_opsd.analysis.markers import MARKERS, count_substrings, count_words, marker_counts
 
 TEXT = "Wait, let me check. Checking... Hmm, it seems likely (unlikely?) that we MIGHT wait."
 
@@ -20,4 +20,20 @@ def test_counts_add_up_over_texts_and_know_every_marker():
 
 
 def test_markers_of_ones_own():
-    assert count_words(["Let me think. let me think"], ["let me think"]) == {"let me think": 2}
+    assert count_words(["Let me think. let me think"], ["Let me think"]) == {"Let me think": 2}
+    assert count_substrings(["Let me think"], ["Let me think"]) == {"Let me think": 1}
+    assert count_words(["rethink: think?!"], ["think", "?!"]) == {"think": 1, "?!": 1}
+
+
+def test_a_marker_inside_another_counts_for_both():
+    assert count_words(["let me check"], ["check", "let me check"]) == {"check": 1, "let me check": 1}
+
+
+def test_own_markers_are_counted_and_stay_out_of_the_totals():
+    found = marker_counts([TEXT, "Hmm. So be it."], tokens=250, own=["let me check"])
+    substring = found["substring"]
+    assert (substring["total"], substring["per_response"], substring["per_1000_tokens"]) == (10, 5.0, 40.0)
+    assert set(substring["by_marker"]) == {*MARKERS, "let me check"}
+    assert (substring["by_marker"]["let me check"], substring["by_marker"]["hmm"]) == (1, 2)
+    assert found["word"]["total"] == 8
+    assert marker_counts([], 0)["word"]["per_1000_tokens"] == 0

@@ -2,10 +2,12 @@
 
 import json
 
+import datasets
 import pytest
 
 from purified_opsd.data import DataError
 from purified_opsd.evaluation import AnswerColumns, load_benchmark
+from purified_opsd.evaluation.benchmarks import reload_benchmark
 
 
 def written(tmp_path, *rows):
@@ -71,6 +73,40 @@ def test_a_set_that_is_not_what_its_name_says(tmp_path):
         load_benchmark(f"aime25={written(tmp_path, *rows)}")
     with pytest.raises(DataError, match="aime25 has 30 questions, but .*set.jsonl has 29 rows"):
         load_benchmark(f"aime25={written(tmp_path, *rows[:29])}")
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    """In place of a hub: a set of thirty rows under every name; what was asked for is kept."""
+    asked = []
+
+    def load_dataset(path, config, split, revision):
+        asked.append((path, config, split, revision))
+        return datasets.Dataset.from_list([{"id": i, "problem": f"q{i}", "answer": str(i)} for i in range(30)])
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return asked
+
+
+def test_split_and_revision_of_a_hub_set_are_taken_and_recorded(hub):
+    for name, folder, wanted in [
+        ("org/set", "org--set", ("org/set", None, "train", None)),
+        ("org/set:test", "org--set--test", ("org/set", None, "test", None)),
+        ("org/set@v1.0", "org--set", ("org/set", None, "train", "v1.0")),
+        ("org/set:test@refs/pr/3", "org--set--test", ("org/set", None, "test", "refs/pr/3")),
+    ]:
+        benchmark = load_benchmark(name)
+        assert benchmark.name == folder
+        assert hub[-1] == wanted
+        assert (benchmark.record["path"], benchmark.record["split"], benchmark.record["revision"]) == (wanted[0], *wanted[2:])
+        assert reload_benchmark(benchmark.record) == benchmark
+        assert hub[-1] == wanted
+
+
+def test_a_named_set_can_be_pinned_to_a_revision(hub):
+    with pytest.raises(DataError, match="The answers in yentinglin/aime_2025 are not those of aime25"):
+        load_benchmark("aime25@0123abc")
+    assert hub == [("yentinglin/aime_2025", None, "train", "0123abc")]
 
 
 def test_the_papers_sets_offline(shared_data):

@@ -62,6 +62,32 @@ def test_a_model_without_a_run(command, tiny_model, own_set, tmp_path):
     assert [file.parent.name for file in (tmp_path / "here").glob("own/*/samples.jsonl")] == ["base"]
 
 
+def test_a_model_with_an_adapter_is_drawn_as_the_run_it_comes_from(command, run, tiny_model, own_set, tmp_path):
+    words = ("--columns", "problem=q", "--limit", "3", *SMALL)
+    code, _, errors = command("evaluate", run, "--benchmarks", own_set, "--step", "0", "--step", "2", *words)
+    assert code == 0, errors
+    adapter = tmp_path / run / "checkpoints/step-000002/adapter"
+    code, output, errors = command(
+        "evaluate", tiny_model, "--adapter", adapter, "--benchmarks", own_set, *words, "--dtype", "float32", "--output", "here"
+    )
+    assert code == 0, errors
+    assert re.findall(r"^\| (\S+) \| 0\.0", output, re.MULTILINE) == ["base", "step-000002"]
+    for name in ("base", "step-000002"):
+        for file in ("samples.jsonl", "settings.json"):
+            assert (tmp_path / "here/own" / name / file).read_bytes() == (
+                tmp_path / run / "evaluation/own" / name / file
+            ).read_bytes()
+    assert command("evaluate", run, "--adapter", adapter, "--benchmarks", own_set, *words)[0] == 2
+    (adapter.parent / "state.json").write_text("{}")
+    code, _, errors = command("evaluate", tiny_model, "--adapter", adapter, "--benchmarks", own_set, *words, "--output", "there")
+    assert code == 3
+    assert "state.json is damaged" in errors
+    code, _, errors = command("evaluate", tiny_model, "--adapter", "gone", "--benchmarks", own_set, *words, "--output", "there")
+    assert code == 4
+    assert "gone is no adapter in PEFT's format" in errors
+    assert not (tmp_path / "there").exists()
+
+
 BAD = {
     "no such benchmark": (3, ["--benchmarks", "aime26"], "There is no benchmark 'aime26'. Did you mean"),
     "no such column": (3, ["--benchmarks", "own.jsonl"], "own.jsonl:1: it has no column 'problem'"),

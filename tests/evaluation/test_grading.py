@@ -57,6 +57,7 @@ def test_what_is_too_long_or_too_deep_reaches_no_worker():
     assert len(found.answer) < 10_000
     assert grade("\\boxed{" * 100 + "5" + "}" * 100, "5").reason == "too deep"
     assert grade("\\boxed{" * 20_000, "5").reason == "cut off"
+    assert grade("\\boxed{" + "(A) " * 900 + "5}", "5").correct
 
 
 def test_others_go_on_beside_answers_without_end():

@@ -54,6 +54,19 @@ def test_the_table_is_bold_only_where_the_difference_is_significant(evaluated):
     assert "as chosen on other problems (cross-fitted)" in best
 
 
+def test_markers_are_counted_from_the_samples_with_ones_own(many, prompts, plan, tmp_path):
+    for own in ((), ("by",)):
+        evaluate([candidate("base", Scripted())], [many], prompts, replace(plan, markers=own), tmp_path)
+        (score,) = json.loads((tmp_path / "results.json").read_text())["scores"]
+        found = score["marker_counts"]["word"]
+        assert {name: count for name, count in found["by_marker"].items() if count} == {"hmm": 120} | dict.fromkeys(own, 120)
+        assert (found["total"], found["per_response"]) == (120, 1.0)
+        assert found["per_1000_tokens"] == pytest.approx(1000 / score["mean_tokens"])
+    before = (tmp_path / "results.json").read_bytes()
+    regrade(tmp_path)
+    assert (tmp_path / "results.json").read_bytes() == before
+
+
 def test_results_json_holds_every_number(evaluated, many):
     scores = {(s["candidate"], s["benchmark"]): s for s in json.loads((evaluated / "results.json").read_text())["scores"]}
     score = scores["base", "many"]

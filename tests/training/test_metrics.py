@@ -1,5 +1,7 @@
 """The numbers of a step against a batch small enough to be worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -28,11 +30,12 @@ STEP = Step(
     grad_norm=0.25,
     learning_rate=1e-4,
     seconds={"rollout": 1.0, "student": 3.0},
+    decompositions=[{"cos_ref": 0.5, "cos_it": 0.1}, {"cos_ref": 0.9, "cos_it": 0.3}],
 )
 
 
 def test_every_number_of_a_row():
-    row = step_metrics(STEP, 9, ["Wait, maybe 4", "so 5"], torch.device("cpu"))
+    row = step_metrics(STEP, 9, ["Wait, maybe 4", "so 5"], ["so"], torch.device("cpu"))
     expected = {
         "step": 9,
         "loss": (0.1 + 0.2) / 2,  # Eq. 12: mean over sequences of means over tokens
@@ -52,6 +55,14 @@ def test_every_number_of_a_row():
     }
     assert {name: row[name] for name in expected} == pytest.approx(expected)
     assert row["peak_memory_gb"] > 0.01
+    assert row["decomposition"] == pytest.approx({"cos_ref": 0.7, "cos_it": 0.2})
+    words = row["marker_counts"]["word"]
+    assert (words["total"], words["per_response"], words["per_1000_tokens"]) == (2, 1.0, 500.0)
+    assert {name: count for name, count in words["by_marker"].items() if count} == {"wait": 1, "maybe": 1, "so": 1}
+
+
+def test_nothing_is_said_of_a_decomposition_that_was_not_asked_for():
+    assert "decomposition" not in step_metrics(replace(STEP, decompositions=[]), 9, ["", ""], [], torch.device("cpu"))
 
 
 def test_rollout_rows_hold_what_can_be_scored_again():

@@ -3,15 +3,18 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from purified_opsd.config import to_yaml
+from purified_opsd.evaluation import SamplingChoice
 from purified_opsd.reporting.records import RunReader
 from purified_opsd.training import checkpoint_folder
 from purified_opsd.training.start import start_run
+from purified_opsd.training.watching import Evaluation
 
 
 def launch(words: list, processes: int) -> subprocess.CompletedProcess:
@@ -21,7 +24,10 @@ def launch(words: list, processes: int) -> subprocess.CompletedProcess:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
 
 
-def test_two_processes_are_one_run(tiny_run, tmp_path):
+def test_two_processes_are_one_run(tiny_run, problems, tmp_path):
+    sampling = SamplingChoice(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=10, rows=2)
+    watched = Evaluation(every=2, benchmarks=(str(problems),), runs=2, limit=5, sampling=sampling)
+    tiny_run = replace(tiny_run, evaluation=watched)
     start_run(tiny_run, to_yaml(tiny_run))
     file = tmp_path / "run.yaml"
     file.write_text(to_yaml(tiny_run))
@@ -36,6 +42,10 @@ def test_two_processes_are_one_run(tiny_run, tmp_path):
         pairs = list(zip(one.rollouts(step), two.rollouts(step), strict=True))
         assert [(a["place"], a["id"], a["seed"]) for a, _ in pairs] == [(b["place"], b["id"], b["seed"]) for _, b in pairs]
         assert [a["completion_ids"] for a, _ in pairs] == [b["completion_ids"] for _, b in pairs]
+    for candidate in ("base", "step-000002", "step-000004"):
+        alone, together = (folder / f"evaluation/problems/{candidate}/samples.jsonl" for folder in (one.folder, two.folder))
+        assert sorted(together.read_text().splitlines()) == sorted(alone.read_text().splitlines())
+    assert [row["step"] for row in two.evaluations()] == [0, 2, 4]
     adapters = [
         load_file(checkpoint_folder(folder, 4) / "adapter" / "adapter_model.safetensors")
         for folder in (tiny_run.output_dir, tmp_path / "two")

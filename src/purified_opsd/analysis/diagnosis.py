@@ -7,8 +7,6 @@ probability and look at its 64 likeliest tokens alone.  N completion tokens, V r
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
-from statistics import fmean, stdev
 
 import torch
 from jaxtyping import Float
@@ -59,16 +57,25 @@ class Diagnosed:
 def diagnose(policy: Policy, prompts: Sequence[Contexts], probe: Probe) -> list[Diagnosed]:
     """One completion a prompt from the student as it is, scored under the frozen base's contexts."""
     seeds = [seed_for(probe.seed, "diagnosis", place) for place in range(len(prompts))]
-    completions = probe.sampler.generate([p.question for p in prompts], seeds)
+    return measure(policy, prompts, probe.sampler.generate([p.question for p in prompts], seeds), probe.target, probe.token_budget)
+
+
+def measure(
+    policy: Policy, prompts: Sequence[Contexts], completions: Sequence[Completion], target: PMITarget, token_budget: int
+) -> list[Diagnosed]:
+    """The numbers of completions that are there already, under the student as it is, without dropout."""
+    training = policy.model.training
+    policy.model.eval()
     lengths = [len(p.question) + len(c.ids) for p, c in zip(prompts, completions, strict=True)]
     head, done = GeneralHead(policy.base), {}
-    for group in micro_batches(lengths, probe.token_budget):
+    for group in micro_batches(lengths, token_budget):
         ids = [completions[i].ids for i in group]
-        hidden = hidden_states(policy, [prompts[i] for i in group], ids, probe.token_budget)
+        hidden = hidden_states(policy, [prompts[i] for i in group], ids, token_budget)
         pieces = {name: states.split([len(c) for c in ids]) for name, states in hidden.items()}
         for row, place in enumerate(group):
-            numbers = token_numbers({name: states[row] for name, states in pieces.items()}, head, probe.target)
+            numbers = token_numbers({name: states[row] for name, states in pieces.items()}, head, target)
             done[place] = Diagnosed(completions[place], _over_tokens(numbers))
+    policy.model.train(training)
     return [done[place] for place in range(len(prompts))]
 
 
@@ -84,18 +91,6 @@ def token_numbers(
             for first in range(0, len(hidden["student"]), rows)
         ]
     return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
-
-
-def summary(samples: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Of each number: the mean over completions and its standard error."""
-    n = len(samples)
-    return {
-        name: {
-            "mean": fmean(sample[name] for sample in samples),
-            "standard_error": stdev(sample[name] for sample in samples) / sqrt(n) if n > 1 else 0.0,
-        }
-        for name in samples[0]
-    }
 
 
 def hidden_states(policy: Policy, prompts: Sequence[Contexts], ids: Sequence[Sequence[int]], budget: int) -> dict[str, Tensor]:

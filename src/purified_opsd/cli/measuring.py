@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
 import typer
 
@@ -29,6 +29,7 @@ def evaluate(
     ],
     runs: Annotated[int, typer.Option(help="Completions of each problem.")] = 12,
     limit: Annotated[int | None, typer.Option(help="The first problems of each benchmark only.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="A PEFT adapter's folder, for a model: evaluates both.")] = None,
     step: Annotated[list[int] | None, typer.Option(help="Which checkpoints of a run, 0 for its base; all if left out.")] = None,
     sampling: Annotated[str | None, typer.Option(help="card or upstream; the model's card where it is known.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Instead of the preset's.")] = None,
@@ -38,6 +39,9 @@ def evaluate(
     rows: Annotated[int | None, typer.Option(help="Sequences generated side by side.")] = None,
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     columns: Annotated[list[str] | None, typer.Option(help="problem=COLUMN answer=COLUMN id=COLUMN, of a set of your own.")] = None,
+    markers: Annotated[
+        str, typer.Option(help="Epistemic markers of your own to count, with commas between; a run's if left out.")
+    ] = "",
     dtype: Annotated[Dtype, typer.Option(help="Of a model that is no run; a run's is its own.")] = "auto",
     output: Annotated[Path | None, typer.Option(help="Where samples and results go; RUN/evaluation if left out.")] = None,
 ) -> None:
@@ -45,21 +49,19 @@ def evaluate(
 
     Interrupted anywhere, the same command completes what is owed.
     """
-    from purified_opsd.evaluation import Plan, load_benchmark, progress_bar, table
+    from purified_opsd.evaluation import Plan, SamplingChoice, load_benchmark, progress_bar, table
     from purified_opsd.evaluation import evaluate as evaluate_candidates
-    from purified_opsd.recipes import evaluation_sampling
 
     words, mapped = _benchmarks_and_columns([*benchmarks, *context.args], columns or [])
     is_run = (Path(subject) / "config.yaml").is_file()
     run = run_of(Path(subject)) if is_run else None
-    chosen = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "max_new_tokens": max_new_tokens, "rows": rows}
-    given = {name: value for name, value in chosen.items() if value is not None}
+    given = SamplingChoice(sampling, temperature, top_p, top_k, max_new_tokens, rows)
     with settings_errors():
-        preset = evaluation_sampling(sampling, run.model.path if run else subject)
-        plan = Plan(replace(preset, **given), runs, limit, seed)
+        choice = given.over(run.evaluation.sampling) if run else given
+        plan = Plan(choice.of(run.model.path if run else subject), runs, limit, seed, _markers(markers, run))
     sets = [load_benchmark(word, mapped) for word in words]
     folder = output or (Path(subject) / "evaluation" if is_run else Path("evaluations") / Path(subject).name)
-    loaded = _subject_of(run, subject, dtype, step, plan.sampling.max_new_tokens)
+    loaded = _subject_of(run, step, Bare(subject, dtype, adapter), plan.sampling.max_new_tokens)
     typer.echo(f"{plan.sampling}, {runs} runs")
     with completable(folder), progress_bar() as watch:
         evaluate_candidates(loaded.candidates, sets, loaded.prompts, plan, folder, watch)
@@ -103,11 +105,21 @@ def diagnose(
     folder: RunFolder,
     samples: Annotated[int, typer.Option(help="Completions of each.")] = 100,
     seed: Annotated[int, typer.Option(help="Decides questions and completions.")] = 0,
+    markers: Annotated[
+        str, typer.Option(help="Epistemic markers of your own to count, with commas between; the run's if left out.")
+    ] = "",
 ) -> None:
     """What drives the teacher: the decomposition of Fig. 3 for the base and every checkpoint, on completions of their own."""
     from purified_opsd.training.diagnosis import diagnose_run
 
-    typer.echo(f"Diagnosed. Everything is in {diagnose_run(run_of(folder), samples, seed)}.")
+    run = run_of(folder)
+    run = replace(run, markers=_markers(markers, run))
+    typer.echo(f"Diagnosed. Everything is in {diagnose_run(run, samples, seed)}.")
+
+
+def _markers(words: str, run: "Run | None") -> tuple[str, ...]:
+    """`let me think, let us see` as two markers; none: the run's own."""
+    return tuple(filter(None, map(str.strip, words.split(",")))) or (run.markers if run else ())
 
 
 def _benchmarks_and_columns(words: list[str], columns: list[str]) -> "tuple[list[str], AnswerColumns | None]":
@@ -125,18 +137,33 @@ def _benchmarks_and_columns(words: list[str], columns: list[str]) -> "tuple[list
     return [word for word in words if word not in named], mapped
 
 
-def _subject_of(run: "Run | None", subject: str, dtype: Dtype, steps: list[int] | None, max_new_tokens: int) -> "Subject":
+class Bare(NamedTuple):
+    """A model that is no run."""
+
+    path: str
+    dtype: Dtype
+    adapter: Path | None
+
+
+def _subject_of(run: "Run | None", steps: list[int] | None, bare: Bare, max_new_tokens: int) -> "Subject":
     """What is evaluated, loaded."""
     from purified_opsd.config import SettingsError
     from purified_opsd.data import Prompts
     from purified_opsd.policy import Model
-    from purified_opsd.training.candidates import model_subject, run_subject
+    from purified_opsd.training.candidates import adapted_subject, model_subject, run_subject
 
     if run:
+        if bare.adapter:
+            raise SettingsError(
+                f"--adapter goes with a model, and {bare.path} is a run with adapters of its own. Choose them by --step."
+            )
         return run_subject(run, run.output_dir, steps, max_new_tokens)
     if steps:
-        raise SettingsError(f"--step {steps[0]} is of a run, and {subject} is none: it has no config.yaml. Leave --step out.")
-    return model_subject(Model(subject, dtype=dtype), Prompts(), max_new_tokens)
+        raise SettingsError(f"--step {steps[0]} is of a run, and {bare.path} is none: it has no config.yaml. Leave --step out.")
+    model = Model(bare.path, dtype=bare.dtype)
+    if bare.adapter:
+        return adapted_subject(model, bare.adapter, Prompts(), max_new_tokens)
+    return model_subject(model, Prompts(), max_new_tokens)
 
 
 @contextmanager

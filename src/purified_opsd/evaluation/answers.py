@@ -7,6 +7,14 @@ LONGEST = 4_000
 DEEPEST = 40
 """Brackets within brackets of an answer that is still looked at."""
 
+_STYLE = (
+    r"\\(?:text(?:bf|it|rm|sf|tt|sl|sc|up|md|normal)?|math(?:bf|it|rm|sf|tt|normal)|boldsymbol|bold|bm|pmb|[mh]box|emph|underline)"
+)
+_GAP = r"(?:\s|~|\\[ ,;:!]|\\q?quad\b)"
+_STYLED = re.compile(_STYLE + r"\s*\{(.*)\}\.?", re.DOTALL)
+_SWITCHED = re.compile(r"(?:\{\s*)?\\(?:bf(?:series)?|it|rm|sf|tt)\b([^{}]*)\}?")
+_CHOICE = re.compile(rf"(?:{_STYLE}\s*\{{\s*\([A-E]\)\s*\}}{_GAP}*|\([A-E]\){_GAP}+)(?=\S)")
+_BRACED = re.compile(r"\((.*)\)|\{(.*)\}")
 _SPACES = re.compile(r"\\[ ,!;:]|\\q?quad\b|~|\$|\\left\b|\\right\b|\\displaystyle\b|\s")
 _INTEGER = re.compile(r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:(?:,|\{,\})[0-9]{3})+)")
 _GROUPED = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:(?:,|\{,\})[0-9]{3})+(?![0-9,])")
@@ -21,9 +29,36 @@ def plain(answer: str) -> str:
     return re.sub(r"\\[dt]frac\b", r"\\frac", _SPACES.sub("", answer)).rstrip(".")
 
 
+def unstyled(answer: str) -> str:
+    r"""Without what only sets its type, and without the letter of a choice before it: `(051)` for `\textbf{(051)}`, `70` for
+    `\textbf{(C) }70`."""
+    bare = answer.strip()
+    while True:
+        choice = _CHOICE.match(bare)
+        inside = _STYLED.fullmatch(bare) or _SWITCHED.fullmatch(bare)
+        if choice:
+            bare = bare[choice.end() :]
+        elif inside and _closed(inside.group(1)):
+            bare = inside.group(1).strip()
+        else:
+            return bare
+
+
+def _closed(text: str) -> bool:
+    """Does no brace close one that was opened before the text?"""
+    level = 0
+    for token in re.finditer(r"\\.|[{}]", text):
+        level += {"{": 1, "}": -1}.get(token.group(), 0)
+        if level < 0:
+            return False
+    return level == 0
+
+
 def integer(answer: str) -> int | None:
     """The whole number that the answer is, thousands grouped or not; None if it is anything else."""
     bare = plain(answer)
+    while inside := _BRACED.fullmatch(bare):
+        bare = inside.group(1) or inside.group(2) or ""
     listed = re.search(r",\s", answer)  # `1, 234` is two numbers, `1,234` one
     return int(re.sub(r"[{},]", "", bare)) if _INTEGER.fullmatch(bare) and not listed else None
 

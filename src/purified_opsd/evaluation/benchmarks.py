@@ -86,27 +86,40 @@ class Benchmark:
 
 
 def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark:
-    """A benchmark by name (`aime25`), by path (`problems.jsonl`, `org/set`), or a named one read from a path (`aime25=aime.jsonl`).
+    """A benchmark by name (`aime25`, or `aime25@REVISION` of its hub data set), by path (`problems.jsonl`), by hub id
+    (`org/set:SPLIT@REVISION`, split and revision as needed), or a named one read from a path (`aime25=aime.jsonl`).
 
-    `columns` are of a set by path; named ones have their own.  Raises DataError where there is none of that name, or a row lacks
-    its problem or answer, naming each as file:row.
+    `columns` are of a set by path or hub id; named ones have their own.  Raises DataError where there is none of that name, or a
+    row lacks its problem or answer, naming each as file:row.
     """
     if name == COUNTDOWN:
         return countdown()
-    name = _absolute(name)
-    known, _, path = name.partition("=")
-    if known in SOURCES:
-        return _load(known, name, replace(SOURCES[known], path=path) if path else SOURCES[known])
-    if path:
-        raise DataError(f"There is no benchmark '{known}' to be read from {path}. Named ones: {', '.join(SOURCES)}.")
+    name = located_benchmark(name)
     place = Path(name).expanduser()
-    if not place.exists() and not (re.fullmatch(r"[\w.-]+/[\w.-]+", name) and place.suffix not in SUFFIXES):
+    if place.exists():
+        return _load(place.stem, name, Source(name, columns=columns or AnswerColumns()))
+    known, _, path = name.partition("=")
+    if path:
+        if known not in SOURCES:
+            raise DataError(f"There is no benchmark '{known}' to be read from {path}. Named ones: {', '.join(SOURCES)}.")
+        return _load(known, name, replace(SOURCES[known], path=path))
+    known, _, revision = name.partition("@")
+    if known in SOURCES:
+        return _load(known, name, replace(SOURCES[known], revision=revision or None))
+    hub = _HUB.fullmatch(name)
+    if not hub or place.suffix in SUFFIXES:
         near = difflib.get_close_matches(name, [*SOURCES, COUNTDOWN], 1)
         raise DataError(
             f"There is no benchmark '{name}'{f'. Did you mean {near[0]}?' if near else ' and no file of that name.'} "
-            f"Named ones: {', '.join([*SOURCES, COUNTDOWN])}; or give a .jsonl, .json or .parquet file, or a hub id (org/name)."
+            f"Named ones: {', '.join([*SOURCES, COUNTDOWN])}; or give a .jsonl, .json or .parquet file, or a hub id (org/name, "
+            "org/name:split, org/name@revision)."
         )
-    return _load(place.stem if place.exists() else name.replace("/", "--"), name, Source(name, columns=columns or AnswerColumns()))
+    source = Source(hub["id"], split=hub["split"] or "train", revision=hub["revision"], columns=columns or AnswerColumns())
+    folder = "--".join([*hub["id"].split("/"), *([hub["split"]] if hub["split"] else [])])
+    return _load(folder, name, source)
+
+
+_HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?")
 
 
 def reload_benchmark(record: Mapping[str, Any]) -> Benchmark:
@@ -131,7 +144,7 @@ def digest_of(answers: Iterable[str]) -> str:
     return sha256(json.dumps(plain).encode()).hexdigest()[:16]
 
 
-def _absolute(name: str) -> str:
+def located_benchmark(name: str) -> str:
     """With its path absolute where something is there, so that it is found again from anywhere."""
     known, equals, path = name.rpartition("=")
     place = Path(path).expanduser()

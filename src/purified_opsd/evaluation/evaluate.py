@@ -3,6 +3,7 @@
 A candidate is only a name, an identity and a way to a sampler, so nothing here knows which model is evaluated.
 """
 
+import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from .plan import Candidate, Draw, Plan, draws_of, settings_of
 from .progress import Progress, Watch, unwatched
 from .repeats import refuse_repeats
 from .results import Results, read_results, write_results
-from .samples import Key, Sample, SampleFolder, read_sample, sample_row, write_asked
+from .samples import Asked, Key, Sample, SampleFolder, read_sample, sample_row, write_asked
 from .table import write_table
 
 
@@ -66,7 +67,8 @@ def evaluate(
             for benchmark in sets
         ]
         for benchmark in sets:
-            write_asked(folder / benchmark.name, benchmark.record, [q.id for q in benchmark.questions], plan.runs)
+            questions = [question.id for question in benchmark.questions]
+            write_asked(folder / benchmark.name, Asked(questions, plan.runs, dict(benchmark.record), plan.markers))
         reporter = Reporter(cells, watch)
         try:
             for cell in cells:
@@ -75,6 +77,16 @@ def evaluate(
             write_results(folder, read_results(folder))
             write_table(folder)
     return read_results(folder)
+
+
+def forget_other_weights(folder: Path, candidate: Candidate) -> None:
+    """Removes what was drawn under a candidate's name from other weights than it has now.
+
+    For a step that is taken again after a damaged checkpoint: a GPU does not repeat itself to the bit.
+    """
+    for settings in folder.glob(f"*/{candidate.name}/settings.json"):
+        if SampleFolder(settings.parent).settings()["weights"] != candidate.identity:
+            shutil.rmtree(settings.parent)
 
 
 def open_cell(

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 
 from purified_opsd import miniature
 
-from .answers import DEEPEST, LONGEST, depth, integer, parts, plain, ungrouped
+from .answers import DEEPEST, LONGEST, depth, integer, parts, plain, ungrouped, unstyled
 from .boxes import find_boxes
 from .workers import Died, Limits, shared_workers
 
@@ -77,6 +77,7 @@ class MathGrader:
 
     def _same(self, gold: str, answer: str) -> bool:
         """Raises Died where it stays open."""
+        gold, answer = unstyled(gold), unstyled(answer)
         wanted, got = integer(gold), integer(answer)
         if wanted is not None and got is not None:
             return wanted == got

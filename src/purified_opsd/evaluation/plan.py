@@ -11,6 +11,9 @@ from purified_opsd.policy import Sampler, Sampling
 from .benchmarks import Benchmark, Question
 from .samples import Key
 
+BASE = "base"
+"""The name under which a model without any adapter is evaluated."""
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -33,6 +36,8 @@ class Plan:
     limit: int | None = None
     """The first problems of each benchmark only."""
     seed: int = 0
+    markers: tuple[str, ...] = ()
+    """Epistemic markers of one's own, counted beside Kim et al.'s."""
 
     def __post_init__(self):
         if self.runs < 1:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from purified_opsd.analysis.markers import count_substrings
+from purified_opsd.analysis.markers import count_substrings, marker_counts
 from purified_opsd.reporting.records import RunError, write_whole
 
 from .answers import integer, plain
@@ -84,6 +84,8 @@ class Score:
     markers_interval: Estimate | None
     """Of the markers as an average over all such problems; None with fewer than two."""
     markers_per_1000_tokens: float
+    marker_counts: dict[str, Any]
+    """As substrings and as words: totals, rates, and each marker by itself."""
     by_problem: dict[str, float]
     """The share of correct samples of each problem that has any."""
 
@@ -164,6 +166,7 @@ def score_of(graded: Graded) -> Score:
         markers=float(np.nanmean(markers_PR)),
         markers_interval=average(markers_PR),
         markers_per_1000_tokens=1000 * float(np.nansum(markers_PR)) / max(tokens, 1),
+        marker_counts=marker_counts([sample.text for sample in samples], tokens, graded.asked.markers),
         by_problem={id: float(mean) for id, mean in zip(questions, mean_P, strict=True) if not np.isnan(mean)},
     )
 

@@ -61,11 +61,12 @@ class Asked:
     runs: int
     benchmark: dict[str, Any]
     """Its record: where the questions come from."""
+    markers: Sequence[str] = ()
+    """That are counted beside Kim et al.'s."""
 
 
-def write_asked(folder: Path, benchmark: Mapping[str, Any], questions: Sequence[str], runs: int) -> None:
-    text = json.dumps({"questions": questions, "runs": runs, "benchmark": benchmark}, indent=2, ensure_ascii=False)
-    write_whole(folder / "asked.json", text + "\n")
+def write_asked(folder: Path, asked: Asked) -> None:
+    write_whole(folder / "asked.json", json.dumps(asdict(asked), indent=2, ensure_ascii=False) + "\n")
 
 
 def read_asked(folder: Path) -> Asked:

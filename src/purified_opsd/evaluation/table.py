@@ -8,10 +8,9 @@ import numpy as np
 from purified_opsd.reporting.records import write_whole
 
 from .comparison import Arm, Comparison, difference_of
+from .plan import BASE
 from .results import Graded, read_graded, score_of
 from .statistics import Difference, Estimate, average_of, best_of, problem_means
-
-BASE = "base"
 
 
 def write_table(folder: Path) -> None:

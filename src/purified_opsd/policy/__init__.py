@@ -1,5 +1,6 @@
 """The weights, what they think of a completion, and what they write."""
 
+from .adapters import load_adapted
 from .batching import micro_batches
 from .model import (
     GeneralHead,
@@ -34,6 +35,7 @@ __all__ = [
     "context_length",
     "contexts_hidden",
     "frozen",
+    "load_adapted",
     "load_base",
     "load_policy",
     "load_tokenizer",

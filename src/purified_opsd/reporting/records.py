@@ -3,7 +3,7 @@
 config.yaml           every setting, resolved; feeding it back repeats the run
 environment.json      versions, machine and command of each start
 data.json             what was trained on: path, fingerprint, rows, rows left out, wording of the contexts
-metrics.jsonl         one row a step
+metrics.jsonl         one row a step, and one an evaluation on the way
 rollouts/000001.jsonl one completion a line, one file a step
 checkpoints/          see training/checkpoint.py
 """
@@ -37,7 +37,11 @@ class RunReader:
 
     def metrics(self) -> list[dict[str, Any]]:
         """One row a step, in order; a last line that was never finished is left out."""
-        return list(_complete_lines(self.folder / "metrics.jsonl"))
+        return [row for row in _complete_lines(self.folder / "metrics.jsonl") if "evaluation" not in row]
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """One row an evaluation on the way, in order, that of the base first."""
+        return [row for row in _complete_lines(self.folder / "metrics.jsonl") if "evaluation" in row]
 
     def rollouts(self, step: int) -> list[dict[str, Any]]:
         return list(_complete_lines(_rollout_file(self.folder, step)))

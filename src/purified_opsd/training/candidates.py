@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import cast
 
@@ -11,7 +12,7 @@ from accelerate import Accelerator
 from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dict
 
 from purified_opsd.data import PromptBuilder, Prompts
-from purified_opsd.evaluation import Candidate
+from purified_opsd.evaluation import BASE, Candidate
 from purified_opsd.policy import (
     HFSampler,
     LoRA,
@@ -22,6 +23,7 @@ from purified_opsd.policy import (
     Sampling,
     context_length,
     frozen,
+    load_adapted,
     load_policy,
     load_tokenizer,
 )
@@ -44,7 +46,7 @@ def run_subject(run: Run, folder: Path, steps: Sequence[int] | None, max_new_tok
     Raises CheckpointError for a step that the run has no checkpoint of, or one that is damaged or of another base.
     """
     asked = chosen_steps(folder, steps)
-    prompts = _prompts(run.model, run.prompts, max_new_tokens)
+    prompts = question_prompts(run.model, run.prompts, max_new_tokens)
     policy = load_policy(run.model, run.adapter, prompts.tokenizer, 0, Accelerator().device)
     base = [base_candidate(policy)] if 0 in asked else []
     return Subject(prompts, [*base, *checkpoint_candidates(policy, folder, [step for step in asked if step])])
@@ -64,17 +66,37 @@ def chosen_steps(folder: Path, steps: Sequence[int] | None) -> list[int]:
 
 def model_subject(model: Model, prompts: Prompts, max_new_tokens: int) -> Subject:
     """A model as it is.  It is loaded with the smallest adapter, which stays off."""
-    builder = _prompts(model, prompts, max_new_tokens)
+    builder = question_prompts(model, prompts, max_new_tokens)
     policy = load_policy(model, LoRA(rank=1, alpha=1, targets=("all-linear",)), builder.tokenizer, 0, Accelerator().device)
     return Subject(builder, [base_candidate(policy)])
 
 
-def _prompts(model: Model, prompts: Prompts, max_new_tokens: int) -> PromptBuilder:
+def adapted_subject(model: Model, adapter: Path, prompts: Prompts, max_new_tokens: int) -> Subject:
+    """A model as it is, and with an adapter in PEFT's format.
+
+    Raises ModelError where the adapter is not whole or does not fit, and CheckpointError where it is a run's and of another base.
+    """
+    builder = question_prompts(model, prompts, max_new_tokens)
+    policy = load_adapted(model, adapter, builder.tokenizer, Accelerator().device)
+    fingerprint = policy.fingerprint()
+    if (adapter.parent / "manifest.json").is_file():
+        _refuse_other_base(adapter.parent, fingerprint)
+    digest = sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
+    name = adapter.parent.name if adapter.name == "adapter" else adapter.name
+    identity = f"{base_identity(fingerprint, policy)} {digest}"
+    return Subject(
+        builder,
+        [base_candidate(policy), Candidate(name, identity, lambda sampling: nullcontext(HFSampler(policy.model, sampling)))],
+    )
+
+
+def question_prompts(model: Model, prompts: Prompts, max_new_tokens: int) -> PromptBuilder:
+    """Prompts that leave a completion its room.  Raises ModelError where the model's context has none for a question."""
     context = context_length(model)
     if context <= max_new_tokens:
         raise ModelError(
             f"{model.path} has a context of {context} tokens, and a completion may take {max_new_tokens}: no room is left for a "
-            "question. Lower --max-new-tokens."
+            "question. Lower max_new_tokens."
         )
     return PromptBuilder(load_tokenizer(model), prompts, context - max_new_tokens)
 
@@ -87,7 +109,18 @@ def base_candidate(policy: Policy) -> Candidate:
         with frozen(policy.model):
             yield HFSampler(policy.model, sampling)
 
-    return Candidate("base", policy.fingerprint(), sampler)
+    return Candidate(BASE, base_identity(policy.fingerprint(), policy), sampler)
+
+
+def base_identity(fingerprint: str, policy: Policy) -> str:
+    """The same weights in another dtype are others: they draw other completions."""
+    return f"{fingerprint} {str(policy.base.dtype).removeprefix('torch.')}"
+
+
+def adapter_identity(base: str, checkpoint: Path) -> str:
+    """Of a base with a checkpoint's adapter."""
+    manifest = json.loads((checkpoint / "manifest.json").read_text(encoding="utf-8"))
+    return f"{base} {manifest['adapter/adapter_model.safetensors']['sha256']}"
 
 
 def checkpoint_candidates(policy: Policy, run: Path, steps: list[int]) -> list[Candidate]:
@@ -97,14 +130,8 @@ def checkpoint_candidates(policy: Policy, run: Path, steps: list[int]) -> list[C
 
 
 def _checkpoint_candidate(policy: Policy, folder: Path, model: str) -> Candidate:
-    state = verify(folder)
-    if state.model != model:
-        raise CheckpointError(
-            f"{folder} was trained on another base: its fingerprint is {state.model[:16]}, and the loaded model's is {model[:16]}. "
-            "On this one its adapter would mean nothing. Load the model that the run names."
-        )
+    _refuse_other_base(folder, model)
     _refuse_other_adapter(policy, folder)
-    adapter = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))["adapter/adapter_model.safetensors"]["sha256"]
 
     @contextmanager
     def sampler(sampling: Sampling) -> Iterator[Sampler]:
@@ -118,7 +145,17 @@ def _checkpoint_candidate(policy: Policy, folder: Path, model: str) -> Candidate
         finally:
             set_peft_model_state_dict(policy.model, before)
 
-    return Candidate(folder.name, f"{model} {adapter}", sampler)
+    return Candidate(folder.name, adapter_identity(base_identity(model, policy), folder), sampler)
+
+
+def _refuse_other_base(folder: Path, model: str) -> None:
+    """Raises CheckpointError where a checkpoint is damaged, or was not trained on the base of that fingerprint."""
+    state = verify(folder)
+    if state.model != model:
+        raise CheckpointError(
+            f"{folder} was trained on another base: its fingerprint is {state.model[:16]}, and the loaded model's is {model[:16]}. "
+            "On this one its adapter would mean nothing. Load the model that the run names."
+        )
 
 
 def _refuse_other_adapter(policy: Policy, folder: Path) -> None:

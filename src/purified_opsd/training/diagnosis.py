@@ -1,20 +1,23 @@
 """The diagnosis of a run: its base and every checkpoint, each on completions of its own.
 
 diagnosis/step-000020.jsonl  one completion a line, with its numbers
-diagnosis/step-000020.json   their means and standard errors, and what they were made with; written last
+diagnosis/step-000020.json   their means with intervals, markers, and what they were made with; written last
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
-from purified_opsd.analysis.diagnosis import Diagnosed, Probe, diagnose, summary
+from purified_opsd.analysis.diagnosis import Diagnosed, Probe, diagnose
+from purified_opsd.analysis.markers import marker_counts
 from purified_opsd.data import Example
 from purified_opsd.evaluation import Candidate
+from purified_opsd.evaluation.statistics import Array, average_of
 from purified_opsd.objective import PMITarget
 from purified_opsd.reporting.records import RunError, json_line, locked, write_whole
 
@@ -42,8 +45,38 @@ def diagnose_run(run: Run, samples: int, seed: int) -> Path:
             rows = [_row(job, example, diagnosed) for example, diagnosed in zip(examples, found, strict=True)]
             write_whole(folder / f"{candidate.name}.jsonl", "".join(map(json_line, rows)))
             record = {"settings": settings[candidate.name], "summary": summary([diagnosed.numbers for diagnosed in found])}
-            write_whole(folder / f"{candidate.name}.json", json.dumps(record, indent=2, allow_nan=False) + "\n")
+            _write(folder / f"{candidate.name}.json", {**record, "marker_counts": _markers(rows, run.markers)})
+        for name in settings.keys() - {candidate.name for candidate in owed}:
+            _count_anew(folder / name, run.markers)
     return folder
+
+
+def summary(samples: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
+    """Of each number: the mean over completions, its standard error and its 95 % interval (None of one completion)."""
+    return {name: _estimate(np.array([sample[name] for sample in samples])) for name in samples[0]}
+
+
+def _estimate(values: Array) -> dict[str, float | None]:
+    around = average_of([values])
+    mean = float(values.mean())
+    if around is None:
+        return {"mean": mean, "standard_error": None, "low": None, "high": None}
+    return {"mean": mean, "standard_error": around.standard_error, "low": around.low, "high": around.high}
+
+
+def _markers(rows: Sequence[Mapping[str, Any]], own: Sequence[str]) -> dict[str, Any]:
+    return marker_counts([row["text"] for row in rows], sum(len(row["completion_ids"]) for row in rows), own)
+
+
+def _count_anew(diagnosed: Path, own: Sequence[str]) -> None:
+    """The markers of a candidate that was diagnosed before, perhaps with others: counting costs no completion."""
+    rows = [json.loads(line) for line in diagnosed.with_suffix(".jsonl").read_text(encoding="utf-8").split("\n") if line]
+    record = json.loads(diagnosed.with_suffix(".json").read_text(encoding="utf-8"))
+    _write(diagnosed.with_suffix(".json"), {**record, "marker_counts": _markers(rows, own)})
+
+
+def _write(file: Path, record: Mapping[str, Any]) -> None:
+    write_whole(file, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _diagnosed(job: Job, candidate: Candidate, examples: Sequence[Example], seed: int) -> list[Diagnosed]:

@@ -2,13 +2,14 @@
 
 import resource
 import sys
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from purified_opsd.analysis.markers import count_substrings
+from purified_opsd.analysis.markers import marker_counts
 
 from .trajectories import Step
 
@@ -16,14 +17,14 @@ MEASURED = ("seconds", "tokens_per_second", "peak_memory_gb")
 """What depends on the machine; everything else of a row is a function of the settings."""
 
 
-def step_metrics(step: Step, number: int, texts: list[str], device: torch.device) -> dict[str, Any]:
-    """One row of metrics.jsonl; `texts` are the decoded completions."""
+def step_metrics(step: Step, number: int, texts: list[str], own_markers: Sequence[str], device: torch.device) -> dict[str, Any]:
+    """One row of metrics.jsonl; `texts` are the decoded completions, `own_markers` the run's beside Kim et al.'s."""
     trajectories = step.trajectories
     completions = [t.completion for t in trajectories]
     lengths = [len(completion.ids) for completion in completions]
     gaps = sorted(gap for t in trajectories for gap in t.gap)
     tokens = sum(lengths)
-    markers = sum(count_substrings(texts).values())
+    markers = marker_counts(texts, tokens, own_markers)
     return {
         "step": number,
         "loss": sum(t.weight * sum(t.divergence) for t in trajectories),
@@ -35,8 +36,10 @@ def step_metrics(step: Step, number: int, texts: list[str], device: torch.device
         "eos_rate": fmean(completion.ended for completion in completions),
         "truncation_rate": fmean(not completion.ended for completion in completions),
         "reference_cut_rate": fmean(t.cut for t in trajectories),
-        "epistemic_count": markers,
-        "epistemic_per_1000_tokens": 1000 * markers / tokens,
+        "epistemic_count": markers["substring"]["total"],
+        "epistemic_per_1000_tokens": markers["substring"]["per_1000_tokens"],
+        "marker_counts": markers,
+        **({"decomposition": _means(step.decompositions)} if step.decompositions else {}),
         "log_prob_gap_mean": fmean(gaps),
         "log_prob_gap_p99": gaps[int(0.99 * (len(gaps) - 1))],
         "log_prob_gap_above_0.1": fmean(gap > 0.1 for gap in gaps),
@@ -44,6 +47,10 @@ def step_metrics(step: Step, number: int, texts: list[str], device: torch.device
         "tokens_per_second": round(tokens / sum(step.seconds.values()), 2),
         "peak_memory_gb": round(_peak_memory_gb(device), 3),
     }
+
+
+def _means(numbers: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {name: fmean(each[name] for each in numbers) for name in numbers[0]}
 
 
 def rollout_rows(step: Step, number: int, texts: list[str]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from purified_opsd.objective import JSD, Compiled, Eager, ForwardKL, PMITarget, 
 from purified_opsd.policy import LoRA, Model, Sampling
 
 from .schedule import Constant, Cosine, Linear
+from .watching import Evaluation
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,13 @@ class Run:
     chunk_rows: int | None = None
     """Completion tokens whose full-vocabulary logits exist at once; null: chosen from the vocabulary and the device."""
     checkpoint_every: int = 50
+    """Steps; the last one, and each that is evaluated, has a checkpoint too."""
     seed: int = 0
+    evaluation: Evaluation = Evaluation()
+    decomposed: int = 0
+    """Completions of each step on which the teacher's pull is taken apart (docs/metrics.md); four more passes over each."""
+    markers: tuple[str, ...] = ()
+    """Epistemic markers of your own, counted beside Kim et al.'s."""
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
 
     def __post_init__(self):
@@ -77,9 +84,19 @@ class Run:
             raise ValueError(f"loss_temperature must be above 0, got {self.loss_temperature}. The paper's is 1.")
         if self.chunk_rows is not None and self.chunk_rows < 1:
             raise ValueError(f"chunk_rows must be at least 1, got {self.chunk_rows}. Leave it out to have it chosen.")
+        if self.decomposed < 0:
+            raise ValueError(f"decomposed must be at least 0, got {self.decomposed}. 0 takes none apart.")
+        if not all(marker.strip() for marker in self.markers):
+            raise ValueError(f"markers holds an empty one: {list(self.markers)}. It would be found everywhere; leave it out.")
+        if self.evaluation.every:
+            self.evaluation.plan(self.model.path)
+
+    def saves(self, step: int) -> bool:
+        """Is there a checkpoint after `step` steps?"""
+        return step % self.checkpoint_every == 0 or step == self.steps or self.evaluation.due(step, self.steps)
 
     def identity(self) -> dict[str, str]:
-        """By dotted name: the settings that decide which student the run is after, whatever else is tuned on the way."""
+        """By dotted name: the settings that decide which student the run is after, whatever else is tuned or watched on the way."""
         sections = ("adapter", "prompts", "target", "divergence", "averaging", "loss_temperature", "batch_size", "seed")
         found = {name: repr(getattr(self, name)) for name in sections}
         sampling = {f"sampling.{f.name}": repr(getattr(self.sampling, f.name)) for f in fields(self.sampling) if f.name != "rows"}

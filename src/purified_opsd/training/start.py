@@ -12,6 +12,7 @@ from purified_opsd.reporting.environment import environment
 from purified_opsd.reporting.records import RunError, RunReader, RunWriter, locked, refuse_existing
 
 from .checkpoint import State, newest_good
+from .exam import Exam, Sheet, owed, prepare_sheet
 from .job import Job, prepare
 from .run import Run
 from .trackers import Trackers
@@ -21,7 +22,7 @@ from .train import train
 def start_run(run: Run, config: str) -> None:
     """Trains from the beginning; `config` is the run as YAML.  Nothing is written before data and model are loaded and checked."""
     refuse_existing(run.output_dir)
-    job = prepare(run)
+    sheet, job = prepare_sheet(run), prepare(run)
     job.accelerator.wait_for_everyone()  # all have looked at the folder before one of them makes it
     with _owned(job, run.output_dir):
         name, rows = Path(run.model.path).name, len(job.examples.rows)
@@ -42,7 +43,7 @@ def start_run(run: Run, config: str) -> None:
         writer = RunWriter(run.output_dir)
         if job.accelerator.is_main_process:
             writer.begin(config, record)
-        _train(job, writer, config, first_step=0)
+        _train(job, sheet, writer, config, first_step=0)
 
 
 def resume_run(run: Run, folder: Path, config: str) -> None:
@@ -52,9 +53,9 @@ def resume_run(run: Run, folder: Path, config: str) -> None:
     """
     record = RunReader(folder).data()
     saved, _ = newest_good(folder)
-    if saved and saved.step >= run.steps:
+    if saved and saved.step >= run.steps and not owed(run, folder, saved.step):
         raise RunError(f"{folder} has taken all its {run.steps} steps. Go on with `purified-opsd resume {folder} --steps N`.")
-    job = prepare(run)
+    sheet, job = prepare_sheet(run), prepare(run)
     with _owned(job, folder):
         saved, damage = newest_good(folder)
         for passed_over in damage:
@@ -69,16 +70,16 @@ def resume_run(run: Run, folder: Path, config: str) -> None:
         if job.accelerator.is_main_process:
             writer.rewind(first_step)
             writer.config(config)
-        _train(job, writer, config, first_step)
+        _train(job, sheet, writer, config, first_step)
 
 
-def _train(job: Job, writer: RunWriter, config: str, first_step: int) -> None:
+def _train(job: Job, sheet: Sheet | None, writer: RunWriter, config: str, first_step: int) -> None:
     device, main = job.accelerator.device, job.accelerator.is_main_process
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {torch.get_num_threads()} threads"
     if main:
         writer.start(environment(name, job.accelerator.num_processes))
     trackers = Trackers(job.run.trackers if main else (), writer.folder, yaml.safe_load(config))
-    train(job, writer, trackers, first_step)
+    train(job, Exam(job, sheet, writer, trackers), writer, trackers, first_step)
     _say(job, f"Finished {job.run.steps} steps. Everything is in {writer.folder}.")
 
 

@@ -9,7 +9,8 @@ class Interrupted(Exception):
     """The run was asked to stop and has saved itself."""
 
     def __init__(self, signal_number: int, step: int):
-        super().__init__(f"Stopped by {signal.Signals(signal_number).name} after step {step}, which is saved.")
+        where = f"after step {step}, which is saved" if step else "before the first step"
+        super().__init__(f"Stopped by {signal.Signals(signal_number).name} {where}.")
         self.exit_code = 128 + signal_number
 
 

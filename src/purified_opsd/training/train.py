@@ -14,13 +14,15 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
+from purified_opsd.analysis.diagnosis import measure
 from purified_opsd.data import seed_for
-from purified_opsd.objective import Terms, streamed_terms
+from purified_opsd.objective import PMITarget, Terms, streamed_terms
 from purified_opsd.policy import completion_hidden, contexts_hidden, frozen, micro_batches
 from purified_opsd.reporting.records import RunWriter
 
 from .checkpoint import save_checkpoint
 from .clock import Clock
+from .exam import Exam
 from .job import Job
 from .metrics import decode, rollout_rows, step_metrics
 from .stopping import Interrupted, StopRequest
@@ -28,8 +30,8 @@ from .trackers import Trackers
 from .trajectories import Rollout, Step, Trajectory, trajectories_of
 
 
-def train(job: Job, writer: RunWriter, trackers: Trackers, first_step: int) -> None:
-    """Every step from `first_step` (counted from 0) to the end, each recorded, checkpoints on the way.
+def train(job: Job, exam: Exam, writer: RunWriter, trackers: Trackers, first_step: int) -> None:
+    """Every step from `first_step` (counted from 0) to the end, each recorded, checkpoints and evaluations on the way.
 
     Raises Interrupted after a SIGINT or SIGTERM, once the step under way is finished and saved.
     """
@@ -37,21 +39,23 @@ def train(job: Job, writer: RunWriter, trackers: Trackers, first_step: int) -> N
     job.policy.model.train()
     progress = tqdm(initial=first_step, total=run.steps, unit="step", disable=not main)
     with StopRequest() as stop, progress, closing(trackers):
+        exam.take(first_step, stop)
         for number in range(first_step + 1, run.steps + 1):
             step = training_step(job, number - 1)
             if main:
                 texts = decode(step, job.policy.tokenizer)
-                row = step_metrics(step, number, texts, job.accelerator.device)
+                row = step_metrics(step, number, texts, run.markers, job.accelerator.device)
                 writer.rollouts(number, rollout_rows(step, number, texts))
                 writer.metrics(row)
                 trackers.log(row)
                 _show(progress, row)
             stopping = max(gather_object([stop.signal]))
-            if main and (number % run.checkpoint_every == 0 or number == run.steps or stopping):
+            if main and (run.saves(number) or stopping):
                 save_checkpoint(writer.folder, job.state(number), job.policy, job.optimizer)
             job.accelerator.wait_for_everyone()
             if stopping and number < run.steps:
                 raise Interrupted(stopping, number)
+            exam.take(number, stop)
 
 
 def training_step(job: Job, step: int) -> Step:
@@ -72,11 +76,15 @@ def training_step(job: Job, step: int) -> Step:
             terms.loss.backward()
         trajectories += trajectories_of(micro, weight_B, terms)
 
+    decompositions = []
+    if run.decomposed:
+        with clock("decomposition"):
+            decompositions = decompose(job, rollouts)
     with clock("optimizer"):
         learning_rate, grad_norm = update(job, step)
         job.sampler.sync(step + 1)
     everyone = sorted(gather_object(trajectories), key=lambda trajectory: trajectory.place)
-    return Step(everyone, grad_norm, learning_rate, clock.seconds)
+    return Step(everyone, grad_norm, learning_rate, clock.seconds, gather_object(decompositions))
 
 
 def sample_rollouts(job: Job, step: int) -> list[Rollout]:
@@ -131,6 +139,14 @@ def distillation_loss(
         kernels=run.kernels,
         chunk_rows=run.chunk_rows,
     )
+
+
+def decompose(job: Job, rollouts: Sequence[Rollout]) -> list[dict[str, float]]:
+    """What pulls the student on the first completions of the batch, as it is before the update.  Section 2.4; Fig. 3."""
+    run, chosen = job.run, [rollout for rollout in rollouts if rollout.place < job.run.decomposed]
+    target = run.target if isinstance(run.target, PMITarget) else PMITarget()
+    prompts, completions = [rollout.prompts for rollout in chosen], [rollout.completion for rollout in chosen]
+    return [found.numbers for found in measure(job.policy, prompts, completions, target, run.micro_batch_tokens)]
 
 
 def update(job: Job, step: int) -> tuple[float, float]:

@@ -56,6 +56,8 @@ class Step:
     grad_norm: float
     learning_rate: float
     seconds: dict[str, float]
+    decompositions: list[dict[str, float]]
+    """The teacher's pull on some of the completions, as far as the run asks for it."""
 
 
 def trajectories_of(rollouts: Sequence[Rollout], weights: Iterable[float], terms: Terms) -> list[Trajectory]:
