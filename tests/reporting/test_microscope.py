@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import pytest
 
 from purified_opsd.reporting.microscope import fragment, page, read_trajectories
+from purified_opsd.reporting.visible import visible
 
 HOSTILE = "</script><img src=x onerror=document.title='broken'>"
 WORDS = ["So ", "Wait, ", "7", " + ", "\n", HOSTILE, "\x1b[31m", "\u202eevil", "⟨e2⟩", "let me check: ", "15", ""]
@@ -232,6 +233,28 @@ def test_fragments_live_side_by_side_in_any_page(browser, tmp_path):
     assert "token 3 of 13" in first.inner_text()
     assert "token 1 of 4" in second.inner_text()
     assert tab.locator("p.text").evaluate("p => getComputedStyle(p).overflowY") == "visible"  # no style leaks out
+    assert errors == []
+    tab.close()
+
+
+def test_the_page_of_a_run_shows_every_token_of_its_files(browser, command, settings, tmp_path):
+    command("train", settings)
+    assert command("microscope", "runs/my_run", "--samples", "1")[0] == 0
+    run = tmp_path / "runs" / "my_run"
+    tab = browser.new_page()
+    errors = []
+    tab.on("pageerror", lambda error: errors.append(str(error)))
+    tab.goto((run / "microscope.html").as_uri())
+    for place, kept in enumerate(read_trajectories(run)):
+        tab.locator(".chooser").select_option(index=place)
+        shown = [text.replace("⏎\n", "\n") for text in tab.locator(".token").all_text_contents()]
+        assert shown == [visible(token["text"], keep="\n") for token in kept["tokens"]]
+    tab.locator(".token").first.click()
+    for number, token in enumerate(kept["tokens"], 1):
+        assert f"token {number} of {len(shown)}, id {token['id']}" in panel(tab)
+        assert tab.locator(".numbers li .figure").nth(5).inner_text() == f"{token['numbers']['jsd_target']:.4f}"
+        assert tab.locator(".tops li").count() == 40
+        tab.keyboard.press("ArrowRight")
     assert errors == []
     tab.close()
 

@@ -58,12 +58,9 @@ def microscope_run(run: Run, steps: Sequence[int] | None, samples: int, seed: in
         for slide in slides:
             refuse_other_settings(slide.file, slide.settings)
         owed = [slide for slide in slides if not slide.file.exists()]
-        with tqdm(total=len(owed), unit="completion", desc="microscope") as bar:
-            for _, group in groupby(owed, key=lambda slide: slide.candidate.name):
-                for slide, trajectory in _looked_at(job, list(group)):
-                    slide.file.parent.mkdir(exist_ok=True)
-                    write_whole(slide.file, json.dumps(trajectory, ensure_ascii=False, allow_nan=False) + "\n")
-                    bar.update()
+        for slide, trajectory in tqdm(_looked_at(job, owed), total=len(owed), unit="completion", desc="microscope"):
+            slide.file.parent.mkdir(exist_ok=True)
+            write_whole(slide.file, json.dumps(trajectory, ensure_ascii=False, allow_nan=False) + "\n")
         write_whole(folder.with_suffix(".html"), page(read_trajectories(run.output_dir), run.output_dir.name))
     return folder.with_suffix(".html")
 
@@ -88,8 +85,14 @@ def _slides(job: Job, candidate: Candidate, examples: Sequence[Example], seed: i
 
 
 def _looked_at(job: Job, slides: Sequence[Slide]) -> Iterator[tuple[Slide, dict[str, Any]]]:
-    """Slides of one candidate: drawn together, then read one by one."""
-    prompts, head = [job.prompts.contexts(slide.example) for slide in slides], GeneralHead(job.policy.base)
+    """One candidate after another: its completions are drawn together, then read one by one."""
+    head = GeneralHead(job.policy.base)
+    for _, group in groupby(slides, key=lambda slide: slide.candidate.name):
+        yield from _of_candidate(job, head, list(group))
+
+
+def _of_candidate(job: Job, head: GeneralHead, slides: Sequence[Slide]) -> Iterator[tuple[Slide, dict[str, Any]]]:
+    prompts = [job.prompts.contexts(slide.example) for slide in slides]
     with slides[0].candidate.sampler(job.run.sampling) as sampler:
         completions = sampler.generate([p.question for p in prompts], [slide.seed for slide in slides])
         for slide, context, completion in zip(slides, prompts, completions, strict=True):
