@@ -108,6 +108,11 @@ def test_a_partial_evaluation_says_so_everywhere(sums, prompts, plan, tmp_path):
     assert "PARTIAL" in comparison_table(arm, arm, compare_arms(arm, arm))
 
 
+def test_an_adapter_is_newer_than_its_base(sums, prompts, plan, tmp_path):
+    evaluate([candidate("base", Scripted()), candidate("an_adapter", Scripted(0.5))], [sums], prompts, plan, tmp_path)
+    assert newest_candidate(tmp_path) == "an_adapter"
+
+
 def test_two_arms_are_compared_problem_by_problem(evaluated):
     good, same = Arm(evaluated, "step-000002"), Arm(evaluated, "step-000004")
     assert newest_candidate(evaluated) == "step-000004"

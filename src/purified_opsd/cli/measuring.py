@@ -65,7 +65,7 @@ def evaluate(
     bare = Bare(subject, dtype, adapter)
     loaded = _subject_of(run, step, bare, plan.sampling.max_new_tokens)
     typer.echo(f"{plan.sampling}, {runs} runs")
-    if not run:
+    if not run and not (folder / "subject.json").exists():
         _record(folder, bare)
     with completable(folder), progress_bar() as watch:
         evaluate_candidates(loaded.candidates, sets, loaded.prompts, plan, folder, watch)
