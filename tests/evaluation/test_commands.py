@@ -72,6 +72,8 @@ def test_a_model_with_an_adapter_is_drawn_as_the_run_it_comes_from(command, run,
     )
     assert code == 0, errors
     assert re.findall(r"^\| (\S+) \| 0\.0", output, re.MULTILINE) == ["base", "step-000002"]
+    said = {"path": str(tiny_model), "dtype": "float32", "adapter": str(adapter)}
+    assert json.loads((tmp_path / "here/subject.json").read_text()) == said
     for name in ("base", "step-000002"):
         for file in ("samples.jsonl", "settings.json"):
             assert (tmp_path / "here/own" / name / file).read_bytes() == (
@@ -86,6 +88,23 @@ def test_a_model_with_an_adapter_is_drawn_as_the_run_it_comes_from(command, run,
     assert code == 4
     assert "gone is no adapter in PEFT's format" in errors
     assert not (tmp_path / "there").exists()
+
+
+def test_a_run_that_was_evaluated_on_the_way_is_gone_on_with(command, settings, own_set, tmp_path):
+    asked = ("--evaluation.every", "2", "--evaluation.benchmarks", own_set, "--evaluation.columns.problem", "q")
+    asked += ("--evaluation.runs", "2", "--evaluation.limit", "3", "--evaluation.sampling.max-new-tokens", "12")
+    code, _, errors = command("train", settings, *asked, "--markers", "let me think")
+    assert code == 0, errors
+    samples = tmp_path / "runs/my_run/evaluation/own/step-000002/samples.jsonl"
+    drawn = samples.read_bytes()
+    assert drawn.count(b"\n") == 6
+    words = ("evaluate", "runs/my_run", "--benchmarks", own_set, "--columns", "problem=q", "--limit", "3")
+    code, _, errors = command(*words, "--runs", "3")
+    assert code == 0, errors
+    assert samples.read_bytes().startswith(drawn)
+    assert samples.read_bytes().count(b"\n") == 9
+    scores = json.loads((tmp_path / "runs/my_run/evaluation/results.json").read_text())["scores"]
+    assert [score["marker_counts"]["word"]["by_marker"]["let me think"] for score in scores] == [0, 0]
 
 
 BAD = {

@@ -68,7 +68,18 @@ def test_markers_are_counted_from_the_samples_with_ones_own(many, prompts, plan,
 
 
 def test_results_json_holds_every_number(evaluated, many):
-    scores = {(s["candidate"], s["benchmark"]): s for s in json.loads((evaluated / "results.json").read_text())["scores"]}
+    record = json.loads((evaluated / "results.json").read_text())
+    differences = {(d["candidate"], *d["benchmarks"]): d for d in record["differences_to_base"]}
+    assert len(differences) == 6
+    wanted = compare_arms(Arm(evaluated, "step-000002"), Arm(evaluated, "base"))
+    for key, difference in [(("many",), wanted.by_benchmark["many"]), (("many", "sums"), wanted.overall)]:
+        found = differences["step-000002", *key]
+        assert (found["value"], found["low"], found["p_value"]) == (difference.value, difference.low, difference.p_value)
+        assert found["significant"]
+    best = record["best_of_checkpoints"]["many"]
+    assert best["best"] > best["last"]
+    assert best["cross_fitted"] == pytest.approx(best["best"])  # no part of the problems would choose the other one
+    scores = {(s["candidate"], s["benchmark"]): s for s in record["scores"]}
     score = scores["base", "many"]
     assert len(score["by_problem"]) == 40
     assert score["accuracy"] == pytest.approx(np.mean(list(score["by_problem"].values())))
@@ -95,6 +106,11 @@ def test_a_partial_evaluation_says_so_everywhere(sums, prompts, plan, tmp_path):
     assert written.count("PARTIAL") == 3
     arm = Arm(tmp_path, "base")
     assert "PARTIAL" in comparison_table(arm, arm, compare_arms(arm, arm))
+
+
+def test_an_adapter_is_newer_than_its_base(sums, prompts, plan, tmp_path):
+    evaluate([candidate("base", Scripted()), candidate("an_adapter", Scripted(0.5))], [sums], prompts, plan, tmp_path)
+    assert newest_candidate(tmp_path) == "an_adapter"
 
 
 def test_two_arms_are_compared_problem_by_problem(evaluated):

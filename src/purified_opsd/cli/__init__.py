@@ -15,6 +15,7 @@ def main() -> None:
     """Runs a verb; what a user can mend is said in a paragraph, with the exit code of its kind."""
     logging.basicConfig(format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
+    warnings.filterwarnings("ignore", category=FutureWarning, message="`past_key_values`")  # the newer name is too new for some
     try:
         app()
     except Exception as error:

@@ -1,5 +1,6 @@
 """Verbs that measure what came of a run: evaluate, compare, regrade, diagnose."""
 
+import json
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,8 +62,11 @@ def evaluate(
         plan = Plan(choice.of(run.model.path if run else subject), runs, limit, seed, _markers(markers, run))
     sets = [load_benchmark(word, mapped) for word in words]
     folder = output or (Path(subject) / "evaluation" if is_run else Path("evaluations") / Path(subject).name)
-    loaded = _subject_of(run, step, Bare(subject, dtype, adapter), plan.sampling.max_new_tokens)
+    bare = Bare(subject, dtype, adapter)
+    loaded = _subject_of(run, step, bare, plan.sampling.max_new_tokens)
     typer.echo(f"{plan.sampling}, {runs} runs")
+    if not run and not (folder / "subject.json").exists():
+        _record(folder, bare)
     with completable(folder), progress_bar() as watch:
         evaluate_candidates(loaded.candidates, sets, loaded.prompts, plan, folder, watch)
     typer.echo(f"{table(folder)}\nEverything is in {folder}.")
@@ -164,6 +168,14 @@ def _subject_of(run: "Run | None", steps: list[int] | None, bare: Bare, max_new_
     if bare.adapter:
         return adapted_subject(model, bare.adapter, Prompts(), max_new_tokens)
     return model_subject(model, Prompts(), max_new_tokens)
+
+
+def _record(folder: Path, bare: Bare) -> None:
+    """Which model an evaluation is of, where no run's config.yaml says it."""
+    from purified_opsd.reporting.records import write_whole
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "subject.json", json.dumps(bare._asdict(), default=str, indent=2) + "\n")
 
 
 @contextmanager

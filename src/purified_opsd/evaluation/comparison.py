@@ -6,6 +6,7 @@ from pathlib import Path
 
 from purified_opsd.reporting.records import RunError
 
+from .plan import BASE
 from .results import Graded, read_graded
 from .statistics import Difference, compare, problem_means
 
@@ -41,8 +42,10 @@ class Comparison:
 
 
 def newest_candidate(folder: Path) -> str:
-    """The last checkpoint in an evaluation's folder; the base where it has none."""
-    return max({graded.candidate for graded in read_graded(folder)}, key=lambda name: (name.startswith("step-"), name))
+    """The last checkpoint in an evaluation's folder, or its adapter; the base where it has neither."""
+    return max(
+        {graded.candidate for graded in read_graded(folder)}, key=lambda name: (name.startswith("step-"), name != BASE, name)
+    )
 
 
 def compare_arms(first: Arm, second: Arm, seed: int = 0) -> Comparison:

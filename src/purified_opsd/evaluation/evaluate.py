@@ -18,9 +18,10 @@ from .grading import Grade, grade_all
 from .plan import Candidate, Draw, Plan, draws_of, settings_of
 from .progress import Progress, Watch, unwatched
 from .repeats import refuse_repeats
-from .results import Results, read_results, write_results
+from .results import Results, read_results
 from .samples import Asked, Key, Sample, SampleFolder, read_sample, sample_row, write_asked
 from .table import write_table
+from .worth import write_results
 
 
 @dataclass
@@ -74,7 +75,7 @@ def evaluate(
             for cell in cells:
                 complete(cell, prompts, plan, reporter)
         finally:
-            write_results(folder, read_results(folder))
+            write_results(folder)
             write_table(folder)
     return read_results(folder)
 

@@ -8,9 +8,9 @@ from purified_opsd.reporting.records import RunError, locked
 
 from .benchmarks import Benchmark, reload_benchmark
 from .grading import grade_all
-from .results import read_results, write_results
 from .samples import Key, SampleFolder, read_asked
 from .table import write_table
+from .worth import write_results
 
 
 def regrade(folder: Path) -> Counter[tuple[str, str]]:
@@ -28,7 +28,7 @@ def regrade(folder: Path) -> Counter[tuple[str, str]]:
         for place, benchmark in benchmarks.items():
             for settings in sorted(place.glob("*/settings.json")):
                 changes += _regrade(SampleFolder(settings.parent), benchmark)
-        write_results(folder, read_results(folder))
+        write_results(folder)
         write_table(folder)
     return changes
 

@@ -1,16 +1,15 @@
 """What an evaluation's samples amount to: one score a candidate and benchmark, read from the files and nothing else."""
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from purified_opsd.analysis.markers import count_substrings, marker_counts
-from purified_opsd.reporting.records import RunError, write_whole
+from purified_opsd.reporting.records import RunError
 
 from .answers import integer, plain
 from .grading import Grade
@@ -132,13 +131,6 @@ def read_graded(folder: Path) -> list[Graded]:
 def read_results(folder: Path) -> Results:
     """The scores of what the folder holds, complete or not."""
     return Results(tuple(score_of(graded) for graded in read_graded(folder) if graded.grades))
-
-
-def write_results(folder: Path, results: Results) -> None:
-    """results.json, from the scores."""
-    rows = [{"partial": score.partial, **asdict(score)} for score in results.scores]
-    text = json.dumps({"partial": results.partial, "scores": rows}, indent=2, ensure_ascii=False, allow_nan=False)
-    write_whole(folder / "results.json", text + "\n")
 
 
 def score_of(graded: Graded) -> Score:

@@ -1,16 +1,16 @@
 """Tables in the shape of the paper's Table 1, with what each number is worth."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from purified_opsd.reporting.records import write_whole
 
-from .comparison import Arm, Comparison, difference_of
-from .plan import BASE
-from .results import Graded, read_graded, score_of
-from .statistics import Difference, Estimate, average_of, best_of, problem_means
+from .comparison import Arm, Comparison
+from .results import Graded, score_of
+from .statistics import Difference, Estimate, average_of, problem_means
+from .worth import Cells, best_checkpoint, difference_to_base, groups_of, read_cells
 
 
 def write_table(folder: Path) -> None:
@@ -20,10 +20,10 @@ def write_table(folder: Path) -> None:
 
 def table(folder: Path) -> str:
     """The Markdown table of an evaluation."""
-    cells = {(graded.candidate, graded.benchmark): graded for graded in read_graded(folder) if graded.grades}
+    cells = read_cells(folder)
     benchmarks = list(dict.fromkeys(benchmark for _, benchmark in cells))
     candidates = list(dict.fromkeys(candidate for candidate, _ in cells))
-    rows = [_row(candidate, benchmarks, cells) for candidate in candidates]
+    rows = [_row(candidate, cells) for candidate in candidates]
     head = ["candidate", *benchmarks, "mean"] if len(benchmarks) > 1 else ["candidate", *benchmarks]
     notes = [
         "Accuracy in percent, avg@k over all runs, ± its standard error over problems and runs. **Bold**: above the base, and "
@@ -56,17 +56,15 @@ def comparison_table(first: Arm, second: Arm, comparison: Comparison) -> str:
     return "\n".join([*_markdown(head, rows), "", *notes]) + "\n"
 
 
-def _row(candidate: str, benchmarks: Sequence[str], cells: Mapping[tuple[str, str], Graded]) -> list[str]:
-    groups = [[benchmark] for benchmark in benchmarks] + ([list(benchmarks)] if len(benchmarks) > 1 else [])
+def _row(candidate: str, cells: Cells) -> list[str]:
     texts = []
-    for group in groups:
+    for group in groups_of(cells):
         if any((candidate, name) not in cells for name in group):
             texts.append("–")
             continue
-        graded = [cells[candidate, name] for name in group]
-        pairs = [(cells[candidate, name], cells[BASE, name]) for name in group if (BASE, name) in cells and candidate != BASE]
-        difference = difference_of(pairs) if len(pairs) == len(group) else None
-        texts.append(_accuracy(graded, difference is not None and difference.significant and difference.value > 0))
+        difference = difference_to_base(cells, candidate, group)
+        better = difference is not None and difference.significant and difference.value > 0
+        texts.append(_accuracy([cells[candidate, name] for name in group], better))
     return [candidate, *texts]
 
 
@@ -89,14 +87,13 @@ def _difference(difference: Difference | None) -> str:
     return f"{100 * difference.value:+.1f} [{low:+.1f}, {high:+.1f}], p = {difference.p_value:.3f}"
 
 
-def _best_lines(benchmark: str, cells: Mapping[tuple[str, str], Graded]) -> Iterable[str]:
+def _best_lines(benchmark: str, cells: Cells) -> Iterable[str]:
     """Last, best and cross-fitted best of the checkpoints on one benchmark, where there are several and none is partial."""
-    checkpoints = sorted(name for name, on in cells if on == benchmark and name.startswith("step-"))
-    graded = [cells[name, benchmark] for name in checkpoints]
-    if len(checkpoints) > 1 and not _partial(graded):
-        best = best_of(np.stack([problem_means(g.correct_PR()) for g in graded]), seed=0)
+    best = best_checkpoint(cells, benchmark)
+    if best:
+        count = sum(on == benchmark and name.startswith("step-") for name, on in cells)
         yield (
-            f"{benchmark}, of {len(checkpoints)} checkpoints: last {100 * best.last:.1f}; best {100 * best.best:.1f}, which "
+            f"{benchmark}, of {count} checkpoints: last {100 * best.last:.1f}; best {100 * best.best:.1f}, which "
             f"choosing the highest makes too high; as chosen on other problems (cross-fitted) {100 * best.cross_fitted:.1f}."
         )
 

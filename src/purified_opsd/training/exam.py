@@ -16,6 +16,7 @@ from purified_opsd.evaluation import (
     Progress,
     Score,
     Watch,
+    WorkerError,
     draws_of,
     evaluate,
     forget_other_weights,
@@ -108,7 +109,7 @@ class Exam:
                 results = evaluate([candidate], sheet.benchmarks, sheet.prompts, plan, folder / "evaluation", watch)
         except _Stopped:
             return stop.signal
-        except RunError as error:
+        except (RunError, WorkerError) as error:
             logger.warning("The evaluation after step %d is left out, and training goes on. %s", step, error)
             return 0
         row = {"step": step, "evaluation": {b.name: _numbers(results.score(candidate.name, b.name)) for b in sheet.benchmarks}}
