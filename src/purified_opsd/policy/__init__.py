@@ -16,15 +16,19 @@ from .model import (
 )
 from .sampling import Completion, HFSampler, Sampler, Sampling
 from .scoring import completion_hidden, contexts_hidden
+from .sharding import FSDP2, Layout, Replicated
 
 __all__ = [
+    "FSDP2",
     "Completion",
     "GeneralHead",
     "HFSampler",
+    "Layout",
     "LoRA",
     "Model",
     "ModelError",
     "Policy",
+    "Replicated",
     "Sampler",
     "Sampling",
     "base_of",

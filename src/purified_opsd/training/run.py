@@ -8,7 +8,7 @@ import torch
 
 from purified_opsd.data import Prompts, TrainingSet
 from purified_opsd.objective import JSD, Compiled, Eager, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
-from purified_opsd.policy import LoRA, Model, Sampling
+from purified_opsd.policy import FSDP2, LoRA, Model, Replicated, Sampling
 
 from .schedule import Constant, Cosine, Linear
 
@@ -61,6 +61,8 @@ class Run:
     """Questions a step, over all processes; one completion each."""
     micro_batch_tokens: int = 16_384
     """Tokens of one forward pass, padding included."""
+    sharding: Replicated | FSDP2 = Replicated()
+    """How the frozen base lies over several processes."""
     kernels: Compiled | Eager = Compiled()
     """How the elementwise part of the loss is run."""
     chunk_rows: int | None = None
