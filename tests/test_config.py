@@ -34,7 +34,11 @@ def test_every_recipe_survives_yaml(name):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(("--decomposed", "-1"), "decomposed must be at least 0, got -1"), (("--markers", "wait,"), "markers holds an empty one")],
+    [
+        (("--decomposed", "-1"), "decomposed must be at least 0, got -1"),
+        (("--decomposed", "2", "--sharding", "fsdp2"), "takes a base that is whole in each process"),
+        (("--markers", "wait,"), "markers holds an empty one"),
+    ],
 )
 def test_what_is_watched_is_checked(words, said):
     with pytest.raises(SettingsError, match=said):

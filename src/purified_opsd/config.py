@@ -16,12 +16,14 @@ from pydantic import TypeAdapter, ValidationError
 from purified_opsd.data import AfterThink, AnswerOnly, TrainingSet, WholeSolution
 from purified_opsd.evaluation import located_benchmark
 from purified_opsd.objective import JSD, Compiled, Eager, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
+from purified_opsd.policy import FSDP2, Replicated
 from purified_opsd.training import Constant, Cosine, Linear, Run
 
 KINDS: Mapping[str, Mapping[str, type]] = {
     "target": {"pmi": PMITarget, "teacher": TeacherTarget},
     "divergence": {"jsd": JSD, "forward-kl": ForwardKL, "reverse-kl": ReverseKL},
     "averaging": {"sequence-mean": SequenceMean, "token-mean": TokenMean},
+    "sharding": {"replicated": Replicated, "fsdp2": FSDP2},
     "kernels": {"compiled": Compiled, "eager": Eager},
     "schedule": {"constant": Constant, "linear": Linear, "cosine": Cosine},
     "data.reference": {"whole-solution": WholeSolution, "after-think": AfterThink, "answer-only": AnswerOnly},

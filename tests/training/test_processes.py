@@ -1,63 +1,158 @@
-"""Two processes take the same steps as one: the same questions, seeds and completions, one gradient, one run directory."""
+"""Several processes take the same steps as one, whether each holds the whole base or a share, and they end together."""
 
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.distributed import TCPStore
 
 from purified_opsd.config import to_yaml
 from purified_opsd.evaluation import SamplingChoice
 from purified_opsd.reporting.records import RunReader
-from purified_opsd.training import checkpoint_folder
-from purified_opsd.training.start import start_run
+from purified_opsd.training import checkpoint_folder, list_checkpoints
+from purified_opsd.training.job import prepare
+from purified_opsd.training.start import resume_run, start_run
 from purified_opsd.training.watching import Evaluation
 
+from .together import gradient
 
-def launch(words: list, processes: int) -> subprocess.CompletedProcess:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [*launcher, "-m", "purified_opsd.cli", *map(str, words)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", "2"]
+TRAINER = ["-m", "purified_opsd.cli"]
+DEADLINE_S = 180
 
 
-def test_two_processes_are_one_run(tiny_run, problems, tmp_path):
+def launch(launcher: list, words: list) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*launcher, *map(str, words)], env=environment, stdout=pipe, stderr=pipe, text=True)
+
+
+@pytest.fixture
+def pair(tiny_run, problems, tmp_path):
+    """The folder in which two processes have done all that is in together.py, beside a run that one process began."""
     sampling = SamplingChoice(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=10, rows=2)
     watched = Evaluation(every=2, benchmarks=(str(problems),), runs=2, limit=5, sampling=sampling)
-    tiny_run = replace(tiny_run, evaluation=watched)
-    start_run(tiny_run, to_yaml(tiny_run))
-    file = tmp_path / "run.yaml"
-    file.write_text(to_yaml(tiny_run))
-    done = launch(["train", file, "--output-dir", tmp_path / "two"], processes=2)
-    assert done.returncode == 0, done.stderr
+    run = replace(tiny_run, batch_size=5, evaluation=watched)
+    began = replace(run, steps=2, output_dir=tmp_path / "began_with_one")
+    start_run(began, to_yaml(began))
+    (tmp_path / "run.yaml").write_text(to_yaml(run))
+    process = launch(TORCHRUN, [Path(__file__).with_name("together.py"), tmp_path])
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, errors
+    return run, tmp_path
 
-    one, two = RunReader(tiny_run.output_dir), RunReader(tmp_path / "two")
-    for alone, together in zip(one.metrics(), two.metrics(), strict=True):
+
+def assert_same_gradient(found: dict, wanted: dict) -> None:
+    """To the rounding of float32 sums."""
+    assert found.keys() == wanted.keys()
+    off = sum((found[name] - wanted[name]).square().sum() for name in wanted).sqrt()
+    assert off < 1e-5 * sum(wanted[name].square().sum() for name in wanted).sqrt()
+
+
+def assert_same_run(one: Path, two: Path) -> None:
+    first, second = RunReader(one), RunReader(two)
+    for alone, together in zip(first.metrics(), second.metrics(), strict=True):
         for name in ("loss", "divergence", "grad_norm", "completion_length"):
             assert together[name] == pytest.approx(alone[name], rel=1e-4), name
-    for step in range(1, 5):
-        pairs = list(zip(one.rollouts(step), two.rollouts(step), strict=True))
-        assert [(a["place"], a["id"], a["seed"]) for a, _ in pairs] == [(b["place"], b["id"], b["seed"]) for _, b in pairs]
-        assert [a["completion_ids"] for a, _ in pairs] == [b["completion_ids"] for _, b in pairs]
+        pairs = list(zip(first.rollouts(alone["step"]), second.rollouts(alone["step"]), strict=True))
+        for name in ("place", "id", "seed", "completion_ids"):
+            assert [a[name] for a, _ in pairs] == [b[name] for _, b in pairs]
     for candidate in ("base", "step-000002", "step-000004"):
-        alone, together = (folder / f"evaluation/problems/{candidate}/samples.jsonl" for folder in (one.folder, two.folder))
-        assert sorted(together.read_text().splitlines()) == sorted(alone.read_text().splitlines())
-    assert [row["step"] for row in two.evaluations()] == [0, 2, 4]
-    adapters = [
-        load_file(checkpoint_folder(folder, 4) / "adapter" / "adapter_model.safetensors")
-        for folder in (tiny_run.output_dir, tmp_path / "two")
-    ]
-    for name, tensor in adapters[0].items():
+        samples = [(folder / f"evaluation/problems/{candidate}/samples.jsonl").read_text() for folder in (one, two)]
+        assert sorted(samples[0].splitlines()) == sorted(samples[1].splitlines())
+    assert [row["step"] for row in first.evaluations()] == [row["step"] for row in second.evaluations()] == [0, 2, 4]
+    assert list_checkpoints(one) == list_checkpoints(two)
+    folders = [checkpoint_folder(folder, list_checkpoints(folder)[-1]) for folder in (one, two)]
+    files = [sorted(str(file.relative_to(folder)) for file in folder.rglob("*")) for folder in folders]
+    assert files[0] == files[1]
+    adapters = [load_file(folder / "adapter" / "adapter_model.safetensors") for folder in folders]
+    for name, tensor in adapters[0].items():  # Adam divides by a gradient's size, so its rounding is seen in full
         torch.testing.assert_close(adapters[1][name], tensor, rtol=1e-2, atol=1e-4)
 
 
-def test_more_processes_than_questions_are_refused(tiny_run, tmp_path):
-    file = tmp_path / "run.yaml"
-    file.write_text(to_yaml(tiny_run))
-    done = launch(["train", file, "--batch-size", 1], processes=2)
-    assert done.returncode != 0
-    assert "2 processes cannot share a batch_size of 1" in done.stderr
+def test_two_processes_are_one(pair):
+    run, folder = pair
+    alone = prepare(replace(run, optimizer=replace(run.optimizer, max_grad_norm=1e12)))
+    wanted = gradient(alone)
+    for name in ("replicated", "fsdp2"):
+        assert_same_gradient(load_file(folder / f"{name}.safetensors"), wanted)
+
+    shares, refusal = (folder / "said.txt").read_text().split("\n")
+    whole, share = map(int, shares.split())
+    assert whole == sum(p.numel() for p in alone.policy.model.parameters() if not p.requires_grad)
+    assert share == pytest.approx(whole / 2, rel=0.01)
+    assert refusal.startswith("2 processes cannot share a batch_size of 1")
+
+    unbroken = replace(run, output_dir=folder / "unbroken")
+    start_run(unbroken, to_yaml(unbroken))
+    resume_run(run, folder / "began_with_two", to_yaml(run))
+    assert_same_run(unbroken.output_dir, folder / "began_with_two")
+    assert_same_run(unbroken.output_dir, folder / "began_with_one")
+
+
+def rank(process: subprocess.Popen, number: int) -> psutil.Process:
+    below = psutil.Process(process.pid).children(recursive=True)
+    return next(child for child in below if child.environ().get("RANK") == str(number))
+
+
+def test_a_killed_process_ends_the_job_and_is_named(tiny_run, tmp_path):
+    (tmp_path / "run.yaml").write_text(to_yaml(replace(tiny_run, steps=100_000)))
+    process = launch(TORCHRUN, [*TRAINER, "train", tmp_path / "run.yaml", "--sharding", "fsdp2"])
+    deadline = time.monotonic() + DEADLINE_S
+    while not (tiny_run.output_dir / "metrics.jsonl").exists():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    rank(process, 1).kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert errors.count("purified-opsd: ") == 1
+    assert "purified-opsd: process 1 of 2 (ranks count from 0) is not heard of any more: killed" in errors
+    assert "with `purified-opsd resume RUN`" in errors
+    assert "exitcode  : 4" in errors
+
+
+def test_what_stops_one_process_is_said_once_and_stops_all(tiny_run, tmp_path):
+    """Only the first process writes checkpoints, so only it meets a file in their place."""
+    start_run(tiny_run, to_yaml(tiny_run))
+    (tiny_run.output_dir / "checkpoints").rename(tmp_path / "gone")
+    (tiny_run.output_dir / "checkpoints").touch()
+    process = launch([*ACCELERATE, "--multi_gpu"], [*TRAINER, "resume", tiny_run.output_dir])
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode != 0
+    assert errors.count("purified-opsd: ") == 1
+    assert "[process 0 of 2] purified-opsd: [Errno 20] Not a directory" in errors
+    assert errors.count("exitcode  : 4") == 2
+
+
+def test_a_launcher_that_starts_fewer_processes_than_it_was_asked_for_is_found_out(tiny_run, tmp_path):
+    (tmp_path / "run.yaml").write_text(to_yaml(tiny_run))
+    process = launch([*ACCELERATE, "--cpu"], [*TRAINER, "train", tmp_path / "run.yaml"])
+    _, errors = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode != 0
+    assert "purified-opsd: 2 processes were asked for, and this one found 1" in errors
+    assert "torchrun --nproc-per-node N" in errors
     assert not tiny_run.output_dir.exists()
+
+
+WATCHED = "import sys, time; from purified_opsd.training.companions import *; Watch(Companions(), lost_s=1.5); time.sleep(60)"
+
+
+def test_a_process_that_hangs_is_given_up_whatever_the_others_wait_for():
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    environment = os.environ | {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port)}
+    process = subprocess.Popen([sys.executable, "-c", WATCHED], env=environment, stderr=subprocess.PIPE, text=True)
+    for _ in range(3):  # the test is process 1, which lives, and then stands still
+        store.add("purified-opsd/0/alive/1", 1)
+        time.sleep(1)
+    _, errors = process.communicate(timeout=50)
+    assert process.returncode == 4
+    assert errors.startswith("purified-opsd: process 1 of 2 (ranks count from 0) is not heard of any more")

@@ -1,6 +1,7 @@
 """The command line: one verb a function.  What takes long to import is imported by the verb that needs it."""
 
 import logging
+import os
 import sys
 import warnings
 
@@ -16,11 +17,22 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     warnings.filterwarnings("ignore", category=FutureWarning, message="`past_key_values`")  # the newer name is too new for some
+    code: int | str | None = 0
     try:
         app()
     except Exception as error:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            from .together import end_together
+
+            end_together(error)
         code = exit_code(error)
         if code is None:
             raise
         print(f"purified-opsd: {paragraph(error)}", file=sys.stderr)
-        sys.exit(code)
+    except SystemExit as over:
+        code = over.code
+    if "torch" in sys.modules:  # else there is nothing to take down
+        from purified_opsd.training.processes import part
+
+        part()
+    sys.exit(code)

@@ -17,16 +17,20 @@ from .model import (
 )
 from .sampling import Completion, HFSampler, Sampler, Sampling
 from .scoring import completion_hidden, contexts_hidden
+from .sharding import FSDP2, Layout, Replicated
 from .target_sampling import TargetSampler
 
 __all__ = [
+    "FSDP2",
     "Completion",
     "GeneralHead",
     "HFSampler",
+    "Layout",
     "LoRA",
     "Model",
     "ModelError",
     "Policy",
+    "Replicated",
     "Sampler",
     "Sampling",
     "TargetSampler",

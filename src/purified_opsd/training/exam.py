@@ -82,7 +82,7 @@ class Exam:
         if self.sheet is None or not self.job.run.evaluation.due(step, self.job.run.steps):
             return
         model, accelerator = self.job.policy.model, self.job.accelerator
-        sampler = SharedSampler(HFSampler(model, self.sheet.plan.sampling), accelerator)
+        sampler = SharedSampler(HFSampler(model, self.sheet.plan.sampling), self.job.layout, accelerator)
         stopped_by = 0
         with nullcontext() if step else frozen(model):
             if accelerator.is_main_process:

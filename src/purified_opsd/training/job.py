@@ -7,10 +7,11 @@ import torch
 from accelerate import Accelerator
 
 from purified_opsd.data import WORDING, DataError, Example, Examples, PromptBuilder, load_examples, seed_for
-from purified_opsd.policy import HFSampler, ModelError, Policy, Sampler, context_length, load_policy, load_tokenizer
+from purified_opsd.policy import HFSampler, Layout, ModelError, Policy, Sampler, context_length, load_policy, load_tokenizer
 from purified_opsd.reporting.records import RunError
 
 from .checkpoint import State, checkpoint_folder, load_checkpoint, refuse_changes
+from .processes import join
 from .run import Run
 
 
@@ -22,6 +23,7 @@ class Job:
     examples: Examples
     prompts: PromptBuilder
     policy: Policy
+    layout: Layout
     model_fingerprint: str
     sampler: Sampler
     optimizer: torch.optim.Optimizer
@@ -57,7 +59,7 @@ def prepare(run: Run) -> Job:
 
     Raises DataError, TemplateError, ModelError, or RunError where there are more processes than questions a step; writes nothing.
     """
-    accelerator = Accelerator()
+    accelerator = join()
     if run.batch_size < accelerator.num_processes:
         raise RunError(
             f"{accelerator.num_processes} processes cannot share a batch_size of {run.batch_size}: each needs a question a step. "
@@ -74,13 +76,17 @@ def prepare(run: Run) -> Job:
     prompts = PromptBuilder(tokenizer, run.prompts, room)
     for example in examples.rows:
         prompts.check(example)
-    policy = load_policy(run.model, run.adapter, tokenizer, seed_for(run.seed, "adapter"), accelerator.device)
+    device = accelerator.device
+    policy = load_policy(run.model, run.adapter, tokenizer, seed_for(run.seed, "adapter"), run.sharding.loads_on(device))
+    model_fingerprint = policy.fingerprint()
+    layout = run.sharding.spread(policy, device)
     return Job(
         run=run,
         examples=examples,
         prompts=prompts,
         policy=policy,
-        model_fingerprint=policy.fingerprint(),
+        layout=layout,
+        model_fingerprint=model_fingerprint,
         sampler=HFSampler(policy.model, run.sampling),
         optimizer=run.optimizer.build(list(policy.adapter_parameters().values())),
         accelerator=accelerator,

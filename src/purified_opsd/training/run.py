@@ -8,7 +8,7 @@ import torch
 
 from purified_opsd.data import Prompts, TrainingSet
 from purified_opsd.objective import JSD, Compiled, Eager, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
-from purified_opsd.policy import LoRA, Model, Sampling
+from purified_opsd.policy import FSDP2, LoRA, Model, Replicated, Sampling
 
 from .schedule import Constant, Cosine, Linear
 from .watching import Evaluation
@@ -62,6 +62,8 @@ class Run:
     """Questions a step, over all processes; one completion each."""
     micro_batch_tokens: int = 16_384
     """Tokens of one forward pass, padding included."""
+    sharding: Replicated | FSDP2 = Replicated()
+    """How the frozen base lies over several processes."""
     kernels: Compiled | Eager = Compiled()
     """How the elementwise part of the loss is run."""
     chunk_rows: int | None = None
@@ -86,6 +88,11 @@ class Run:
             raise ValueError(f"chunk_rows must be at least 1, got {self.chunk_rows}. Leave it out to have it chosen.")
         if self.decomposed < 0:
             raise ValueError(f"decomposed must be at least 0, got {self.decomposed}. 0 takes none apart.")
+        if self.decomposed and isinstance(self.sharding, FSDP2):
+            raise ValueError(
+                f"decomposed is {self.decomposed}, and takes a base that is whole in each process, which under --sharding fsdp2 it is "
+                "not. Leave it out, and take the checkpoints apart afterwards with `purified-opsd diagnose RUN`."
+            )
         if not all(marker.strip() for marker in self.markers):
             raise ValueError(f"markers holds an empty one: {list(self.markers)}. It would be found everywhere; leave it out.")
         if self.evaluation.every:

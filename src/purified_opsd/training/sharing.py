@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
-from purified_opsd.policy import Completion, Sampler
+from purified_opsd.policy import Completion, Layout, Sampler
 
 Ids = Sequence[int]
 Asked = tuple[Sequence[Ids], Sequence[int]]
@@ -17,8 +17,8 @@ Asked = tuple[Sequence[Ids], Sequence[int]]
 class SharedSampler:
     """The main process generates, the others `serve` until it lets them go.  With one process: its sampler as it is."""
 
-    def __init__(self, sampler: Sampler, accelerator: Accelerator):
-        self.sampler, self.accelerator = sampler, accelerator
+    def __init__(self, sampler: Sampler, layout: Layout, accelerator: Accelerator):
+        self.sampler, self.layout, self.accelerator = sampler, layout, accelerator
 
     def sync(self, step: int) -> None:
         self.sampler.sync(step)
@@ -39,7 +39,8 @@ class SharedSampler:
 
     def _together(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
         places = range(self.accelerator.process_index, len(prompts), self.accelerator.num_processes)
-        own = self.sampler.generate([prompts[i] for i in places], [seeds[i] for i in places])
+        with self.layout.together(), self.layout.whole_head():
+            own = self.sampler.generate([prompts[i] for i in places], [seeds[i] for i in places])
         everyone = dict(gather_object(list(zip(places, own, strict=True))))
         return [everyone[i] for i in range(len(prompts))]
 

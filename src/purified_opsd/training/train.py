@@ -63,18 +63,19 @@ def training_step(job: Job, step: int) -> Step:
     run, accelerator, clock = job.run, job.accelerator, Clock(job.accelerator.device)
     torch.manual_seed(seed_for(run.seed, "dropout", step, accelerator.process_index))
 
-    with clock("rollout"):
+    with clock("rollout"), job.layout.together(), job.layout.whole_head():
         rollouts = sample_rollouts(job, step)
     weights = token_weights(job, rollouts)
     trajectories: list[Trajectory] = []
-    for places in micro_batches([rollout.tokens for rollout in rollouts], run.micro_batch_tokens):
-        micro, weight_B = [rollouts[i] for i in places], [weights[rollouts[i].place] for i in places]
-        with clock("frozen"), frozen(job.policy.model):
-            contexts_ND = score_contexts(job, micro)
-        with clock("student"):
-            terms = distillation_loss(job, micro, weight_B, contexts_ND)
-            terms.loss.backward()
-        trajectories += trajectories_of(micro, weight_B, terms)
+    with job.layout.together():
+        for places in micro_batches([rollout.tokens for rollout in rollouts], run.micro_batch_tokens):
+            micro, weight_B = [rollouts[i] for i in places], [weights[rollouts[i].place] for i in places]
+            with clock("frozen"), frozen(job.policy.model):
+                contexts_ND = score_contexts(job, micro)
+            with clock("student"):
+                terms = distillation_loss(job, micro, weight_B, contexts_ND)
+                terms.loss.backward()
+            trajectories += trajectories_of(micro, weight_B, terms)
 
     decompositions = []
     if run.decomposed:
@@ -127,18 +128,19 @@ def distillation_loss(
     run, completions = job.run, [rollout.completion.ids for rollout in rollouts]
     student_ND = completion_hidden(job.policy.model, [rollout.prompts.question for rollout in rollouts], completions)
     length_B = torch.tensor([len(ids) for ids in completions])
-    return streamed_terms(
-        student_ND,
-        contexts_ND,
-        job.policy.head,
-        weight_N=torch.tensor(weight_B).repeat_interleave(length_B).to(student_ND.device),
-        token_N=torch.tensor(list(chain(*completions)), device=student_ND.device),
-        target=run.target,
-        divergence=run.divergence,
-        temperature=run.loss_temperature,
-        kernels=run.kernels,
-        chunk_rows=run.chunk_rows,
-    )
+    with job.layout.whole_head():
+        return streamed_terms(
+            student_ND,
+            contexts_ND,
+            job.policy.head,
+            weight_N=torch.tensor(weight_B).repeat_interleave(length_B).to(student_ND.device),
+            token_N=torch.tensor(list(chain(*completions)), device=student_ND.device),
+            target=run.target,
+            divergence=run.divergence,
+            temperature=run.loss_temperature,
+            kernels=run.kernels,
+            chunk_rows=run.chunk_rows,
+        )
 
 
 def decompose(job: Job, rollouts: Sequence[Rollout]) -> list[dict[str, float]]:

@@ -1,0 +1,68 @@
+"""What two processes do in test_processes.py, all in one launch: python -m torch.distributed.run ... together.py FOLDER"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import distributed as dist
+
+from purified_opsd.config import build_run, read_settings, to_yaml
+from purified_opsd.policy import FSDP2, Replicated
+from purified_opsd.reporting.records import RunError
+from purified_opsd.training.job import Job, prepare
+from purified_opsd.training.processes import part
+from purified_opsd.training.run import Run
+from purified_opsd.training.start import resume_run, start_run
+from purified_opsd.training.train import training_step
+
+
+def gradient(job: Job) -> dict[str, torch.Tensor]:
+    """The gradient of a first step from an adapter that is not zero, as the optimizer gets it, unclipped."""
+    for place, (name, parameter) in enumerate(job.policy.adapter_parameters().items()):
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.3, generator=torch.Generator().manual_seed(place))
+    caught = {}
+    job.optimizer.register_step_pre_hook(
+        lambda *_: caught.update({name: p.grad.clone() for name, p in job.policy.adapter_parameters().items()})
+    )
+    job.policy.model.train()
+    training_step(job, 0)
+    return caught
+
+
+def held(job: Job) -> int:
+    """Numbers of the base that this process holds."""
+    local = [
+        p.to_local() if isinstance(p, dist.tensor.DTensor) else p for p in job.policy.model.parameters() if not p.requires_grad
+    ]
+    return sum(p.numel() for p in local)
+
+
+def main(folder: Path) -> None:
+    run: Run = build_run(read_settings(folder / "run.yaml"))
+    unclipped = replace(run, optimizer=replace(run.optimizer, max_grad_norm=1e12), micro_batch_tokens=100)
+    shares = []
+    for name, sharding in (("replicated", Replicated()), ("fsdp2", FSDP2())):
+        job = prepare(replace(unclipped, sharding=sharding))
+        found = gradient(job)
+        shares.append(held(job))
+        if dist.get_rank() == 0:
+            save_file(found, folder / f"{name}.safetensors")
+        del job
+    try:
+        prepare(replace(run, batch_size=1))
+    except RunError as error:
+        refusal = str(error)
+    sharded = replace(run, sharding=FSDP2(), steps=2, output_dir=folder / "began_with_two")
+    start_run(sharded, to_yaml(sharded))
+    resume_run(replace(run, sharding=FSDP2()), folder / "began_with_one", to_yaml(run))
+    if dist.get_rank() == 0:
+        (folder / "said.txt").write_text(f"{shares[0]} {shares[1]}\n{refusal}")
+    part()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))
