@@ -14,6 +14,7 @@ from .app import RunFolder, app, run_of
 
 if TYPE_CHECKING:
     from purified_opsd.evaluation import AnswerColumns
+    from purified_opsd.policy import Engine, Model
     from purified_opsd.training import Run
     from purified_opsd.training.candidates import Subject
 
@@ -39,6 +40,7 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Of all draws.")] = 0,
     columns: Annotated[list[str] | None, typer.Option(help="problem=COLUMN answer=COLUMN id=COLUMN, of a set of your own.")] = None,
     dtype: Annotated[Dtype, typer.Option(help="Of a model that is no run; a run's is its own.")] = "auto",
+    server: Annotated[list[str] | None, typer.Option(help="vLLM servers to draw from, several at once: URL URL.")] = None,
     output: Annotated[Path | None, typer.Option(help="Where samples and results go; RUN/evaluation if left out.")] = None,
 ) -> None:
     """Accuracy of a run's base and checkpoints, or of a model, with its error.
@@ -47,9 +49,12 @@ def evaluate(
     """
     from purified_opsd.evaluation import Plan, load_benchmark, progress_bar, table
     from purified_opsd.evaluation import evaluate as evaluate_candidates
+    from purified_opsd.policy import HF, Model, VLLMServers
     from purified_opsd.recipes import evaluation_sampling
 
-    words, mapped = _benchmarks_and_columns([*benchmarks, *context.args], columns or [])
+    urls = [*(server or []), *filter(_is_url, context.args)]
+    others = [word for word in context.args if not _is_url(word)]
+    words, mapped = _benchmarks_and_columns([*benchmarks, *others], columns or [])
     is_run = (Path(subject) / "config.yaml").is_file()
     run = run_of(Path(subject)) if is_run else None
     chosen = {"temperature": temperature, "top_p": top_p, "top_k": top_k, "max_new_tokens": max_new_tokens, "rows": rows}
@@ -57,9 +62,10 @@ def evaluate(
     with _settings_errors():
         preset = evaluation_sampling(sampling, run.model.path if run else subject)
         plan = Plan(replace(preset, **given), runs, limit, seed)
+        engine = VLLMServers(tuple(urls)) if urls else HF()
     sets = [load_benchmark(word, mapped) for word in words]
     folder = output or (Path(subject) / "evaluation" if is_run else Path("evaluations") / Path(subject).name)
-    loaded = _subject_of(run, subject, dtype, step, plan.sampling.max_new_tokens)
+    loaded = _subject_of(run, Model(subject, dtype=dtype), step, plan.sampling.max_new_tokens, engine)
     typer.echo(f"{plan.sampling}, {runs} runs")
     with completable(folder), progress_bar() as watch:
         evaluate_candidates(loaded.candidates, sets, loaded.prompts, plan, folder, watch)
@@ -125,18 +131,21 @@ def _benchmarks_and_columns(words: list[str], columns: list[str]) -> "tuple[list
     return [word for word in words if word not in named], mapped
 
 
-def _subject_of(run: "Run | None", subject: str, dtype: Dtype, steps: list[int] | None, max_new_tokens: int) -> "Subject":
-    """What is evaluated, loaded."""
+def _subject_of(run: "Run | None", model: "Model", steps: list[int] | None, max_new_tokens: int, engine: "Engine") -> "Subject":
+    """What is evaluated, loaded: the run, else the model."""
     from purified_opsd.config import SettingsError
     from purified_opsd.data import Prompts
-    from purified_opsd.policy import Model
     from purified_opsd.training.candidates import model_subject, run_subject
 
     if run:
-        return run_subject(run, run.output_dir, steps, max_new_tokens)
+        return run_subject(run, run.output_dir, steps, max_new_tokens, engine)
     if steps:
-        raise SettingsError(f"--step {steps[0]} is of a run, and {subject} is none: it has no config.yaml. Leave --step out.")
-    return model_subject(Model(subject, dtype=dtype), Prompts(), max_new_tokens)
+        raise SettingsError(f"--step {steps[0]} is of a run, and {model.path} is none: it has no config.yaml. Leave --step out.")
+    return model_subject(model, Prompts(), max_new_tokens, engine)
+
+
+def _is_url(word: str) -> bool:
+    return word.startswith(("http://", "https://"))
 
 
 @contextmanager
@@ -152,7 +161,10 @@ def _settings_errors() -> Iterator[None]:
 
 @contextmanager
 def completable(folder: Path) -> Iterator[None]:
-    """SIGINT and SIGTERM end an evaluation at once: what was drawn is on the disk, and the same command draws the rest."""
+    """SIGINT, SIGTERM and servers that are lost end an evaluation: what was drawn is on the disk, and the same command draws the
+    rest."""
+    from purified_opsd.policy import ServersLost
+
     caught: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -165,6 +177,8 @@ def completable(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt as error:
         typer.echo(f"\nStopped. What was drawn is in {folder}, marked PARTIAL; the same command draws the rest.", err=True)
         raise typer.Exit(128 + (caught or [signal.SIGINT])[0]) from error
+    except ServersLost as error:
+        raise ServersLost(f"{error} What was drawn is in {folder}, marked PARTIAL; the same command draws the rest.") from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

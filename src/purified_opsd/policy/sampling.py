@@ -72,7 +72,7 @@ class HFSampler:
 
     def __init__(self, model: PeftModel, sampling: Sampling):
         self.model, self.sampling = model, sampling
-        self.eos = _eos_ids(model).to(model.device)
+        self.eos = eos_ids(model).to(model.device)
 
     def sync(self, step: int) -> None:
         pass
@@ -180,7 +180,7 @@ def _pad_left(prompts: Sequence[Ids], device: torch.device) -> tuple[Int[Tensor,
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
-def _eos_ids(model: PeftModel) -> Int[Tensor, " E"]:
+def eos_ids(model: PeftModel) -> Int[Tensor, " E"]:
     """Every token that ends a completion, from the generation config, else the model's own."""
     base = base_of(model)
     found = base.generation_config.eos_token_id if base.generation_config else None

@@ -1,9 +1,10 @@
 """What of a run can be evaluated: its base, and every checkpoint, one after another on the same loaded weights."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -13,6 +14,7 @@ from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dic
 from purified_opsd.data import PromptBuilder, Prompts
 from purified_opsd.evaluation import Candidate
 from purified_opsd.policy import (
+    Engine,
     HFSampler,
     LoRA,
     Model,
@@ -29,6 +31,13 @@ from purified_opsd.policy import (
 from .checkpoint import CheckpointError, checkpoint_folder, list_checkpoints, load_adapter, verify
 from .run import Run
 
+Open = Callable[[Policy, Sampling], Sampler]
+"""How a sampler of a policy is come by."""
+
+
+def in_process(policy: Policy, sampling: Sampling) -> Sampler:
+    return HFSampler(policy.model, sampling)
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -38,8 +47,8 @@ class Subject:
     candidates: list[Candidate]
 
 
-def run_subject(run: Run, folder: Path, steps: Sequence[int] | None, max_new_tokens: int) -> Subject:
-    """The base of a run (step 0) and its checkpoints of these steps; None: all of them.
+def run_subject(run: Run, folder: Path, steps: Sequence[int] | None, max_new_tokens: int, engine: Engine) -> Subject:
+    """The base of a run (step 0) and its checkpoints of these steps; None: all of them.  Drawn from with `engine`.
 
     Raises CheckpointError for a step that the run has no checkpoint of, or one that is damaged or of another base.
     """
@@ -52,15 +61,18 @@ def run_subject(run: Run, folder: Path, steps: Sequence[int] | None, max_new_tok
         )
     prompts = _prompts(run.model, run.prompts, max_new_tokens)
     policy = load_policy(run.model, run.adapter, prompts.tokenizer, 0, Accelerator().device)
-    base = [base_candidate(policy)] if 0 in asked else []
-    return Subject(prompts, [*base, *checkpoint_candidates(policy, folder, [step for step in asked if step])])
+    draws = partial(engine.open, run.model, longest_prompt=prompts.limit)
+    base = [base_candidate(policy, draws)] if 0 in asked else []
+    candidates = [*base, *checkpoint_candidates(policy, folder, [step for step in asked if step], draws)]
+    return Subject(prompts, [replace(candidate, engine=engine.library) for candidate in candidates])
 
 
-def model_subject(model: Model, prompts: Prompts, max_new_tokens: int) -> Subject:
+def model_subject(model: Model, prompts: Prompts, max_new_tokens: int, engine: Engine) -> Subject:
     """A model as it is.  It is loaded with the smallest adapter, which stays off."""
     builder = _prompts(model, prompts, max_new_tokens)
     policy = load_policy(model, LoRA(rank=1, alpha=1, targets=("all-linear",)), builder.tokenizer, 0, Accelerator().device)
-    return Subject(builder, [base_candidate(policy)])
+    base = base_candidate(policy, partial(engine.open, model, longest_prompt=builder.limit))
+    return Subject(builder, [replace(base, engine=engine.library)])
 
 
 def _prompts(model: Model, prompts: Prompts, max_new_tokens: int) -> PromptBuilder:
@@ -73,24 +85,24 @@ def _prompts(model: Model, prompts: Prompts, max_new_tokens: int) -> PromptBuild
     return PromptBuilder(load_tokenizer(model), prompts, context - max_new_tokens)
 
 
-def base_candidate(policy: Policy) -> Candidate:
+def base_candidate(policy: Policy, open_sampler: Open = in_process) -> Candidate:
     """The base: the policy with its adapter off."""
 
     @contextmanager
     def sampler(sampling: Sampling) -> Iterator[Sampler]:
         with frozen(policy.model):
-            yield HFSampler(policy.model, sampling)
+            yield open_sampler(policy, sampling)
 
     return Candidate("base", policy.fingerprint(), sampler)
 
 
-def checkpoint_candidates(policy: Policy, run: Path, steps: list[int]) -> list[Candidate]:
+def checkpoint_candidates(policy: Policy, run: Path, steps: list[int], open_sampler: Open = in_process) -> list[Candidate]:
     """The checkpoints of a run, each verified.  Raises CheckpointError for one that is damaged, missing, or of another base."""
     model = policy.fingerprint()
-    return [_checkpoint_candidate(policy, checkpoint_folder(run, step), model) for step in steps]
+    return [_checkpoint_candidate(policy, checkpoint_folder(run, step), model, open_sampler) for step in steps]
 
 
-def _checkpoint_candidate(policy: Policy, folder: Path, model: str) -> Candidate:
+def _checkpoint_candidate(policy: Policy, folder: Path, model: str, open_sampler: Open) -> Candidate:
     state = verify(folder)
     if state.model != model:
         raise CheckpointError(
@@ -108,7 +120,9 @@ def _checkpoint_candidate(policy: Policy, folder: Path, model: str) -> Candidate
         }
         load_adapter(folder, policy)
         try:
-            yield HFSampler(policy.model, sampling)
+            opened = open_sampler(policy, sampling)
+            opened.sync(state.step)
+            yield opened
         finally:
             set_peft_model_state_dict(policy.model, before)
 

@@ -6,7 +6,7 @@ diagnosis/step-000020.json   their means and standard errors, and what they were
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from purified_opsd.analysis.diagnosis import Diagnosed, Probe, diagnose, summary
 from purified_opsd.data import DataError, Example
 from purified_opsd.evaluation import Candidate
 from purified_opsd.objective import PMITarget
+from purified_opsd.policy import HF
 from purified_opsd.reporting.records import RunError, json_line, locked, write_whole
 
 from .candidates import base_candidate, checkpoint_candidates
@@ -29,7 +30,7 @@ def diagnose_run(run: Run, samples: int, seed: int) -> Path:
 
     Raises DataError for more samples than questions, RunError where the folder was made with other settings.
     """
-    job, folder = prepare(run), run.output_dir / "diagnosis"
+    job, folder = prepare(replace(run, sampler=HF())), run.output_dir / "diagnosis"
     if not 0 < samples <= len(job.examples.rows):
         raise DataError(
             f"{run.data.path} has {len(job.examples.rows)} questions, and --samples asks for {samples}. "

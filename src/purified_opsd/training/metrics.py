@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from purified_opsd.analysis.markers import count_substrings
 
+from .gap import gap_of
 from .trajectories import Step
 
 MEASURED = ("seconds", "tokens_per_second", "peak_memory_gb")
@@ -21,7 +22,7 @@ def step_metrics(step: Step, number: int, texts: list[str], device: torch.device
     trajectories = step.trajectories
     completions = [t.completion for t in trajectories]
     lengths = [len(completion.ids) for completion in completions]
-    gaps = sorted(gap for t in trajectories for gap in t.gap)
+    gap = gap_of(trajectories)
     tokens = sum(lengths)
     markers = sum(count_substrings(texts).values())
     return {
@@ -37,9 +38,9 @@ def step_metrics(step: Step, number: int, texts: list[str], device: torch.device
         "reference_cut_rate": fmean(t.cut for t in trajectories),
         "epistemic_count": markers,
         "epistemic_per_1000_tokens": 1000 * markers / tokens,
-        "log_prob_gap_mean": fmean(gaps),
-        "log_prob_gap_p99": gaps[int(0.99 * (len(gaps) - 1))],
-        "log_prob_gap_above_0.1": fmean(gap > 0.1 for gap in gaps),
+        "log_prob_gap_mean": gap.mean,
+        "log_prob_gap_p99": gap.p99,
+        "log_prob_gap_above_0.1": gap.above,
         "seconds": {part: round(seconds, 4) for part, seconds in step.seconds.items()},
         "tokens_per_second": round(tokens / sum(step.seconds.values()), 2),
         "peak_memory_gb": round(_peak_memory_gb(device), 3),

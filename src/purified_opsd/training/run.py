@@ -8,8 +8,9 @@ import torch
 
 from purified_opsd.data import Prompts, TrainingSet
 from purified_opsd.objective import JSD, Compiled, Eager, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
-from purified_opsd.policy import LoRA, Model, Sampling
+from purified_opsd.policy import HF, VLLM, LoRA, Model, Sampling, VLLMServers
 
+from .gap import Alarm
 from .schedule import Constant, Cosine, Linear
 
 
@@ -49,6 +50,10 @@ class Run:
     adapter: LoRA = LoRA()
     prompts: Prompts = Prompts()
     sampling: Sampling = Sampling()
+    sampler: HF | VLLM | VLLMServers = HF()
+    """Where completions are drawn."""
+    alarm: Alarm = Alarm()
+    """How far the sampler may be from the trainer."""
     target: PMITarget | TeacherTarget = PMITarget()
     divergence: JSD | ForwardKL | ReverseKL = JSD()
     averaging: SequenceMean | TokenMean = SequenceMean()

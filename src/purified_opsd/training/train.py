@@ -3,12 +3,13 @@
 B sequences of this process, N completion tokens of a micro-batch, D hidden size.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Any, cast
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather_object
 from jaxtyping import Float
 from torch import Tensor
@@ -16,14 +17,15 @@ from tqdm import tqdm
 
 from purified_opsd.data import seed_for
 from purified_opsd.objective import Terms, streamed_terms
-from purified_opsd.policy import completion_hidden, contexts_hidden, frozen, micro_batches
+from purified_opsd.policy import ModelError, ServersLost, completion_hidden, contexts_hidden, frozen, micro_batches
 from purified_opsd.reporting.records import RunWriter
 
 from .checkpoint import save_checkpoint
 from .clock import Clock
+from .gap import OffPolicy, gap_of
 from .job import Job
 from .metrics import decode, rollout_rows, step_metrics
-from .stopping import Interrupted, StopRequest
+from .stopping import Interrupted, Stopped, StopRequest
 from .trackers import Trackers
 from .trajectories import Rollout, Step, Trajectory, trajectories_of
 
@@ -31,14 +33,16 @@ from .trajectories import Rollout, Step, Trajectory, trajectories_of
 def train(job: Job, writer: RunWriter, trackers: Trackers, first_step: int) -> None:
     """Every step from `first_step` (counted from 0) to the end, each recorded, checkpoints on the way.
 
-    Raises Interrupted after a SIGINT or SIGTERM, once the step under way is finished and saved.
+    Raises Interrupted after a SIGINT or SIGTERM, once the step under way is finished and saved, and Stopped where a step cannot be
+    taken for want of good completions, once the step before is saved.
     """
     run, main = job.run, job.accelerator.is_main_process
     job.policy.model.train()
     progress = tqdm(initial=first_step, total=run.steps, unit="step", disable=not main)
     with StopRequest() as stop, progress, closing(trackers):
         for number in range(first_step + 1, run.steps + 1):
-            step = training_step(job, number - 1)
+            with _saved(job, writer, number - 1, first_step):
+                step = training_step(job, number - 1)
             if main:
                 texts = decode(step, job.policy.tokenizer)
                 row = step_metrics(step, number, texts, job.accelerator.device)
@@ -59,7 +63,8 @@ def training_step(job: Job, step: int) -> Step:
     run, accelerator, clock = job.run, job.accelerator, Clock(job.accelerator.device)
     torch.manual_seed(seed_for(run.seed, "dropout", step, accelerator.process_index))
 
-    with clock("rollout"):
+    with clock("rollout"), _agreed(accelerator):
+        job.sampler.sync(step)
         rollouts = sample_rollouts(job, step)
     weights = token_weights(job, rollouts)
     trajectories: list[Trajectory] = []
@@ -72,10 +77,10 @@ def training_step(job: Job, step: int) -> Step:
             terms.loss.backward()
         trajectories += trajectories_of(micro, weight_B, terms)
 
+    everyone = sorted(gather_object(trajectories), key=lambda trajectory: trajectory.place)
+    run.alarm.check(gap_of(everyone), step + 1)
     with clock("optimizer"):
         learning_rate, grad_norm = update(job, step)
-        job.sampler.sync(step + 1)
-    everyone = sorted(gather_object(trajectories), key=lambda trajectory: trajectory.place)
     return Step(everyone, grad_norm, learning_rate, clock.seconds)
 
 
@@ -150,6 +155,32 @@ def update(job: Job, step: int) -> tuple[float, float]:
     job.optimizer.step()
     job.optimizer.zero_grad(set_to_none=True)
     return learning_rate, grad_norm.item()
+
+
+@contextmanager
+def _agreed(accelerator: Accelerator) -> Iterator[None]:
+    """What one process cannot do, none goes on without: its ModelError or ServersLost is raised in all."""
+    problem = None
+    try:
+        yield
+    except (ModelError, ServersLost) as error:
+        problem = error
+    for found in gather_object([problem]):
+        if found:
+            raise found
+
+
+@contextmanager
+def _saved(job: Job, writer: RunWriter, done: int, first_step: int) -> Iterator[None]:
+    """Saves the run as it is after `done` steps where the next lacks good completions.  Raises Stopped."""
+    try:
+        yield
+    except (ModelError, OffPolicy, ServersLost) as error:
+        if job.accelerator.is_main_process and done > first_step:
+            save_checkpoint(writer.folder, job.state(done), job.policy, job.optimizer)
+        job.accelerator.wait_for_everyone()
+        where = f"after step {done}, which is saved" if done else "before the first step"
+        raise Stopped(f"Stopped {where}. {error}", 75 if isinstance(error, ServersLost) else 4) from error
 
 
 def _show(progress: tqdm, row: Mapping[str, Any]) -> None:
