@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import httpx
 
 from .model import ModelError
-from .sampling import Completion, Ids, Sampling
-from .servers import Server, Wanted
+from .sampling import Completion, Ids
+from .servers import Drawing, Server, Wanted
 from .wire import Refused, Unreachable
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class Round:
         """Has every server that answers serve what is wanted.  Raises ModelError."""
         await asyncio.gather(*map(self._load, self.posts))
 
-    async def complete(self, prompt: Ids, seed: int, sampling: Sampling, eos: Sequence[int]) -> Completion:
+    async def complete(self, prompt: Ids, seed: int, drawing: Drawing) -> Completion:
         """One completion, from whichever server: its seed is its own, so another try draws the same.
 
         Raises ServersLost after the last try, ModelError where a server is not what it should be.
@@ -66,7 +66,7 @@ class Round:
             post.under_way += 1
             try:
                 model = await self._ready(post.server)
-                completion = await post.server.complete(self.client, model, prompt, seed, sampling, eos)
+                completion = await post.server.complete(self.client, model, prompt, seed, drawing)
             except Unreachable as error:
                 reason = f"{post.server.url}: {error}"
             except Refused as error:

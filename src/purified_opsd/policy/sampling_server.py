@@ -15,7 +15,7 @@ from .fingerprint import fingerprint_of
 from .model import Model, Policy, frozen
 from .rounds import Post, Round, ServersLost
 from .sampling import Completion, Ids, Sampling, eos_ids
-from .servers import Server, Wanted
+from .servers import Drawing, Server, Wanted
 from .wire import Unreachable
 
 
@@ -59,8 +59,8 @@ class ServerSampler:
     """Draws from servers that hold the base; the adapter is handed to them as a new one at every sync."""
 
     def __init__(self, settings: VLLMServers, policy: Policy, sampling: Sampling, longest_prompt: int):
-        self.settings, self.policy, self.sampling = settings, policy, sampling
-        self.eos: list[int] = eos_ids(policy.model).tolist()
+        self.settings, self.policy = settings, policy
+        self.drawing = Drawing(sampling, eos_ids(policy.model).tolist(), settings.read_seconds)
         self.posts = [Post(Server(url.rstrip("/"))) for url in settings.urls]
         self.adapters = AdapterFolder(settings.directory, policy.model)
         with frozen(policy.model):
@@ -94,13 +94,13 @@ class ServerSampler:
     async def _generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
         async with self._round() as round:
             pairs = zip(prompts, seeds, strict=True)
-            return await asyncio.gather(*(round.complete(prompt, seed, self.sampling, self.eos) for prompt, seed in pairs))
+            return await asyncio.gather(*(round.complete(prompt, seed, self.drawing) for prompt, seed in pairs))
 
     @asynccontextmanager
     async def _round(self) -> AsyncIterator[Round]:
         key, limit = os.environ.get(self.settings.key_variable), self.settings.total_seconds
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        timeout = httpx.Timeout(self.settings.read_seconds, connect=self.settings.connect_seconds)
+        timeout = httpx.Timeout(self.settings.connect_seconds)  # of a connection; a request has one of its own
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         try:
             async with asyncio.timeout(limit):

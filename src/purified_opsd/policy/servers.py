@@ -30,6 +30,17 @@ class Wanted:
     """Of the policy with that version."""
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """How completions are drawn."""
+
+    sampling: Sampling
+    eos: Sequence[int]
+    """Tokens that end one."""
+    seconds: float
+    """The longest that one may take."""
+
+
 class Server:
     """A server as it was last seen."""
 
@@ -55,11 +66,10 @@ class Server:
             await self._serve(client, base, wanted.version, wanted.fingerprint)
         return wanted.version.name
 
-    async def complete(
-        self, client: httpx.AsyncClient, model: str, prompt: Ids, seed: int, sampling: Sampling, eos: Sequence[int]
-    ) -> Completion:
+    async def complete(self, client: httpx.AsyncClient, model: str, prompt: Ids, seed: int, drawing: Drawing) -> Completion:
         """One completion by the model of that name.  Raises ModelError, Unreachable, Refused."""
-        answer = await ask(client, self.url, "/v1/completions", completion_body(model, prompt, seed, sampling, eos))
+        body = completion_body(model, prompt, seed, drawing.sampling, drawing.eos)
+        answer = await ask(client, self.url, "/v1/completions", body, drawing.seconds)
         choice = answer["choices"][0]
         ids, finish = choice["token_ids"], choice["finish_reason"]
         if answer["model"] != model or choice["prompt_token_ids"] != list(prompt):
@@ -67,7 +77,7 @@ class Server:
                 f"{self.url} has answered for {answer['model']} after {len(choice['prompt_token_ids'])} prompt tokens; asked for "
                 f"was {model} after {len(prompt)}. Something between it and this process changes requests: give its own address."
             )
-        if finish not in ("stop", "length") or (finish == "length" and len(ids) < sampling.max_new_tokens):
+        if finish not in ("stop", "length") or (finish == "length" and len(ids) < drawing.sampling.max_new_tokens):
             raise Unreachable(f"it broke off after {len(ids)} tokens, finish_reason {finish}")
         return Completion(ids, choice["logprobs"]["token_logprobs"], ended=finish == "stop")
 

@@ -23,13 +23,20 @@ class Refused(Exception):
         self.status = status
 
 
-async def ask(client: httpx.AsyncClient, url: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+QUICK_S = 120.0
+"""The longest that anything but a completion may take."""
+
+
+async def ask(
+    client: httpx.AsyncClient, url: str, path: str, body: Mapping[str, Any] | None = None, seconds: float = QUICK_S
+) -> Any:
     """The answer to a GET, or to a POST of `body`, read as JSON where it is.
 
     Raises Unreachable, Refused, or ModelError for a key that is not the right one.
     """
     try:
-        answer = await client.request("GET" if body is None else "POST", url + path, json=body)
+        timeout = httpx.Timeout(seconds, connect=client.timeout.connect)
+        answer = await client.request("GET" if body is None else "POST", url + path, json=body, timeout=timeout)
     except httpx.TransportError as error:
         raise Unreachable(f"{type(error).__name__}: {error}".rstrip(": ")) from error
     if answer.status_code in (401, 403):
