@@ -101,6 +101,7 @@ def without_template(folder):
     byte_tokenizer(template=None).save_pretrained(folder)
 
 
+SERVERS = ("--sampler.kind", "vllm-server", "--sampler.urls")
 BAD = {
     "unknown recipe": (2, ["train", "qwen3-8b.mathcot.pmi"], "There is no recipe 'qwen3-8b.mathcot.pmi'.*Did you mean"),
     "settings file not there": (2, ["train", "gone.yaml"], "gone.yaml cannot be read"),
@@ -128,6 +129,21 @@ BAD = {
     "no tokenizer": (4, ["--model", "no_tokenizer"], "The model folder .*no_tokenizer has no tokenizer_config.json"),
     "no chat template": (4, ["--model", "no_template"], "no chat template"),
     "no room for a prompt": (4, ["--sampling.max-new-tokens", "5000"], "no room is left for a prompt. Lower sampling"),
+    "no vllm": (4, ["--sampler", "vllm"], "vllm is not installed: pip install 'purified-opsd.vllm.'"),
+    "no vllm to serve with": (4, ["serve", "miniature.pmi"], "vllm is not installed: pip install 'purified-opsd.vllm.'"),
+    "no server": (
+        75,
+        ["--sampler.kind", "vllm-server", "--sampler.urls", "http://127.0.0.1:9"],
+        "http://127.0.0.1:9 does not answer",
+    ),
+    "no address": (
+        2,
+        [*SERVERS, "localhost"],
+        "sampler.urls needs the addresses of servers",
+    ),
+    "servers without an address": (2, ["--sampler", "vllm-server"], "The setting sampler.urls is missing"),
+    "alarm": (2, ["--alarm.stop", "0.01"], "alarm needs 0 < warn <= stop, got warn=0.05, stop=0.01"),
+    "memory fraction": (2, ["--sampler.kind", "vllm", "--sampler.memory-fraction", "2"], "memory_fraction must be between 0 and 1"),
     "adapter on the head": (4, ["--adapter.targets", "lm_head"], "puts LoRA on the head"),
 }
 
@@ -159,7 +175,7 @@ def test_bad_input_is_one_paragraph_with_its_exit_code(command, settings, bad_th
     import re
 
     expected, words, message = BAD[name]
-    words = words if words[0] in ("train", "resume") else ["train", settings, *words]
+    words = words if words[0] in ("train", "resume", "serve") else ["train", settings, *words]
     code, _, errors = command(*words)
     assert code == expected, errors
     said = errors[errors.index("purified-opsd: ") :]

@@ -8,6 +8,7 @@ import yaml
 from purified_opsd.config import SettingsError, build_run, located, merge, read_overrides, read_settings, to_mapping, to_yaml
 from purified_opsd.data import AnswerOnly, Columns
 from purified_opsd.objective import JSD, ForwardKL, PMITarget, ReverseKL, TeacherTarget, TokenMean
+from purified_opsd.policy import HF, VLLMServers
 from purified_opsd.recipes import RECIPES, find_recipe
 from purified_opsd.training import Cosine
 
@@ -88,6 +89,15 @@ def test_another_data_set_forgets_what_described_the_former():
     assert kept.data.subset == 10_000
 
 
+def test_servers_are_named_one_or_several():
+    words = ("--sampler.kind", "vllm-server", "--sampler.urls", "http://a:1", "http://b:1")
+    run = run_with(*words)
+    assert run.sampler == VLLMServers(("http://a:1", "http://b:1"))
+    assert build_run(yaml.safe_load(to_yaml(run))) == run
+    assert run_with(*words[:4]).sampler == VLLMServers(("http://a:1",))
+    assert run_with().sampler == HF()
+
+
 def test_words_after_an_equals_sign_and_null():
     run = run_with("--optimizer.learning-rate=2e-5", "--chunk-rows", "64", "--target.center-rows=null")
     assert run.optimizer.learning_rate == 2e-5
@@ -107,6 +117,10 @@ WRONG = {
     "zero steps": (["--steps", "0"], "steps must be at least 1, got 0"),
     "no value": (["--steps"], "--steps has no value. Write --steps VALUE"),
     "no name": (["steps", "3"], "'steps' belongs to no setting"),
+    "a kind and its settings": (
+        ["--sampler", "vllm-server", "--sampler.urls", "http://a:1"],
+        "follows a short form of sampler; write --sampler.kind for that one",
+    ),
     "a section as a word": (["--optimizer", "adam"], "There is no setting optimizer.kind"),
     "an unknown tracker": (["--trackers", "mlflow"], "trackers.0: .*'tensorboard', 'wandb' or 'trackio', got 'mlflow'"),
 }

@@ -16,10 +16,11 @@ from pydantic import TypeAdapter, ValidationError
 from purified_opsd.data import AfterThink, AnswerOnly, TrainingSet, WholeSolution
 from purified_opsd.evaluation import located_benchmark
 from purified_opsd.objective import JSD, Compiled, Eager, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
-from purified_opsd.policy import FSDP2, Replicated
+from purified_opsd.policy import FSDP2, HF, VLLM, Replicated, VLLMServers
 from purified_opsd.training import Constant, Cosine, Linear, Run
 
 KINDS: Mapping[str, Mapping[str, type]] = {
+    "sampler": {"hf": HF, "vllm": VLLM, "vllm-server": VLLMServers},
     "target": {"pmi": PMITarget, "teacher": TeacherTarget},
     "divergence": {"jsd": JSD, "forward-kl": ForwardKL, "reverse-kl": ReverseKL},
     "averaging": {"sequence-mean": SequenceMean, "token-mean": TokenMean},
@@ -72,7 +73,8 @@ def read_overrides(words: Sequence[str]) -> dict[str, Any]:
         for parent in parents:
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):  # --data FILE before --data.subset 5
-                raise SettingsError(f"{words[start]} follows a short form of {parent}; write --{parent}.path for that one.")
+                named = "path" if parent in SHORT_FORMS else "kind"
+                raise SettingsError(f"{words[start]} follows a short form of {parent}; write --{parent}.{named} for that one.")
         section[leaf] = None if values == ["null"] else values[0] if len(values) == 1 else values
     return overrides
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -42,3 +42,18 @@ def settings_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         raise SettingsError(str(error)) from error
+
+
+def settings_of(recipe: str) -> dict[str, Any]:
+    """The settings in a YAML file, or of a recipe; a file may name a `recipe` to start from."""
+    from purified_opsd.config import SettingsError, merge, read_settings, to_mapping
+    from purified_opsd.recipes import find_recipe
+
+    if recipe.startswith("--"):
+        raise SettingsError(f"The recipe or YAML file comes first: purified-opsd train RECIPE {recipe} ...")
+    if Path(recipe).suffix not in (".yaml", ".yml"):
+        return to_mapping(find_recipe(recipe))
+    settings = read_settings(Path(recipe))
+    settings.setdefault("output_dir", str(Path("runs") / Path(recipe).stem))
+    start = settings.pop("recipe", None)
+    return merge(to_mapping(find_recipe(str(start))), settings) if start else settings

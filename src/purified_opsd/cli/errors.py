@@ -2,13 +2,13 @@
 
 
 def exit_code(error: Exception) -> int | None:
-    """1: training diverged, 2: a setting, 3: data or a checkpoint, 4: model or machine; None: a mistake of ours."""
+    """1: training diverged, 2: a setting, 3: data or a checkpoint, 4: model or machine, 75: try later; None: a mistake of ours."""
     import torch
 
     from purified_opsd.config import SettingsError
     from purified_opsd.data import DataError, TemplateError
     from purified_opsd.evaluation import WorkerError
-    from purified_opsd.policy import ModelError
+    from purified_opsd.policy import ModelError, ServersLost
     from purified_opsd.reporting.records import RunError
     from purified_opsd.training import CheckpointError
 
@@ -19,6 +19,7 @@ def exit_code(error: Exception) -> int | None:
         DataError: 3,
         CheckpointError: 3,
         ModelError: 4,
+        ServersLost: 75,
         TemplateError: 4,
         WorkerError: 4,
         OSError: 4,

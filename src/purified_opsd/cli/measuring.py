@@ -15,6 +15,7 @@ from .app import RunFolder, app, run_of, settings_errors
 
 if TYPE_CHECKING:
     from purified_opsd.evaluation import AnswerColumns
+    from purified_opsd.policy import Engine
     from purified_opsd.training import Run
     from purified_opsd.training.candidates import Subject
 
@@ -44,6 +45,7 @@ def evaluate(
         str, typer.Option(help="Epistemic markers of your own to count, with commas between; a run's if left out.")
     ] = "",
     dtype: Annotated[Dtype, typer.Option(help="Of a model that is no run; a run's is its own.")] = "auto",
+    server: Annotated[list[str] | None, typer.Option(help="vLLM servers to draw from, several at once: URL URL.")] = None,
     output: Annotated[Path | None, typer.Option(help="Where samples and results go; RUN/evaluation if left out.")] = None,
 ) -> None:
     """Accuracy of a run's base and checkpoints, or of a model, with its error.
@@ -52,18 +54,22 @@ def evaluate(
     """
     from purified_opsd.evaluation import Plan, SamplingChoice, load_benchmark, progress_bar, table
     from purified_opsd.evaluation import evaluate as evaluate_candidates
+    from purified_opsd.policy import HF, VLLMServers
 
-    words, mapped = _benchmarks_and_columns([*benchmarks, *context.args], columns or [])
+    urls = [*(server or []), *filter(_is_url, context.args)]
+    others = [word for word in context.args if not _is_url(word)]
+    words, mapped = _benchmarks_and_columns([*benchmarks, *others], columns or [])
     is_run = (Path(subject) / "config.yaml").is_file()
     run = run_of(Path(subject)) if is_run else None
     given = SamplingChoice(sampling, temperature, top_p, top_k, max_new_tokens, rows)
     with settings_errors():
         choice = given.over(run.evaluation.sampling) if run else given
         plan = Plan(choice.of(run.model.path if run else subject), runs, limit, seed, _markers(markers, run))
+        engine = VLLMServers(tuple(urls)) if urls else HF()
     sets = [load_benchmark(word, mapped) for word in words]
     folder = output or (Path(subject) / "evaluation" if is_run else Path("evaluations") / Path(subject).name)
     bare = Bare(subject, dtype, adapter)
-    loaded = _subject_of(run, step, bare, plan.sampling.max_new_tokens)
+    loaded = _subject_of(run, step, bare, plan.sampling.max_new_tokens, engine)
     typer.echo(f"{plan.sampling}, {runs} runs")
     if not run and not (folder / "subject.json").exists():
         _record(folder, bare)
@@ -149,7 +155,7 @@ class Bare(NamedTuple):
     adapter: Path | None
 
 
-def _subject_of(run: "Run | None", steps: list[int] | None, bare: Bare, max_new_tokens: int) -> "Subject":
+def _subject_of(run: "Run | None", steps: list[int] | None, bare: Bare, max_new_tokens: int, engine: "Engine") -> "Subject":
     """What is evaluated, loaded."""
     from purified_opsd.config import SettingsError
     from purified_opsd.data import Prompts
@@ -161,13 +167,17 @@ def _subject_of(run: "Run | None", steps: list[int] | None, bare: Bare, max_new_
             raise SettingsError(
                 f"--adapter goes with a model, and {bare.path} is a run with adapters of its own. Choose them by --step."
             )
-        return run_subject(run, run.output_dir, steps, max_new_tokens)
+        return run_subject(run, run.output_dir, steps, max_new_tokens, engine)
     if steps:
         raise SettingsError(f"--step {steps[0]} is of a run, and {bare.path} is none: it has no config.yaml. Leave --step out.")
     model = Model(bare.path, dtype=bare.dtype)
     if bare.adapter:
-        return adapted_subject(model, bare.adapter, Prompts(), max_new_tokens)
-    return model_subject(model, Prompts(), max_new_tokens)
+        return adapted_subject(model, bare.adapter, Prompts(), max_new_tokens, engine)
+    return model_subject(model, Prompts(), max_new_tokens, engine)
+
+
+def _is_url(word: str) -> bool:
+    return word.startswith(("http://", "https://"))
 
 
 def _record(folder: Path, bare: Bare) -> None:
@@ -180,7 +190,10 @@ def _record(folder: Path, bare: Bare) -> None:
 
 @contextmanager
 def completable(folder: Path) -> Iterator[None]:
-    """SIGINT and SIGTERM end an evaluation at once: what was drawn is on the disk, and the same command draws the rest."""
+    """SIGINT, SIGTERM and servers that are lost end an evaluation: what was drawn is on the disk, and the same command draws the
+    rest."""
+    from purified_opsd.policy import ServersLost
+
     caught: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -193,6 +206,8 @@ def completable(folder: Path) -> Iterator[None]:
     except KeyboardInterrupt as error:
         typer.echo(f"\nStopped. What was drawn is in {folder}, marked PARTIAL; the same command draws the rest.", err=True)
         raise typer.Exit(128 + (caught or [signal.SIGINT])[0]) from error
+    except ServersLost as error:
+        raise ServersLost(f"{error} What was drawn is in {folder}, marked PARTIAL; the same command draws the rest.") from error
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from .app import OTHER_SETTINGS, RunFolder, app, run_of
+from .app import OTHER_SETTINGS, RunFolder, app, run_of, settings_of
 
 
 @app.command(context_settings=OTHER_SETTINGS)
@@ -29,7 +29,7 @@ def train(
     from purified_opsd.training.start import start_run
 
     short = {"model": model, "data": data, "output_dir": output_dir, "steps": steps, "seed": seed}
-    settings = merge(_settings_of(recipe), {name: value for name, value in short.items() if value is not None})
+    settings = merge(settings_of(recipe), {name: value for name, value in short.items() if value is not None})
     run = located(build_run(merge(settings, read_overrides(context.args))))
     with _resumable(run.output_dir):
         start_run(run, to_yaml(run))
@@ -112,7 +112,7 @@ def plan(
     from purified_opsd.training.costs import lengths_of
     from purified_opsd.training.plan import GPUS, DoesNotFit, report
 
-    run = build_run(merge(_settings_of(recipe), read_overrides(context.args)))
+    run = build_run(merge(settings_of(recipe), read_overrides(context.args)))
     if gpu not in GPUS:
         raise SettingsError(f"There is no GPU {gpu} in the table. Known: {', '.join(GPUS)}.")
     lengths = lengths_of(question, reference, run.sampling.max_new_tokens)
@@ -120,21 +120,6 @@ def plan(
         typer.echo(report(run, shape_of(run.model), lengths, gpu, gpus))
     except DoesNotFit as error:
         raise SettingsError(str(error)) from error
-
-
-def _settings_of(recipe: str) -> dict[str, Any]:
-    """The settings in a YAML file, or of a recipe; a file may name a `recipe` to start from."""
-    from purified_opsd.config import SettingsError, merge, read_settings, to_mapping
-    from purified_opsd.recipes import find_recipe
-
-    if recipe.startswith("--"):
-        raise SettingsError(f"The recipe or YAML file comes first: purified-opsd train RECIPE {recipe} ...")
-    if Path(recipe).suffix not in (".yaml", ".yml"):
-        return to_mapping(find_recipe(recipe))
-    settings = read_settings(Path(recipe))
-    settings.setdefault("output_dir", str(Path("runs") / Path(recipe).stem))
-    start = settings.pop("recipe", None)
-    return merge(to_mapping(find_recipe(str(start))), settings) if start else settings
 
 
 def _checkpoint_step(folder: Path, step: int | None) -> int:
@@ -152,10 +137,10 @@ def _checkpoint_step(folder: Path, step: int | None) -> int:
 @contextmanager
 def _resumable(folder: Path) -> Iterator[None]:
     """Names the command that goes on with a run, where it ended early."""
-    from purified_opsd.training import Interrupted
+    from purified_opsd.training import Stopped
 
     try:
         yield
-    except Interrupted as stop:
+    except Stopped as stop:
         typer.echo(f"{stop}\nGo on with: purified-opsd resume {folder}", err=True)
         raise typer.Exit(stop.exit_code) from stop

@@ -24,6 +24,8 @@ class Candidate:
     """Tells its weights from all others."""
     sampler: Callable[[Sampling], AbstractContextManager[Sampler]]
     """Puts the weights in place for as long as it is entered."""
+    engine: str = "transformers"
+    """What draws: the same seed means other random numbers in another."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def settings_of(candidate: Candidate, benchmark: Benchmark, prompts: PromptBuild
     """All that decides what is drawn, and so must not change under samples that are there.  More runs and problems may come."""
     return {
         "weights": candidate.identity,
+        "engine": candidate.engine,
         "questions": benchmark.fingerprint,
         "answers": benchmark.answers,
         "wording": WORDING,

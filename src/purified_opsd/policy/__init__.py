@@ -2,6 +2,7 @@
 
 from .adapters import load_adapted
 from .batching import micro_batches
+from .engines import HF, Engine
 from .model import (
     GeneralHead,
     LoRA,
@@ -14,15 +15,22 @@ from .model import (
     load_base,
     load_policy,
     load_tokenizer,
+    saved_dtype,
 )
+from .rounds import ServersLost
 from .sampling import Completion, HFSampler, Sampler, Sampling
+from .sampling_server import VLLMServers
+from .sampling_vllm import VLLM
 from .scoring import completion_hidden, contexts_hidden
 from .sharding import FSDP2, Layout, Replicated
 from .target_sampling import TargetSampler
 
 __all__ = [
     "FSDP2",
+    "HF",
+    "VLLM",
     "Completion",
+    "Engine",
     "GeneralHead",
     "HFSampler",
     "Layout",
@@ -33,7 +41,9 @@ __all__ = [
     "Replicated",
     "Sampler",
     "Sampling",
+    "ServersLost",
     "TargetSampler",
+    "VLLMServers",
     "base_of",
     "completion_hidden",
     "context_length",
@@ -44,4 +54,5 @@ __all__ = [
     "load_policy",
     "load_tokenizer",
     "micro_batches",
+    "saved_dtype",
 ]

@@ -8,9 +8,8 @@ from typing import cast
 import torch
 from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
-from transformers import AutoConfig
 
-from .model import Model, load_base, load_tokenizer
+from .model import Model, load_base, load_tokenizer, saved_dtype
 
 
 def export(settings: Model, adapter: Path, output: Path) -> float:
@@ -20,7 +19,7 @@ def export(settings: Model, adapter: Path, output: Path) -> float:
     has little to do with it.  Raises ModelError where the base cannot be loaded; writes all or nothing.
     """
     base = load_base(replace(settings, dtype="float32"), torch.device("cpu"))
-    dtype = _saved_dtype(settings)
+    dtype = saved_dtype(settings)
     adapted = PeftModel.from_pretrained(base, str(adapter))
     lost = _rounding_loss(adapted, dtype)
     temporary = output.with_name(f".{output.name}.tmp")
@@ -29,15 +28,6 @@ def export(settings: Model, adapter: Path, output: Path) -> float:
     load_tokenizer(settings).save_pretrained(temporary)
     temporary.rename(output)
     return lost
-
-
-def _saved_dtype(settings: Model) -> torch.dtype:
-    if settings.dtype != "auto":
-        return getattr(torch, settings.dtype)
-    config = AutoConfig.from_pretrained(
-        settings.path, revision=settings.revision, trust_remote_code=settings.trust_remote_code_of == settings.path
-    )
-    return cast(torch.dtype, config.dtype or torch.float32)
 
 
 def _rounding_loss(adapted: PeftModel, dtype: torch.dtype) -> float:

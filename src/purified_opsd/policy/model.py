@@ -166,6 +166,16 @@ def load_tokenizer(settings: Model) -> PreTrainedTokenizerBase:
         raise ModelError(f"The tokenizer of {settings.path} cannot be loaded: {_first_line(error)} {_ADVICE}") from error
 
 
+def saved_dtype(settings: Model) -> torch.dtype:
+    """The dtype that the settings name; `auto`: the one the weights were saved in."""
+    if settings.dtype != "auto":
+        return getattr(torch, settings.dtype)
+    config = AutoConfig.from_pretrained(
+        settings.path, revision=settings.revision, trust_remote_code=settings.trust_remote_code_of == settings.path
+    )
+    return cast(torch.dtype, config.dtype or torch.float32)
+
+
 def context_length(settings: Model) -> int:
     """Positions that the model was made for.  Raises ModelError where it has no readable configuration."""
     _check_folder(settings.path)

@@ -18,6 +18,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .model import ModelError, Policy
+from .rounds import ServersLost
 
 
 @runtime_checkable
@@ -111,7 +112,11 @@ class Sharded:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        yield
+        try:
+            yield
+        except (ModelError, ServersLost):  # what one process cannot draw, the others are told of once they are done
+            self._go_along_until(Pass.DONE)
+            raise
         self._go_along_until(Pass.DONE)
 
     def _before_pass(self, decoder: nn.Module, inputs: Any) -> None:

@@ -1,9 +1,10 @@
 """What of a run can be evaluated: its base, and every checkpoint, one after another on the same loaded weights."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import cast
@@ -14,6 +15,7 @@ from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dic
 from purified_opsd.data import PromptBuilder, Prompts
 from purified_opsd.evaluation import BASE, Candidate
 from purified_opsd.policy import (
+    Engine,
     HFSampler,
     LoRA,
     Model,
@@ -28,8 +30,15 @@ from purified_opsd.policy import (
     load_tokenizer,
 )
 
-from .checkpoint import CheckpointError, checkpoint_folder, list_checkpoints, load_adapter, verify
+from .checkpoint import CheckpointError, State, checkpoint_folder, list_checkpoints, load_adapter, verify
 from .run import Run
+
+Open = Callable[[Policy, Sampling], Sampler]
+"""How a sampler of a policy is come by."""
+
+
+def in_process(policy: Policy, sampling: Sampling) -> Sampler:
+    return HFSampler(policy.model, sampling)
 
 
 @dataclass(frozen=True)
@@ -40,16 +49,18 @@ class Subject:
     candidates: list[Candidate]
 
 
-def run_subject(run: Run, folder: Path, steps: Sequence[int] | None, max_new_tokens: int) -> Subject:
-    """The base of a run (step 0) and its checkpoints of these steps; None: all of them.
+def run_subject(run: Run, folder: Path, steps: Sequence[int] | None, max_new_tokens: int, engine: Engine) -> Subject:
+    """The base of a run (step 0) and its checkpoints of these steps; None: all of them.  Drawn from with `engine`.
 
     Raises CheckpointError for a step that the run has no checkpoint of, or one that is damaged or of another base.
     """
     asked = chosen_steps(folder, steps)
     prompts = question_prompts(run.model, run.prompts, max_new_tokens)
     policy = load_policy(run.model, run.adapter, prompts.tokenizer, 0, Accelerator().device)
-    base = [base_candidate(policy)] if 0 in asked else []
-    return Subject(prompts, [*base, *checkpoint_candidates(policy, folder, [step for step in asked if step])])
+    draws = partial(engine.open, run.model, longest_prompt=prompts.limit)
+    base = [base_candidate(policy, draws)] if 0 in asked else []
+    candidates = [*base, *checkpoint_candidates(policy, folder, [step for step in asked if step], draws)]
+    return Subject(prompts, [replace(candidate, engine=engine.library) for candidate in candidates])
 
 
 def chosen_steps(folder: Path, steps: Sequence[int] | None) -> list[int]:
@@ -64,14 +75,15 @@ def chosen_steps(folder: Path, steps: Sequence[int] | None) -> list[int]:
     return asked
 
 
-def model_subject(model: Model, prompts: Prompts, max_new_tokens: int) -> Subject:
+def model_subject(model: Model, prompts: Prompts, max_new_tokens: int, engine: Engine) -> Subject:
     """A model as it is.  It is loaded with the smallest adapter, which stays off."""
     builder = question_prompts(model, prompts, max_new_tokens)
     policy = load_policy(model, LoRA(rank=1, alpha=1, targets=("all-linear",)), builder.tokenizer, 0, Accelerator().device)
-    return Subject(builder, [base_candidate(policy)])
+    base = base_candidate(policy, partial(engine.open, model, longest_prompt=builder.limit))
+    return Subject(builder, [replace(base, engine=engine.library)])
 
 
-def adapted_subject(model: Model, adapter: Path, prompts: Prompts, max_new_tokens: int) -> Subject:
+def adapted_subject(model: Model, adapter: Path, prompts: Prompts, max_new_tokens: int, engine: Engine) -> Subject:
     """A model as it is, and with an adapter in PEFT's format.
 
     Raises ModelError where the adapter is not whole or does not fit, and CheckpointError where it is a run's and of another base.
@@ -84,10 +96,9 @@ def adapted_subject(model: Model, adapter: Path, prompts: Prompts, max_new_token
     digest = sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
     name = adapter.parent.name if adapter.name == "adapter" else adapter.name
     identity = f"{base_identity(fingerprint, policy)} {digest}"
-    return Subject(
-        builder,
-        [base_candidate(policy), Candidate(name, identity, lambda sampling: nullcontext(HFSampler(policy.model, sampling)))],
-    )
+    draws = partial(engine.open, model, longest_prompt=builder.limit)
+    adapted = Candidate(name, identity, lambda sampling: nullcontext(draws(policy, sampling)))
+    return Subject(builder, [replace(found, engine=engine.library) for found in (base_candidate(policy, draws), adapted)])
 
 
 def question_prompts(model: Model, prompts: Prompts, max_new_tokens: int) -> PromptBuilder:
@@ -101,13 +112,13 @@ def question_prompts(model: Model, prompts: Prompts, max_new_tokens: int) -> Pro
     return PromptBuilder(load_tokenizer(model), prompts, context - max_new_tokens)
 
 
-def base_candidate(policy: Policy) -> Candidate:
+def base_candidate(policy: Policy, open_sampler: Open = in_process) -> Candidate:
     """The base: the policy with its adapter off."""
 
     @contextmanager
     def sampler(sampling: Sampling) -> Iterator[Sampler]:
         with frozen(policy.model):
-            yield HFSampler(policy.model, sampling)
+            yield open_sampler(policy, sampling)
 
     return Candidate(BASE, base_identity(policy.fingerprint(), policy), sampler)
 
@@ -123,14 +134,14 @@ def adapter_identity(base: str, checkpoint: Path) -> str:
     return f"{base} {manifest['adapter/adapter_model.safetensors']['sha256']}"
 
 
-def checkpoint_candidates(policy: Policy, run: Path, steps: list[int]) -> list[Candidate]:
+def checkpoint_candidates(policy: Policy, run: Path, steps: list[int], open_sampler: Open = in_process) -> list[Candidate]:
     """The checkpoints of a run, each verified.  Raises CheckpointError for one that is damaged, missing, or of another base."""
     model = policy.fingerprint()
-    return [_checkpoint_candidate(policy, checkpoint_folder(run, step), model) for step in steps]
+    return [_checkpoint_candidate(policy, checkpoint_folder(run, step), model, open_sampler) for step in steps]
 
 
-def _checkpoint_candidate(policy: Policy, folder: Path, model: str) -> Candidate:
-    _refuse_other_base(folder, model)
+def _checkpoint_candidate(policy: Policy, folder: Path, model: str, open_sampler: Open) -> Candidate:
+    state = _refuse_other_base(folder, model)
     _refuse_other_adapter(policy, folder)
 
     @contextmanager
@@ -141,21 +152,24 @@ def _checkpoint_candidate(policy: Policy, folder: Path, model: str) -> Candidate
         }
         load_adapter(folder, policy)
         try:
-            yield HFSampler(policy.model, sampling)
+            opened = open_sampler(policy, sampling)
+            opened.sync(state.step)
+            yield opened
         finally:
             set_peft_model_state_dict(policy.model, before)
 
     return Candidate(folder.name, adapter_identity(base_identity(model, policy), folder), sampler)
 
 
-def _refuse_other_base(folder: Path, model: str) -> None:
-    """Raises CheckpointError where a checkpoint is damaged, or was not trained on the base of that fingerprint."""
+def _refuse_other_base(folder: Path, model: str) -> State:
+    """The checkpoint's state.  Raises CheckpointError where it is damaged, or was not trained on the base of that fingerprint."""
     state = verify(folder)
     if state.model != model:
         raise CheckpointError(
             f"{folder} was trained on another base: its fingerprint is {state.model[:16]}, and the loaded model's is {model[:16]}. "
             "On this one its adapter would mean nothing. Load the model that the run names."
         )
+    return state
 
 
 def _refuse_other_adapter(policy: Policy, folder: Path) -> None:

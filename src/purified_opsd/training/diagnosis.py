@@ -6,7 +6,7 @@ diagnosis/step-000020.json   their means with intervals, markers, and what they 
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from purified_opsd.data import Example
 from purified_opsd.evaluation import Candidate
 from purified_opsd.evaluation.statistics import Array, average_of
 from purified_opsd.objective import PMITarget
+from purified_opsd.policy import HF
 from purified_opsd.reporting.records import RunError, json_line, locked, write_whole
 
 from .candidates import base_candidate, checkpoint_candidates
@@ -32,7 +33,7 @@ def diagnose_run(run: Run, samples: int, seed: int) -> Path:
 
     Raises DataError for more samples than questions, RunError where the folder was made with other settings.
     """
-    job, folder = prepare(run), run.output_dir / "diagnosis"
+    job, folder = prepare(replace(run, sampler=HF())), run.output_dir / "diagnosis"
     examples = job.chosen(samples, seed)
     candidates = [base_candidate(job.policy), *checkpoint_candidates(job.policy, run.output_dir, list_checkpoints(run.output_dir))]
     settings = {candidate.name: _settings(job, candidate, samples, seed) for candidate in candidates}

@@ -7,7 +7,7 @@ import torch
 from accelerate import Accelerator
 
 from purified_opsd.data import WORDING, DataError, Example, Examples, PromptBuilder, load_examples, seed_for
-from purified_opsd.policy import HFSampler, Layout, ModelError, Policy, Sampler, context_length, load_policy, load_tokenizer
+from purified_opsd.policy import Layout, ModelError, Policy, Sampler, context_length, load_policy, load_tokenizer
 from purified_opsd.reporting.records import RunError
 
 from .checkpoint import State, checkpoint_folder, load_checkpoint, refuse_changes
@@ -51,13 +51,13 @@ class Job:
         """Goes back to a checkpoint.  Raises CheckpointError if the run has changed since."""
         self.refuse_changes(saved)
         load_checkpoint(checkpoint_folder(folder, saved.step), self.policy, self.optimizer)
-        self.sampler.sync(saved.step)
 
 
 def prepare(run: Run) -> Job:
-    """Training set first, then tokenizer and prompts, then weights.
+    """Training set first, then tokenizer and prompts, then weights, then the sampler.
 
-    Raises DataError, TemplateError, ModelError, or RunError where there are more processes than questions a step; writes nothing.
+    Raises DataError, TemplateError, ModelError, ServersLost, or RunError where there are more processes than questions a step;
+    writes nothing.
     """
     accelerator = join()
     if run.batch_size < accelerator.num_processes:
@@ -80,6 +80,9 @@ def prepare(run: Run) -> Job:
     policy = load_policy(run.model, run.adapter, tokenizer, seed_for(run.seed, "adapter"), run.sharding.loads_on(device))
     model_fingerprint = policy.fingerprint()
     layout = run.sharding.spread(policy, device)
+    with layout.together(), layout.whole_head():
+        sampler = run.sampler.open(run.model, policy, run.sampling, prompts.limit)
+        sampler.sync(0)  # an adapter that does not fit is found now
     return Job(
         run=run,
         examples=examples,
@@ -87,7 +90,7 @@ def prepare(run: Run) -> Job:
         policy=policy,
         layout=layout,
         model_fingerprint=model_fingerprint,
-        sampler=HFSampler(policy.model, run.sampling),
+        sampler=sampler,
         optimizer=run.optimizer.build(list(policy.adapter_parameters().values())),
         accelerator=accelerator,
     )

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from purified_opsd.analysis.markers import marker_counts
 
+from .gap import gap_of
 from .trajectories import Step
 
 MEASURED = ("seconds", "tokens_per_second", "peak_memory_gb")
@@ -22,7 +23,7 @@ def step_metrics(step: Step, number: int, texts: list[str], own_markers: Sequenc
     trajectories = step.trajectories
     completions = [t.completion for t in trajectories]
     lengths = [len(completion.ids) for completion in completions]
-    gaps = sorted(gap for t in trajectories for gap in t.gap)
+    gap = gap_of(trajectories)
     tokens = sum(lengths)
     markers = marker_counts(texts, tokens, own_markers)
     return {
@@ -40,9 +41,9 @@ def step_metrics(step: Step, number: int, texts: list[str], own_markers: Sequenc
         "epistemic_per_1000_tokens": markers["substring"]["per_1000_tokens"],
         "marker_counts": markers,
         **({"decomposition": _means(step.decompositions)} if step.decompositions else {}),
-        "log_prob_gap_mean": fmean(gaps),
-        "log_prob_gap_p99": gaps[int(0.99 * (len(gaps) - 1))],
-        "log_prob_gap_above_0.1": fmean(gap > 0.1 for gap in gaps),
+        "log_prob_gap_mean": gap.mean,
+        "log_prob_gap_p99": gap.p99,
+        "log_prob_gap_above_0.1": gap.above,
         "seconds": {part: round(seconds, 4) for part, seconds in step.seconds.items()},
         "tokens_per_second": round(tokens / sum(step.seconds.values()), 2),
         "peak_memory_gb": round(_peak_memory_gb(device), 3),

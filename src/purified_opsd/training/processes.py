@@ -2,15 +2,18 @@
 
 import gc
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 
 import psutil
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import InitProcessGroupKwargs
+from accelerate.utils import InitProcessGroupKwargs, gather_object
 from torch import distributed as dist
 
+from purified_opsd.policy import ModelError, ServersLost
 from purified_opsd.reporting.records import RunError
 
 from .companions import Companions, Watch, launched_processes
@@ -46,6 +49,19 @@ def part() -> None:
         if dist.get_world_size() > 1:
             _watch().stop()
         dist.destroy_process_group()
+
+
+@contextmanager
+def agreed(accelerator: Accelerator) -> Iterator[None]:
+    """What one process cannot do, none goes on without: its ModelError or ServersLost is raised in all."""
+    problem = None
+    try:
+        yield
+    except (ModelError, ServersLost) as error:
+        problem = error
+    for found in gather_object([problem]):
+        if found:
+            raise found
 
 
 @cache

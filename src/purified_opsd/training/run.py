@@ -8,8 +8,9 @@ import torch
 
 from purified_opsd.data import Prompts, TrainingSet
 from purified_opsd.objective import JSD, Compiled, Eager, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
-from purified_opsd.policy import FSDP2, LoRA, Model, Replicated, Sampling
+from purified_opsd.policy import FSDP2, HF, VLLM, LoRA, Model, Replicated, Sampling, VLLMServers
 
+from .gap import Alarm
 from .schedule import Constant, Cosine, Linear
 from .watching import Evaluation
 
@@ -50,6 +51,10 @@ class Run:
     adapter: LoRA = LoRA()
     prompts: Prompts = Prompts()
     sampling: Sampling = Sampling()
+    sampler: HF | VLLM | VLLMServers = HF()
+    """Where completions are drawn."""
+    alarm: Alarm = Alarm()
+    """How far the sampler may be from the trainer."""
     target: PMITarget | TeacherTarget = PMITarget()
     divergence: JSD | ForwardKL | ReverseKL = JSD()
     averaging: SequenceMean | TokenMean = SequenceMean()
@@ -90,8 +95,8 @@ class Run:
             raise ValueError(f"decomposed must be at least 0, got {self.decomposed}. 0 takes none apart.")
         if self.decomposed and isinstance(self.sharding, FSDP2):
             raise ValueError(
-                f"decomposed is {self.decomposed}, and takes a base that is whole in each process, which under --sharding fsdp2 it is "
-                "not. Leave it out, and take the checkpoints apart afterwards with `purified-opsd diagnose RUN`."
+                f"decomposed is {self.decomposed}, and takes a base that is whole in each process, which under --sharding fsdp2 it "
+                "is not. Leave it out, and take the checkpoints apart afterwards with `purified-opsd diagnose RUN`."
             )
         if not all(marker.strip() for marker in self.markers):
             raise ValueError(f"markers holds an empty one: {list(self.markers)}. It would be found everywhere; leave it out.")

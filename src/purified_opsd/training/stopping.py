@@ -1,17 +1,27 @@
-"""SIGINT and SIGTERM end a run after the step under way; one more, later, ends it at once."""
+"""How a run ends before its last step: saved, with an exit code that says why.
+
+SIGINT and SIGTERM end it after the step under way; one more, later, ends it at once.
+"""
 
 import signal
 import time
 from types import FrameType
 
 
-class Interrupted(Exception):
-    """The run was asked to stop and has saved itself."""
+class Stopped(Exception):
+    """The run has ended early, and is saved: why, and the exit code that says so."""
+
+    def __init__(self, reason: str, exit_code: int):
+        super().__init__(reason)
+        self.exit_code = exit_code
+
+
+class Interrupted(Stopped):
+    """By a signal."""
 
     def __init__(self, signal_number: int, step: int):
         where = f"after step {step}, which is saved" if step else "before the first step"
-        super().__init__(f"Stopped by {signal.Signals(signal_number).name} {where}.")
-        self.exit_code = 128 + signal_number
+        super().__init__(f"Stopped by {signal.Signals(signal_number).name} {where}.", 128 + signal_number)
 
 
 class StopRequest:

@@ -3,8 +3,8 @@
 B sequences of this process, N completion tokens of a micro-batch, D hidden size.
 """
 
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from itertools import chain
 from typing import Any, cast
 
@@ -17,15 +17,17 @@ from tqdm import tqdm
 from purified_opsd.analysis.diagnosis import measure
 from purified_opsd.data import seed_for
 from purified_opsd.objective import PMITarget, Terms, streamed_terms
-from purified_opsd.policy import completion_hidden, contexts_hidden, frozen, micro_batches
+from purified_opsd.policy import ModelError, ServersLost, completion_hidden, contexts_hidden, frozen, micro_batches
 from purified_opsd.reporting.records import RunWriter
 
 from .checkpoint import save_checkpoint
 from .clock import Clock
 from .exam import Exam
+from .gap import OffPolicy, gap_of
 from .job import Job
 from .metrics import decode, rollout_rows, step_metrics
-from .stopping import Interrupted, StopRequest
+from .processes import agreed
+from .stopping import Interrupted, Stopped, StopRequest
 from .trackers import Trackers
 from .trajectories import Rollout, Step, Trajectory, trajectories_of
 
@@ -33,7 +35,8 @@ from .trajectories import Rollout, Step, Trajectory, trajectories_of
 def train(job: Job, exam: Exam, writer: RunWriter, trackers: Trackers, first_step: int) -> None:
     """Every step from `first_step` (counted from 0) to the end, each recorded, checkpoints and evaluations on the way.
 
-    Raises Interrupted after a SIGINT or SIGTERM, once the step under way is finished and saved.
+    Raises Interrupted after a SIGINT or SIGTERM, once the step under way is finished and saved, and Stopped where a step cannot be
+    taken for want of good completions, once the step before is saved.
     """
     run, main = job.run, job.accelerator.is_main_process
     job.policy.model.train()
@@ -41,7 +44,8 @@ def train(job: Job, exam: Exam, writer: RunWriter, trackers: Trackers, first_ste
     with StopRequest() as stop, progress, closing(trackers):
         exam.take(first_step, stop)
         for number in range(first_step + 1, run.steps + 1):
-            step = training_step(job, number - 1)
+            with _saved(job, writer, number - 1, first_step):
+                step = training_step(job, number - 1)
             if main:
                 texts = decode(step, job.policy.tokenizer)
                 row = step_metrics(step, number, texts, run.markers, job.accelerator.device)
@@ -63,7 +67,8 @@ def training_step(job: Job, step: int) -> Step:
     run, accelerator, clock = job.run, job.accelerator, Clock(job.accelerator.device)
     torch.manual_seed(seed_for(run.seed, "dropout", step, accelerator.process_index))
 
-    with clock("rollout"), job.layout.together(), job.layout.whole_head():
+    with clock("rollout"), agreed(accelerator), job.layout.together(), job.layout.whole_head():
+        job.sampler.sync(step)
         rollouts = sample_rollouts(job, step)
     weights = token_weights(job, rollouts)
     trajectories: list[Trajectory] = []
@@ -77,14 +82,14 @@ def training_step(job: Job, step: int) -> Step:
                 terms.loss.backward()
             trajectories += trajectories_of(micro, weight_B, terms)
 
+    everyone = sorted(gather_object(trajectories), key=lambda trajectory: trajectory.place)
+    run.alarm.check(gap_of(everyone), step + 1)
     decompositions = []
     if run.decomposed:
         with clock("decomposition"):
             decompositions = decompose(job, rollouts)
     with clock("optimizer"):
         learning_rate, grad_norm = update(job, step)
-        job.sampler.sync(step + 1)
-    everyone = sorted(gather_object(trajectories), key=lambda trajectory: trajectory.place)
     return Step(everyone, grad_norm, learning_rate, clock.seconds, gather_object(decompositions))
 
 
@@ -168,6 +173,19 @@ def update(job: Job, step: int) -> tuple[float, float]:
     job.optimizer.step()
     job.optimizer.zero_grad(set_to_none=True)
     return learning_rate, grad_norm.item()
+
+
+@contextmanager
+def _saved(job: Job, writer: RunWriter, done: int, first_step: int) -> Iterator[None]:
+    """Saves the run as it is after `done` steps where the next lacks good completions.  Raises Stopped."""
+    try:
+        yield
+    except (ModelError, OffPolicy, ServersLost) as error:
+        if job.accelerator.is_main_process and done > first_step:
+            save_checkpoint(writer.folder, job.state(done), job.policy, job.optimizer)
+        job.accelerator.wait_for_everyone()
+        where = f"after step {done}, which is saved" if done else "before the first step"
+        raise Stopped(f"Stopped {where}. {error}", 75 if isinstance(error, ServersLost) else 4) from error
 
 
 def _show(progress: tqdm, row: Mapping[str, Any]) -> None:

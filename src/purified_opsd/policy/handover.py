@@ -1,0 +1,80 @@
+"""The student's adapter as files that vLLM can load: one version at a time, in shared memory where there is room."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft import PeftModel, get_peft_model_state_dict
+
+from .model import ModelError
+
+PLACES = (Path("/dev/shm"), Path(tempfile.gettempdir()))
+"""Where versions go if no directory is named: the first with room."""
+ROOM = 3
+"""How many versions must fit: the one that is served, the one being written, and one to spare."""
+PREFIX = "purified-opsd-adapters-"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One state of the adapter."""
+
+    name: str
+    """A digest of the weights: no two states share it, and every process gives the same state the same name."""
+    folder: Path
+
+
+class AdapterFolder:
+    """Writes versions below `directory` (None: a place of its own choice), each in the place of the one before."""
+
+    def __init__(self, directory: Path | None, model: PeftModel):
+        """Raises ModelError where there is no room."""
+        place = _roomy(PLACES if directory is None else (directory.expanduser(),), _bytes(model))
+        _sweep(place)
+        self.owned = tempfile.TemporaryDirectory(prefix=PREFIX, dir=place, ignore_cleanup_errors=True)
+        self.folder = Path(self.owned.name)
+        self.lock = (self.folder / ".lock").open("w")
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        self.version: Version | None = None
+
+    def write(self, model: PeftModel) -> Version:
+        """The adapter as it is now; the version before is removed, unless it is the same."""
+        temporary = self.folder / ".writing"
+        model.save_pretrained(str(temporary), save_embedding_layers=False)
+        with (temporary / "adapter_model.safetensors").open("rb") as weights:
+            name = f"opsd-{hashlib.file_digest(weights, 'blake2b').hexdigest()[:24]}"
+        before = self.version
+        if before and before.name == name:
+            shutil.rmtree(temporary)
+            return before
+        self.version = Version(name, temporary.rename(self.folder / name))
+        if before:
+            shutil.rmtree(before.folder)
+        return self.version
+
+
+def _bytes(model: PeftModel) -> int:
+    return sum(tensor.nbytes for tensor in get_peft_model_state_dict(model, save_embedding_layers=False).values())
+
+
+def _roomy(places: tuple[Path, ...], needed: int) -> Path:
+    for place in places:
+        if place.is_dir() and os.access(place, os.W_OK) and shutil.disk_usage(place).free >= ROOM * needed:
+            return place
+    raise ModelError(
+        f"There is no room for {ROOM} versions of the adapter ({needed / 1e6:.0f} MB each) in {' or '.join(map(str, places))}. "
+        "Name a folder with room that the sampler's process can read: --sampler.directory FOLDER."
+    )
+
+
+def _sweep(place: Path) -> None:
+    """Removes what processes that were killed have left: folders whose lock nobody holds."""
+    for folder in place.glob(f"{PREFIX}*"):
+        with suppress(OSError), (folder / ".lock").open("r+") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)

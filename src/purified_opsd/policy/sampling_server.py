@@ -1,0 +1,118 @@
+"""Completions by vLLM servers, one or many, near or far, that come and go."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import httpx
+
+from .fingerprint import fingerprint_of
+from .handover import AdapterFolder
+from .model import Model, Policy, frozen
+from .rounds import Post, Round, ServersLost
+from .sampling import Completion, Ids, Sampling, eos_ids
+from .servers import Drawing, Server, Wanted
+from .wire import Unreachable
+
+
+@dataclass(frozen=True)
+class VLLMServers:
+    """vLLM servers, as `purified-opsd serve` starts them."""
+
+    library: ClassVar[str] = "vllm"
+
+    urls: tuple[str, ...]
+    """Such as http://127.0.0.1:8000; a request goes to the one with the fewest under way."""
+    directory: Path | None = None
+    """Where adapters are handed over; servers on other machines need one that they share.  null: /dev/shm where there is room."""
+    key_variable: str = "VLLM_API_KEY"
+    """The environment variable with the servers' key, which is written nowhere."""
+    connect_seconds: float = 5.0
+    read_seconds: float = 1800.0
+    """The longest that one completion may take."""
+    total_seconds: float = 3600.0
+    """The longest that all completions of a step may take, further tries included."""
+    tries: int = 10
+    """Of one completion."""
+
+    def __post_init__(self):
+        wrong = [url for url in self.urls if not _is_address(url)]
+        if wrong or not self.urls or len(set(self.urls)) < len(self.urls):
+            raise ValueError(
+                f"sampler.urls needs the addresses of servers, each once, such as http://127.0.0.1:8000, got {list(self.urls)}."
+            )
+        if min(self.connect_seconds, self.read_seconds, self.total_seconds, self.tries) <= 0:
+            raise ValueError(f"sampler needs connect_seconds, read_seconds, total_seconds and tries above 0, got {self}.")
+
+    def open(self, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int) -> "ServerSampler":
+        """Raises ServersLost where a server does not answer, ModelError where it is not what it should be."""
+        sampler = ServerSampler(self, policy, sampling, longest_prompt)
+        asyncio.run(sampler.meet())
+        return sampler
+
+
+class ServerSampler:
+    """Draws from servers that hold the base; the adapter is handed to them as a new one at every sync."""
+
+    def __init__(self, settings: VLLMServers, policy: Policy, sampling: Sampling, longest_prompt: int):
+        self.settings, self.policy = settings, policy
+        self.drawing = Drawing(sampling, eos_ids(policy.model).tolist(), settings.read_seconds)
+        self.posts = [Post(Server(url.rstrip("/"))) for url in settings.urls]
+        self.adapters = AdapterFolder(settings.directory, policy.model)
+        with frozen(policy.model):
+            self.wanted = Wanted(fingerprint_of(policy), longest_prompt + sampling.max_new_tokens)
+
+    async def meet(self) -> None:
+        """Looks at every server.  Raises ServersLost, ModelError."""
+        async with self._round() as round:
+            for post in self.posts:
+                try:
+                    await post.server.ready(round.client, self.wanted)
+                except Unreachable as error:
+                    raise ServersLost(
+                        f"{post.server.url} does not answer: {error}. Start it with `purified-opsd serve`, or correct its address."
+                    ) from error
+
+    def sync(self, step: int) -> None:
+        """Servers that do not answer load the adapter when they are back.  Raises ModelError."""
+        version, fingerprint = self.adapters.write(self.policy.model), fingerprint_of(self.policy)
+        self.wanted = replace(self.wanted, version=version, fingerprint=fingerprint)
+        asyncio.run(self._load())
+
+    def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
+        """Raises ServersLost past a deadline, ModelError where a server turns out not to serve this student."""
+        return asyncio.run(self._generate(prompts, seeds))
+
+    async def _load(self) -> None:
+        async with self._round() as round:
+            await round.load()
+
+    async def _generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
+        async with self._round() as round:
+            pairs = zip(prompts, seeds, strict=True)
+            return await asyncio.gather(*(round.complete(prompt, seed, self.drawing) for prompt, seed in pairs))
+
+    @asynccontextmanager
+    async def _round(self) -> AsyncIterator[Round]:
+        key, limit = os.environ.get(self.settings.key_variable), self.settings.total_seconds
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        timeout = httpx.Timeout(self.settings.connect_seconds)  # of a connection; a request has one of its own
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        try:
+            async with asyncio.timeout(limit):
+                async with httpx.AsyncClient(headers=headers, timeout=timeout, limits=limits, trust_env=False) as client:
+                    yield Round(client, self.posts, self.wanted, self.settings.tries)
+        except TimeoutError as error:
+            raise ServersLost(f"The servers were not done after {limit:g} s (sampler.total_seconds).") from error
+
+
+def _is_address(url: str) -> bool:
+    try:
+        address = httpx.URL(url)
+    except httpx.InvalidURL:
+        return False
+    return address.scheme in ("http", "https") and bool(address.host)

@@ -1,0 +1,188 @@
+"""One vLLM server: what it must serve, and what makes an answer of it count.
+
+It speaks vLLM's OpenAI-compatible API: /v1/models, /v1/load_lora_adapter, /v1/unload_lora_adapter, /v1/completions.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from .fingerprint import GREEDY, TOP, Fingerprint
+from .handover import Version
+from .model import ModelError
+from .sampling import Completion, Ids, Sampling
+from .wire import Refused, Unreachable, ask
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a server must serve before a token of it counts."""
+
+    base: Fingerprint
+    tokens: int
+    """Of the longest prompt and its completion together."""
+    version: Version | None = None
+    """None: the base alone."""
+    fingerprint: Fingerprint | None = None
+    """Of the policy with that version."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How completions are drawn."""
+
+    sampling: Sampling
+    eos: Sequence[int]
+    """Tokens that end one."""
+    seconds: float
+    """The longest that one may take."""
+
+
+class Server:
+    """A server as it was last seen."""
+
+    def __init__(self, url: str):
+        self.url = url
+        self.base: str | None = None
+        """The name of the base there; None until it has been looked at."""
+        self.serves: str | None = None
+        """The name of the version that it was found to serve."""
+        self.loaded: str | None = None
+        """The name of the version that it was last told to load."""
+
+    def forget(self) -> None:
+        """It may have been restarted, with anything: it is looked at again before any token counts."""
+        self.base = self.serves = None
+
+    async def ready(self, client: httpx.AsyncClient, wanted: Wanted) -> str:
+        """Has it serve what is wanted; the name to ask it for.  Raises ModelError, Unreachable."""
+        base = self.base or await self._meet(client, wanted)
+        if wanted.version is None or wanted.fingerprint is None:
+            return base
+        if self.serves != wanted.version.name:
+            await self._serve(client, base, wanted.version, wanted.fingerprint)
+        return wanted.version.name
+
+    async def complete(self, client: httpx.AsyncClient, model: str, prompt: Ids, seed: int, drawing: Drawing) -> Completion:
+        """One completion by the model of that name.  Raises ModelError, Unreachable, Refused."""
+        body = completion_body(model, prompt, seed, drawing.sampling, drawing.eos)
+        answer = await ask(client, self.url, "/v1/completions", body, drawing.seconds)
+        choice = answer["choices"][0]
+        ids, finish = choice["token_ids"], choice["finish_reason"]
+        if answer["model"] != model or choice["prompt_token_ids"] != list(prompt):
+            raise ModelError(
+                f"{self.url} has answered for {answer['model']} after {len(choice['prompt_token_ids'])} prompt tokens; asked for "
+                f"was {model} after {len(prompt)}. Something between it and this process changes requests: give its own address."
+            )
+        if finish not in ("stop", "length") or (finish == "length" and len(ids) < drawing.sampling.max_new_tokens):
+            raise Unreachable(f"it broke off after {len(ids)} tokens, finish_reason {finish}")
+        return Completion(ids, choice["logprobs"]["token_logprobs"], ended=finish == "stop")
+
+    async def _meet(self, client: httpx.AsyncClient, wanted: Wanted) -> str:
+        """Makes sure that it is a vLLM server of the base, with room for the longest sequence; the base's name there."""
+        try:
+            card = next(card for card in await self._cards(client) if not card.get("parent"))
+            name, limit = card["id"], card["max_model_len"]
+        except (Refused, ValueError, KeyError, TypeError, StopIteration) as error:
+            raise ModelError(
+                f"{self.url} is no vLLM server: /v1/models gives {error!r}. Give the address that `purified-opsd serve` prints, "
+                "such as http://127.0.0.1:8000, with nothing behind the port."
+            ) from error
+        if limit < wanted.tokens:
+            raise ModelError(
+                f"{self.url} takes {limit} tokens at most, and a prompt and its completion may have {wanted.tokens} here. Restart "
+                f"it with --max-model-len {wanted.tokens}, or lower prompts.max_tokens or sampling.max_new_tokens."
+            )
+        try:
+            await self._compare(client, name, wanted.base, "another base model, or this one in another dtype")
+        except Refused as error:
+            raise ModelError(f"{self.url} serves another base model than this run's: it says {error}.") from error
+        self.base = name
+        return name
+
+    async def _serve(self, client: httpx.AsyncClient, base: str, version: Version, fingerprint: Fingerprint) -> None:
+        """Has it serve the version, and no longer the one before."""
+        if self.loaded and self.loaded != version.name:
+            await self._unload(client, self.loaded)
+        await self._load(client, version)
+        self.loaded = version.name
+        if not any(card["id"] == version.name and card.get("parent") == base for card in await self._cards(client)):
+            raise ModelError(
+                f"{self.url} says that it has loaded the adapter {version.name}, and does not list it as one of {base}. "
+                "Restart it with `purified-opsd serve`."
+            )
+        try:
+            await self._compare(client, version.name, fingerprint, "a stale adapter, or none at all")
+        except Refused as error:
+            raise ModelError(f"{self.url} cannot use the adapter {version.name}: {error}. Restart it.") from error
+        self.serves = version.name
+
+    async def _load(self, client: httpx.AsyncClient, version: Version) -> None:
+        """Unless it has the version from files that are still there: the name vouches for the weights, whoever loaded them.
+
+        Where the files are gone, as an earlier run's are, it would end itself when it next looks for them: it gets new ones.
+        """
+        there = next((card for card in await self._cards(client) if card["id"] == version.name), None)
+        if there and Path(there["root"]).is_dir():
+            return
+        wanted = {"lora_name": version.name, "lora_path": str(version.folder), "load_inplace": there is not None}
+        try:
+            await ask(client, self.url, "/v1/load_lora_adapter", wanted)
+        except Refused as error:
+            if "already been loaded" not in str(error):  # by another process of this run, just now
+                raise ModelError(f"{self.url} does not load the adapter: {error}. {_advice(str(error), version)}") from error
+
+    async def _unload(self, client: httpx.AsyncClient, name: str) -> None:
+        try:
+            await ask(client, self.url, "/v1/unload_lora_adapter", {"lora_name": name})
+        except Refused as error:
+            if error.status != 404:  # another process of this run was quicker, or it was restarted
+                raise ModelError(f"{self.url} does not unload the adapter {name}: {error}. Restart it.") from error
+
+    async def _cards(self, client: httpx.AsyncClient) -> list[dict[str, Any]]:
+        return (await ask(client, self.url, "/v1/models"))["data"]
+
+    async def _compare(self, client: httpx.AsyncClient, name: str, fingerprint: Fingerprint, reason: str) -> None:
+        """Raises ModelError where its log-probs of the token after a fixed text are not the trainer's."""
+        body = completion_body(name, fingerprint.prompt, 0, GREEDY, []) | {"logprobs": TOP, "return_tokens_as_token_ids": True}
+        answer = await ask(client, self.url, "/v1/completions", body)
+        found: Mapping[str, float] = answer["choices"][0]["logprobs"]["top_logprobs"][0]
+        fingerprint.check({int(token.removeprefix("token_id:")): x for token, x in found.items()}, f"{self.url} serves {reason}")
+
+
+def completion_body(model: str, prompt: Ids, seed: int, sampling: Sampling, eos: Sequence[int]) -> dict[str, Any]:
+    """A request for one completion.  All that the server might take from the model's generation_config.json is said."""
+    return {
+        "model": model,
+        "prompt": list(prompt),
+        "seed": seed,
+        "max_tokens": sampling.max_new_tokens,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "top_k": sampling.top_k,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "ignore_eos": True,
+        "stop_token_ids": list(eos),
+        "logprobs": 0,
+        "return_token_ids": True,
+    }
+
+
+def _advice(words: str, version: Version) -> str:
+    if "rank" in words:
+        return "Restart it with a --max-lora-rank of at least adapter.rank; `purified-opsd serve` does."
+    if "No adapter found" in words or "Permission" in words:
+        return (
+            f"It cannot read {version.folder}: name a folder that the server and this process share, with "
+            "--sampler.directory FOLDER."
+        )
+    return (
+        "A server takes adapters while it runs if it was started with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1; "
+        "`purified-opsd serve` does both."
+    )

@@ -1,0 +1,60 @@
+"""Versions of an adapter on their way to vLLM."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from safetensors.torch import load_file
+
+from purified_opsd.policy import ModelError, handover
+from purified_opsd.policy.handover import AdapterFolder
+
+from .conftest import build, with_adapter
+
+
+def test_a_version_is_the_adapter_and_named_after_it(qwen, tmp_path):
+    folder = AdapterFolder(tmp_path, qwen)
+    first = folder.write(qwen)
+    assert folder.write(qwen) == first
+    assert AdapterFolder(tmp_path, qwen).write(qwen).name == first.name
+    again = PeftModel.from_pretrained(build("qwen3"), str(first.folder))
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        assert torch.equal(again(input_ids=ids).logits, qwen(input_ids=ids).logits)
+    next(p for name, p in qwen.named_parameters() if "lora_B" in name).data[0, 0] += 1e-6
+    second = folder.write(qwen)
+    assert second.name != first.name
+    assert not first.folder.exists()
+    assert [file.name for file in second.folder.parent.iterdir() if file.is_dir()] == [second.name]
+    assert load_file(second.folder / "adapter_model.safetensors")
+
+
+def test_the_folder_goes_with_its_owner_and_so_does_that_of_one_who_was_killed(qwen, tmp_path):
+    died = tmp_path / f"{handover.PREFIX}dead"
+    died.mkdir()
+    (died / ".lock").touch()
+    folder = AdapterFolder(tmp_path, qwen)
+    place = folder.write(qwen).folder.parent
+    assert not died.exists()
+    look = f"from purified_opsd.policy.handover import _sweep; from pathlib import Path; _sweep(Path({str(tmp_path)!r}))"
+    subprocess.run([sys.executable, "-c", look], check=True)
+    assert place.exists()  # another process leaves a living one's alone
+    del folder
+    assert not place.exists()
+
+
+def test_the_first_place_with_room_is_taken(monkeypatch, tmp_path):
+    model = with_adapter(build("qwen3"))
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.mkdir()
+    large.mkdir()
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(handover, "PLACES", (tmp_path / "gone", small, large))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=100) if Path(place) == small else usage)
+    assert AdapterFolder(None, model).folder.parent == large
+    with pytest.raises(ModelError, match=r"no room for 3 versions of the adapter \(0 MB each\) in .*small.*--sampler.directory"):
+        AdapterFolder(small, model)
