@@ -60,7 +60,7 @@ def main(folder: Path) -> None:
     resume_run(replace(run, sharding=FSDP2()), folder / "began_with_one", to_yaml(run))
     if dist.get_rank() == 0:
         (folder / "said.txt").write_text(f"{shares[0]} {shares[1]}\n{refusal}")
-    part()
+    part(0)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def main() -> None:
     """Runs a verb; what a user can mend is said in a paragraph, with the exit code of its kind."""
     logging.basicConfig(format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
-    code: int | str | None = 0
+    code = 0
     try:
         app()
     except Exception as error:
@@ -24,14 +24,15 @@ def main() -> None:
             from .together import end_together
 
             end_together(error)
-        code = exit_code(error)
-        if code is None:
+        known = exit_code(error)
+        if known is None:
             raise
         print(f"purified-opsd: {paragraph(error)}", file=sys.stderr)
+        code = known
     except SystemExit as over:
-        code = over.code
+        code = int(over.code or 0)
     if "torch" in sys.modules:  # else there is nothing to take down
         from purified_opsd.training.processes import part
 
-        part()
+        part(code)
     sys.exit(code)
