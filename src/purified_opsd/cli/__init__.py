@@ -20,7 +20,7 @@ def main() -> None:
     try:
         app()
     except Exception as error:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             from .together import end_together
 
             end_together(error)
