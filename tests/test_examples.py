@@ -5,6 +5,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import time
 from dataclasses import fields
 from pathlib import Path
 
@@ -92,15 +93,20 @@ def cluster(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.fixture
+def slurm(monkeypatch):
+    """What Slurm tells a job of four nodes."""
+    for name, value in {"JOB_NODELIST": "n[1-4]", "JOB_NUM_NODES": "4", "JOB_ID": "5"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+
+
 def lines(file: Path) -> list[str]:
     found = file.read_text().splitlines()
     file.unlink()
     return found
 
 
-def test_the_slurm_script_starts_servers_and_trainers_and_goes_on_when_given_again(cluster, monkeypatch):
-    for name, value in {"JOB_NODELIST": "n[1-4]", "JOB_NUM_NODES": "4", "JOB_ID": "5"}.items():
-        monkeypatch.setenv(f"SLURM_{name}", value)
+def test_the_slurm_script_starts_servers_and_trainers_and_goes_on_when_given_again(cluster, slurm):
     urls = [f"http://n{node}:{8000 + gpu}" for node in (3, 4) for gpu in range(8)]
     for verb in ("train", "resume"):
         done = subprocess.run(["bash", SCRIPT], capture_output=True, text=True, timeout=60, check=False)
@@ -127,10 +133,20 @@ def test_the_slurm_script_starts_servers_and_trainers_and_goes_on_when_given_aga
         (run.output_dir / "config.yaml").touch()
 
 
-def test_a_server_that_never_answers_ends_the_slurm_job(cluster, monkeypatch):
-    monkeypatch.setenv("SLURM_JOB_NODELIST", "n[1-4]")
-    monkeypatch.setenv("SLURM_JOB_NUM_NODES", "4")
-    monkeypatch.setenv("SLURM_JOB_ID", "5")
+def test_slurms_warning_is_passed_on_and_waited_for(cluster, slurm):
+    saving = """trap 'sleep 1; touch "$LOG/saved"; exit 9' TERM; touch "$LOG/started"; while :; do sleep 0.1; done"""
+    (cluster / "bin" / "torchrun").write_text(f"#!/usr/bin/env bash\n{saving}\n")
+    job = subprocess.Popen(["bash", SCRIPT], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while not (cluster / "started").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    job.terminate()
+    assert job.wait(timeout=30) == 9
+    assert (cluster / "saved").exists()
+
+
+def test_a_server_that_never_answers_ends_the_slurm_job(cluster, slurm):
     (cluster / "bin" / "curl").write_text("#!/usr/bin/env bash\nexit 7\n")
     (cluster / "bin" / "purified-opsd").write_text("#!/usr/bin/env bash\nexit 4\n")
     done = subprocess.run(["bash", SCRIPT], capture_output=True, text=True, timeout=60, check=False)
