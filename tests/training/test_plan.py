@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from purified_opsd.objective import TeacherTarget
+from purified_opsd.policy import FSDP2
 from purified_opsd.policy.shape import PUBLISHED
 from purified_opsd.recipes import find_recipe
 from purified_opsd.training.costs import lengths_of
@@ -27,6 +28,17 @@ def test_the_largest_micro_batch_fits_and_one_token_more_does_not():
 def test_a_model_that_is_too_large_is_refused_with_its_parts():
     with pytest.raises(DoesNotFit, match=r"One sequence of 5224 tokens needs .* GB \(weights 16.4, .* of 24 GB are usable"):
         estimate(RUN, SHAPE, LENGTHS, GPUS["rtx4090-24gb"], 1)
+
+
+def test_a_model_too_large_for_one_gpu_fits_eight_in_shards():
+    small, long = GPUS["rtx4090-24gb"], lengths_of(200, 12_000, 1024)
+    with pytest.raises(DoesNotFit, match=r"or shard the base over several \(--sharding fsdp2\)"):
+        estimate(RUN, SHAPE, long, small, 8)
+    found = estimate(replace(RUN, sharding=FSDP2()), SHAPE, long, small, 8)
+    layer = 2 * SHAPE.body_parameters / SHAPE.layers
+    assert found.memory.weights == pytest.approx(2 * (SHAPE.parameters / 8 + layer + SHAPE.head_parameters), rel=1e-6)
+    alone = estimate(replace(RUN, sharding=FSDP2()), SHAPE, LENGTHS, GPU, 1)
+    assert alone.memory.weights == 2 * SHAPE.parameters
 
 
 def test_memory_does_not_grow_with_the_vocabulary_and_only_some_costs_with_the_reference():

@@ -1,6 +1,7 @@
 """Several processes take the same steps as one, whether each holds the whole base or a share, and they end together."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.distributed import TCPStore
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from purified_opsd.config import to_yaml
 from purified_opsd.evaluation import SamplingChoice
@@ -21,7 +23,7 @@ from purified_opsd.training.job import prepare
 from purified_opsd.training.start import resume_run, start_run
 from purified_opsd.training.watching import Evaluation
 
-from .together import gradient
+from .together import gradient, held
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--num_processes", "2"]
@@ -44,10 +46,21 @@ def pair(tiny_run, problems, tmp_path):
     began = replace(run, steps=2, output_dir=tmp_path / "began_with_one")
     start_run(began, to_yaml(began))
     (tmp_path / "run.yaml").write_text(to_yaml(run))
+    save_tied(Path(run.model.path), tmp_path / "tied")
     process = launch(TORCHRUN, [Path(__file__).with_name("together.py"), tmp_path])
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode == 0, errors
     return run, tmp_path
+
+
+def save_tied(model: Path, folder: Path) -> None:
+    """A model of the same sizes with one matrix for embedding and head."""
+    shutil.copytree(model, folder)
+    config = AutoConfig.from_pretrained(model)
+    config.tie_word_embeddings = True
+    tied = AutoModelForCausalLM.from_config(config)
+    tied.get_output_embeddings().weight.data *= 20
+    tied.save_pretrained(folder)
 
 
 def assert_same_gradient(found: dict, wanted: dict) -> None:
@@ -80,15 +93,19 @@ def assert_same_run(one: Path, two: Path) -> None:
 
 def test_two_processes_are_one(pair):
     run, folder = pair
-    alone = prepare(replace(run, optimizer=replace(run.optimizer, max_grad_norm=1e12)))
+    unclipped = replace(run, optimizer=replace(run.optimizer, max_grad_norm=1e12))
+    alone, tied = prepare(unclipped), prepare(replace(unclipped, model=replace(run.model, path=str(folder / "tied"))))
     wanted = gradient(alone)
     for name in ("replicated", "fsdp2"):
         assert_same_gradient(load_file(folder / f"{name}.safetensors"), wanted)
+    assert_same_gradient(load_file(folder / "tied.safetensors"), gradient(tied))
 
     shares, refusal = (folder / "said.txt").read_text().split("\n")
-    whole, share = map(int, shares.split())
-    assert whole == sum(p.numel() for p in alone.policy.model.parameters() if not p.requires_grad)
+    whole, share, tied_share = map(int, shares.split())
+    assert whole == held(alone)
     assert share == pytest.approx(whole / 2, rel=0.01)
+    matrix = tied.policy.base.get_output_embeddings().weight.numel()  # whole in each process
+    assert tied_share == pytest.approx(matrix + (held(tied) - matrix) / 2, rel=0.01)
     assert refusal.startswith("2 processes cannot share a batch_size of 1")
 
     unbroken = replace(run, output_dir=folder / "unbroken")

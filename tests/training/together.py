@@ -44,8 +44,13 @@ def main(folder: Path) -> None:
     run: Run = build_run(read_settings(folder / "run.yaml"))
     unclipped = replace(run, optimizer=replace(run.optimizer, max_grad_norm=1e12), micro_batch_tokens=100)
     shares = []
-    for name, sharding in (("replicated", Replicated()), ("fsdp2", FSDP2())):
-        job = prepare(replace(unclipped, sharding=sharding))
+    tied = replace(unclipped, model=replace(run.model, path=str(folder / "tied")))
+    for name, one, sharding in (
+        ("replicated", unclipped, Replicated()),
+        ("fsdp2", unclipped, FSDP2()),
+        ("tied", tied, FSDP2()),
+    ):
+        job = prepare(replace(one, sharding=sharding))
         found = gradient(job)
         shares.append(held(job))
         if dist.get_rank() == 0:
@@ -59,8 +64,8 @@ def main(folder: Path) -> None:
     start_run(sharded, to_yaml(sharded))
     resume_run(replace(run, sharding=FSDP2()), folder / "began_with_one", to_yaml(run))
     if dist.get_rank() == 0:
-        (folder / "said.txt").write_text(f"{shares[0]} {shares[1]}\n{refusal}")
-    part()
+        (folder / "said.txt").write_text(f"{' '.join(map(str, shares))}\n{refusal}")
+    part(0)
 
 
 if __name__ == "__main__":

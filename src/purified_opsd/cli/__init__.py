@@ -17,22 +17,23 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     warnings.filterwarnings("ignore", category=FutureWarning, message="`past_key_values`")  # the newer name is too new for some
-    code: int | str | None = 0
+    code = 0
     try:
         app()
     except Exception as error:
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
             from .together import end_together
 
             end_together(error)
-        code = exit_code(error)
-        if code is None:
+        known = exit_code(error)
+        if known is None:
             raise
         print(f"purified-opsd: {paragraph(error)}", file=sys.stderr)
+        code = known
     except SystemExit as over:
-        code = over.code
+        code = int(over.code or 0)
     if "torch" in sys.modules:  # else there is nothing to take down
         from purified_opsd.training.processes import part
 
-        part()
+        part(code)
     sys.exit(code)

@@ -102,13 +102,16 @@ def plan(
     gpus: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
     question: Annotated[int, typer.Option(min=1, help="Mean tokens of a question's prompt.")] = 200,
     reference: Annotated[int, typer.Option(min=1, help="Mean tokens of a reference.")] = 4000,
+    nodes: Annotated[str | None, typer.Option(help="Numbers of nodes of 8 GPUs to simulate, such as 1,2,4,8.")] = None,
+    median: Annotated[int | None, typer.Option(min=1, help="Median tokens of a completion in the simulation.")] = None,
 ) -> None:
-    """Estimate a run's memory and time on GPUs before there are any.
+    """Estimate a run's memory and time on GPUs before there are any; with --nodes, simulate its steps past eight.
 
     Completions are taken to fill sampling.max_new_tokens. Other settings by their dotted names, as for `train`.
     """
     from purified_opsd.config import SettingsError, build_run, merge, read_overrides
     from purified_opsd.policy.shape import shape_of
+    from purified_opsd.training.clusters import Completions, cluster_report
     from purified_opsd.training.costs import lengths_of
     from purified_opsd.training.plan import GPUS, DoesNotFit, report
 
@@ -116,10 +119,23 @@ def plan(
     if gpu not in GPUS:
         raise SettingsError(f"There is no GPU {gpu} in the table. Known: {', '.join(GPUS)}.")
     lengths = lengths_of(question, reference, run.sampling.max_new_tokens)
+    shape = shape_of(run.model)
     try:
-        typer.echo(report(run, shape_of(run.model), lengths, gpu, gpus))
+        typer.echo(report(run, shape, lengths, gpu, gpus))
     except DoesNotFit as error:
         raise SettingsError(str(error)) from error
+    if nodes:
+        drawn = Completions(median or run.sampling.max_new_tokens)
+        typer.echo(cluster_report(run, shape, lengths, gpu, _counts(nodes), drawn))
+
+
+def _counts(words: str) -> list[int]:
+    from purified_opsd.config import SettingsError
+
+    counts = [int(word) if word.strip().isdigit() else 0 for word in words.split(",")]
+    if min(counts) < 1:
+        raise SettingsError(f"--nodes takes whole numbers above 0 with commas between them, such as 1,2,4,8; got {words}.")
+    return counts
 
 
 def _checkpoint_step(folder: Path, step: int | None) -> int:

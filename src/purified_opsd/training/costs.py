@@ -4,11 +4,13 @@ Q question and T completion tokens of a sequence; S tokens of a sequence; D hidd
 A product of [a, b] and [b, c] counts 2abc operations.
 """
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from purified_opsd.objective import PMITarget
 from purified_opsd.objective.chunks import Rows
+from purified_opsd.policy import FSDP2
 from purified_opsd.policy.shape import Shape
 
 from .run import Run
@@ -84,7 +86,7 @@ def _attention(shape: Shape, S: int) -> int:
 
 def _decode_attention(shape: Shape, Q: int, T: int) -> int:
     """One query against every cached key, T − 1 times."""
-    return shape.layers * 4 * shape.heads * shape.head_dim * sum(range(Q + 1, Q + T))
+    return shape.layers * 4 * shape.heads * shape.head_dim * ((T - 1) * (2 * Q + T) // 2)
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,16 @@ class Memory:
         return self.weights + self.adapter + max(self.student, self.loss, self.sampler)
 
 
-def memory(run: Run, shape: Shape, lengths: Lengths, micro_tokens: int, rows: Rows, element: int) -> Memory:
+def weight_bytes(run: Run, shape: Shape, processes: int, element: int) -> int:
+    """The base on one device.  In shards: a share, the layer in use and the next one gathered, and the head while it is whole."""
+    if not isinstance(run.sharding, FSDP2) or processes == 1:
+        return element * shape.parameters
+    spread = shape.body_parameters + (0 if shape.tied else 2 * shape.head_parameters)
+    gathered = 2 * shape.body_parameters // shape.layers + shape.head_parameters
+    return element * (math.ceil(spread / processes) + gathered)
+
+
+def memory(run: Run, shape: Shape, lengths: Lengths, micro_tokens: int, rows: Rows, element: int, processes: int = 1) -> Memory:
     """Of a device that works on `micro_tokens` tokens at once, with `element` bytes a value of weights and activations."""
     D, V = shape.hidden, shape.vocabulary
     kept = element * micro_tokens * D * shape.layers
@@ -116,7 +127,7 @@ def memory(run: Run, shape: Shape, lengths: Lengths, micro_tokens: int, rows: Ro
     buffers = (1 + min(2, len(run.target.contexts))) * chunk + STRIP_RESULTS * min(rows.strip, chunk)
     states = (len(run.target.contexts) + 1) * element * N * D + FLOAT32 * N * D
     return Memory(
-        weights=element * shape.parameters,
+        weights=weight_bytes(run, shape, processes, element),
         adapter=4 * FLOAT32 * shape.adapter_parameters(run.adapter),
         student=kept + micro_tokens * layer_bytes(shape, element) + states,
         loss=kept + FLOAT32 * buffers * V + states,

@@ -78,7 +78,7 @@ def estimate(run: Run, shape: Shape, lengths: Lengths, gpu: GPU, gpus: int, assu
     room = gpu.gigabytes * 1e9 * assumed.usable
 
     def needed(tokens: int) -> Memory:
-        return memory(run, shape, lengths, tokens, rows, BFLOAT16)
+        return memory(run, shape, lengths, tokens, rows, BFLOAT16, gpus)
 
     if needed(longest).peak > room:
         parts = needed(longest)
@@ -86,7 +86,7 @@ def estimate(run: Run, shape: Shape, lengths: Lengths, gpu: GPU, gpus: int, assu
             f"One sequence of {longest} tokens needs {parts.peak / 1e9:.1f} GB (weights {parts.weights / 1e9:.1f}, adapter and "
             f"optimizer {parts.adapter / 1e9:.1f}, student {parts.student / 1e9:.1f}, sampler {parts.sampler / 1e9:.1f}), and "
             f"{room / 1e9:.1f} of {gpu.gigabytes:g} GB are usable. Lower sampling.rows, sampling.max_new_tokens or "
-            "prompts.max_tokens, or take a larger GPU."
+            "prompts.max_tokens, take a larger GPU, or shard the base over several (--sharding fsdp2)."
         )
     most = max(longest, sequences * (lengths.question + lengths.completion))
     fits = longest + bisect_right(range(longest, most), room, key=lambda tokens: needed(tokens + 1).peak)
@@ -104,19 +104,25 @@ def _seconds(run: Run, shape: Shape, lengths: Lengths, gpu: GPU, sequences: int,
     each = operations(run, shape, lengths)
     rate = gpu.teraflops * 1e12 * assumed.compute
     rows = min(sequences, run.sampling.rows)
-    held = BFLOAT16 * (lengths.question + lengths.completion / 2) * 2 * shape.kv_heads * shape.head_dim * shape.layers * rows
-    read = BFLOAT16 * (shape.body_parameters + shape.head_parameters) + held
-    one_token = max(
-        read / (gpu.terabytes_per_second * 1e12 * assumed.bandwidth),
-        rows * each.decode / lengths.completion / rate,
-        assumed.layer_launch_s * shape.layers,
-    )
+    one_token = decoding_seconds(run, shape, lengths, gpu, rows, assumed)
     return {
         "rollout": sequences * each.prefill / rate + math.ceil(sequences / rows) * lengths.completion * one_token,
         "frozen": sequences * each.frozen / rate,
         "student": sequences * each.student / rate,
         "loss": sequences * each.loss / rate,
     }
+
+
+def decoding_seconds(run: Run, shape: Shape, lengths: Lengths, gpu: GPU, rows: int, assumed: Assumptions) -> float:
+    """Of one token of each of `rows` sequences, half-way through their completions."""
+    each = operations(run, shape, lengths)
+    held = BFLOAT16 * (lengths.question + lengths.completion / 2) * 2 * shape.kv_heads * shape.head_dim * shape.layers * rows
+    read = BFLOAT16 * (shape.body_parameters + shape.head_parameters) + held
+    return max(
+        read / (gpu.terabytes_per_second * 1e12 * assumed.bandwidth),
+        rows * each.decode / lengths.completion / (gpu.teraflops * 1e12 * assumed.compute),
+        assumed.layer_launch_s * shape.layers,
+    )
 
 
 def growth(run: Run, shape: Shape, lengths: Lengths, gpu: GPU, gpus: int) -> dict[str, tuple[float, float]]:

@@ -16,7 +16,7 @@ from torch import distributed as dist
 from purified_opsd.policy import ModelError, ServersLost
 from purified_opsd.reporting.records import RunError
 
-from .companions import Companions, Watch, launched_processes
+from .companions import Companions, Watch, end, launched_processes
 
 PATIENCE = timedelta(minutes=30)
 """How long one process waits for another that lives, at most: completions differ in length, and one process writes for all."""
@@ -41,14 +41,19 @@ def join() -> Accelerator:
     return accelerator
 
 
-def part() -> None:
-    """Ends a finished process in order, once all have come so far; what used the group must be forgotten by then."""
-    gc.collect()  # gloo's threads abort a process that ends while something still holds a group
-    if dist.is_available() and dist.is_initialized():
-        PartialState().wait_for_everyone()
-        if dist.get_world_size() > 1:
-            _watch().stop()
-        dist.destroy_process_group()
+def part(code: int) -> None:
+    """Ends this process with that exit code once all have come so far; returns where it is the only one.
+
+    A group that anything still holds when Python takes itself down aborts the process, now and then, by its threads.  So the group
+    is left in order, and the process at once.
+    """
+    if not (dist.is_available() and dist.is_initialized()):
+        return
+    gc.collect()
+    PartialState().wait_for_everyone()
+    _watch().stop()
+    dist.destroy_process_group()
+    end(code)
 
 
 @contextmanager
