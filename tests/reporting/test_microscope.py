@@ -214,6 +214,8 @@ def test_nothing_runs_off_the_side(opened, width, theme):
     opened.emulate_media(color_scheme=theme)
     opened.set_viewport_size({"width": width, "height": 900})
     assert opened.evaluate("document.documentElement.scrollWidth") == width
+    for name in (".text", ".panel", ".markers"):  # nor is anything hidden behind a scroll bar of its own
+        assert opened.locator(name).evaluate("box => box.scrollWidth <= box.clientWidth"), name
     text, beside = (opened.locator(name).bounding_box() for name in (".text", ".panel"))
     if width == 400:
         assert beside["y"] > text["y"] + text["height"]
