@@ -73,6 +73,25 @@ def test_an_interrupted_evaluation_is_completed_to_the_same_bytes(sums, prompts,
     assert files(cut) == files(whole)
 
 
+def test_what_is_owed_is_marked_from_the_beginning(sums, prompts, plan, tmp_path):
+    """A candidate that was not begun is owed too; a process that is killed leaves what it wrote before."""
+
+    def die(progress):
+        assert json.loads((tmp_path / "results.json").read_text())["partial"] is True
+        if progress.candidate == "b":
+            raise Killed
+
+    with pytest.raises(Killed):
+        evaluate([candidate("a", Scripted()), candidate("b", Scripted(0.5))], [sums], prompts, plan, tmp_path, die)
+    results = read_results(tmp_path)
+    assert [(score.candidate, score.partial) for score in results.scores] == [("a", False)]
+    assert results.partial
+    assert json.loads((tmp_path / "results.json").read_text())["partial"] is True
+    assert "PARTIAL: samples are still owed" in (tmp_path / "table.md").read_text()
+    assert not evaluate([candidate("a", Scripted()), candidate("b", Scripted(0.5))], [sums], prompts, plan, tmp_path).partial
+    assert "PARTIAL" not in (tmp_path / "table.md").read_text()
+
+
 def test_a_full_disk_loses_nothing(sums, prompts, plan, tmp_path):
     whole, full = tmp_path / "whole", tmp_path / "full"
     evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, whole)

@@ -71,7 +71,7 @@ def test_the_student_is_the_one_that_was_never_evaluated(watched_run, tmp_path):
 
 @pytest.mark.parametrize(("sent", "code", "during"), [(signal.SIGKILL, -9, "step-000004"), (signal.SIGTERM, 143, "base")])
 def test_stopped_in_the_middle_of_one_and_resumed(watched_run, tmp_path, sent, code, during):
-    watched_run = replace(watched_run, evaluation=replace(watched_run.evaluation, runs=60))
+    watched_run = replace(watched_run, evaluation=replace(watched_run.evaluation, runs=30))
     whole = replace(watched_run, output_dir=tmp_path / "whole")
     start_run(whole, to_yaml(whole))
     process = start_process(watched_run, watched_run.steps)
@@ -85,7 +85,7 @@ def test_stopped_in_the_middle_of_one_and_resumed(watched_run, tmp_path, sent, c
     assert process.returncode == code
     assert (f"purified-opsd resume {watched_run.output_dir}" in errors) == (sent == signal.SIGTERM)
     drawn = file.read_bytes()
-    assert drawn.count(b"\n") < 240, "stopped too late to show anything"
+    assert drawn.count(b"\n") < 120, "stopped too late to show anything"
     resume_run(watched_run, watched_run.output_dir, to_yaml(watched_run))
     assert file.read_bytes()[: drawn.rindex(b"\n")] == drawn[: drawn.rindex(b"\n")]
     assert_same_run(watched_run.output_dir, whole.output_dir)

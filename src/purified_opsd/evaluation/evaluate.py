@@ -71,13 +71,19 @@ def evaluate(
             questions = [question.id for question in benchmark.questions]
             write_asked(folder / benchmark.name, Asked(questions, plan.runs, dict(benchmark.record), plan.markers))
         reporter = Reporter(cells, watch)
+        _write_down(folder)  # what is owed is marked before it is drawn, however this ends
         try:
             for cell in cells:
                 complete(cell, prompts, plan, reporter)
         finally:
-            write_results(folder)
-            write_table(folder)
+            _write_down(folder)
     return read_results(folder)
+
+
+def _write_down(folder: Path) -> None:
+    """results.json and table.md, of what is there."""
+    write_results(folder)
+    write_table(folder)
 
 
 def forget_other_weights(folder: Path, candidate: Candidate) -> None:

@@ -103,10 +103,8 @@ class Results:
     """Every score of an evaluation, benchmark by benchmark."""
 
     scores: tuple[Score, ...]
-
-    @property
-    def partial(self) -> bool:
-        return any(score.partial for score in self.scores)
+    partial: bool
+    """Samples are owed: of a score, or of a candidate that has none yet."""
 
     def score(self, candidate: str, benchmark: str) -> Score:
         """Raises KeyError where there is none."""
@@ -130,7 +128,8 @@ def read_graded(folder: Path) -> list[Graded]:
 
 def read_results(folder: Path) -> Results:
     """The scores of what the folder holds, complete or not."""
-    return Results(tuple(score_of(graded) for graded in read_graded(folder) if graded.grades))
+    everything = read_graded(folder)
+    return Results(tuple(score_of(graded) for graded in everything if graded.grades), any(graded.partial for graded in everything))
 
 
 def score_of(graded: Graded) -> Score:

@@ -8,7 +8,7 @@ import numpy as np
 from purified_opsd.reporting.records import write_whole
 
 from .comparison import Arm, Comparison
-from .results import Graded, score_of
+from .results import Graded, read_graded, score_of
 from .statistics import Difference, Estimate, average_of, problem_means
 from .worth import Cells, best_checkpoint, difference_to_base, groups_of, read_cells
 
@@ -28,7 +28,7 @@ def table(folder: Path) -> str:
     notes = [
         "Accuracy in percent, avg@k over all runs, ± its standard error over problems and runs. **Bold**: above the base, and "
         "significantly so (paired permutation test by problem, p < 0.05).",
-        *(["PARTIAL: samples are still owed; the same command completes them."] if _partial(cells.values()) else []),
+        *(["PARTIAL: samples are still owed; the same command completes them."] if _partial(read_graded(folder)) else []),
         *(line for benchmark in benchmarks for line in _best_lines(benchmark, cells)),
     ]
     details = _details(cells.values())
