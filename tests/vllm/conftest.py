@@ -67,6 +67,7 @@ class Served:
 
     def __post_init__(self):
         with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the port of one that was just killed
             free.bind(("127.0.0.1", self.port))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
