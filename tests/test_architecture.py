@@ -10,6 +10,7 @@ ROOT = Path(purified_opsd.__file__).parent
 LAYERS = [
     "cli",
     "quickstart",
+    "sweep",
     "recipes",
     "config",
     "training",
@@ -77,7 +78,7 @@ def test_the_objective_imports_torch_and_nothing_of_ours():
 
 
 def test_reporting_never_imports_torch():
-    for file in (ROOT / "reporting").glob("*.py"):
+    for file in (ROOT / "reporting").rglob("*.py"):
         assert not {name for name in imports(file) if name.split(".")[0] in ("torch", "transformers", "peft", "accelerate")}, (
             file.name
         )

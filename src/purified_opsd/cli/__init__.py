@@ -4,11 +4,11 @@ import logging
 import sys
 import warnings
 
-from . import beginning, measuring, preparing, running
+from . import beginning, measuring, preparing, reporting, running, sweeping
 from .app import app
 from .errors import exit_code, paragraph
 
-__all__ = ["app", "beginning", "main", "measuring", "preparing", "running"]
+__all__ = ["app", "beginning", "main", "measuring", "preparing", "reporting", "running", "sweeping"]
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ def train(
     from purified_opsd.training.start import start_run
 
     short = {"model": model, "data": data, "output_dir": output_dir, "steps": steps, "seed": seed}
-    settings = merge(_settings_of(recipe), {name: value for name, value in short.items() if value is not None})
+    settings = merge(settings_of(recipe), {name: value for name, value in short.items() if value is not None})
     run = located(build_run(merge(settings, read_overrides(context.args))))
     with _resumable(run.output_dir):
         start_run(run, to_yaml(run))
@@ -112,7 +112,7 @@ def plan(
     from purified_opsd.training.costs import lengths_of
     from purified_opsd.training.plan import GPUS, DoesNotFit, report
 
-    run = build_run(merge(_settings_of(recipe), read_overrides(context.args)))
+    run = build_run(merge(settings_of(recipe), read_overrides(context.args)))
     if gpu not in GPUS:
         raise SettingsError(f"There is no GPU {gpu} in the table. Known: {', '.join(GPUS)}.")
     lengths = lengths_of(question, reference, run.sampling.max_new_tokens)
@@ -122,7 +122,7 @@ def plan(
         raise SettingsError(str(error)) from error
 
 
-def _settings_of(recipe: str) -> dict[str, Any]:
+def settings_of(recipe: str) -> dict[str, Any]:
     """The settings in a YAML file, or of a recipe; a file may name a `recipe` to start from."""
     from purified_opsd.config import SettingsError, merge, read_settings, to_mapping
     from purified_opsd.recipes import find_recipe

@@ -18,7 +18,7 @@ from .plan import Candidate, Draw, Plan, draws_of, settings_of
 from .progress import Progress, Watch, unwatched
 from .repeats import refuse_repeats
 from .results import Results, read_results, write_results
-from .samples import Key, Sample, SampleFolder, read_sample, sample_row, write_asked
+from .samples import Key, Sample, SampleFolder, read_sample, sample_row, write_asked, write_problems
 from .table import write_table
 
 
@@ -67,6 +67,7 @@ def evaluate(
         ]
         for benchmark in sets:
             write_asked(folder / benchmark.name, benchmark.record, [q.id for q in benchmark.questions], plan.runs)
+            write_problems(folder / benchmark.name, {q.id: q.problem for q in benchmark.questions})
         reporter = Reporter(cells, watch)
         try:
             for cell in cells:

@@ -28,14 +28,16 @@ from .trackers import Trackers
 from .trajectories import Rollout, Step, Trajectory, trajectories_of
 
 
-def train(job: Job, writer: RunWriter, trackers: Trackers, first_step: int) -> None:
+def train(job: Job, writer: RunWriter, trackers: Trackers, first_step: int) -> int:
     """Every step from `first_step` (counted from 0) to the end, each recorded, checkpoints on the way.
 
+    Returns the signal that came during the last step, for those with more to do, or 0.
     Raises Interrupted after a SIGINT or SIGTERM, once the step under way is finished and saved.
     """
     run, main = job.run, job.accelerator.is_main_process
     job.policy.model.train()
     progress = tqdm(initial=first_step, total=run.steps, unit="step", disable=not main)
+    stopping = 0
     with StopRequest() as stop, progress, closing(trackers):
         for number in range(first_step + 1, run.steps + 1):
             step = training_step(job, number - 1)
@@ -52,6 +54,7 @@ def train(job: Job, writer: RunWriter, trackers: Trackers, first_step: int) -> N
             job.accelerator.wait_for_everyone()
             if stopping and number < run.steps:
                 raise Interrupted(stopping, number)
+    return stopping
 
 
 def training_step(job: Job, step: int) -> Step:
