@@ -54,7 +54,7 @@ def sweep(settings, *words):
 
 def test_stopped_gone_on_with_and_compared(command, settings, tmp_path):
     """SIGTERM while the first run trains; the same command finishes both; once more, it has nothing to do; another is refused."""
-    out, words = tmp_path / "sweep", ("--output-dir", str(tmp_path / "sweep"), "--steps", "40")
+    out, words = tmp_path / "sweep", ("--output-dir", str(tmp_path / "sweep"), "--steps", "20")
     first, deadline = sweep(settings, *words), time.monotonic() + 120
     begun = out / "target.clip=5" / "metrics.jsonl"
     while not begun.exists() and time.monotonic() < deadline:
@@ -62,17 +62,17 @@ def test_stopped_gone_on_with_and_compared(command, settings, tmp_path):
     first.send_signal(signal.SIGTERM)
     said, _ = first.communicate(timeout=120)
     assert first.returncode == 143, said
-    assert f"Go on with: purified-opsd sweep {settings} --target.clip 5 10 --output-dir {out} --steps 40" in said
+    assert f"Go on with: purified-opsd sweep {settings} --target.clip 5 10 --output-dir {out} --steps 20" in said
     taken = len(RunReader(out / "target.clip=5").metrics())
-    assert 0 < taken < 40
+    assert 0 < taken < 20
     assert not (out / "target.clip=10").exists()
 
     code, said, errors = command("sweep", settings, "--target.clip", "5", "10", *words)
     assert code == 0, errors
-    assert f"going on after step {taken} of 40" in said
+    assert f"going on after step {taken} of 20" in said
     for clip in (5, 10):
         run = RunReader(out / f"target.clip={clip}")
-        assert len(run.metrics()) == 40
+        assert len(run.metrics()) == 20
         assert yaml.safe_load(run.config_file.read_text())["target"]["clip"] == clip
     page = (out / "report.html").read_text()
     assert "target.clip=5, target.clip=10" in page
@@ -88,11 +88,25 @@ def test_stopped_gone_on_with_and_compared(command, settings, tmp_path):
     assert "target.clip=5 was begun with batch_size = 2, and 3 is asked for" in errors
 
 
+def test_a_signal_during_a_runs_last_step_ends_the_sweep(settings, tmp_path):
+    """That run is finished, and the next one is not begun."""
+    out = tmp_path / "sweep"
+    process, said = sweep(settings, "--output-dir", str(out), "--steps", "1", "--sampling.max-new-tokens", "300"), ""
+    while "0/1" not in said and (letter := process.stdout.read(1)):
+        said += letter
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    rest, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, said + rest
+    assert (out / "target.clip=5/checkpoints/step-000001/manifest.json").exists()
+    assert not (out / "target.clip=10").exists()
+
+
 def test_a_run_that_diverges_does_not_end_the_sweep(command, settings, tmp_path):
     code, said, errors = command(
-        *("sweep", settings, "--optimizer.learning-rate", "1e30", "1e-4", "--steps", "3", "--output-dir", tmp_path / "sweep")
+        *("sweep", settings, "--loss-temperature", "1e-40", "1", "--steps", "2", "--output-dir", tmp_path / "sweep")
     )
     assert code == 1, errors
-    assert "optimizer.learning_rate=1e30 diverged, and the sweep goes on: The gradient of step" in errors
+    assert "loss_temperature=1e-40 diverged, and the sweep goes on: " in errors
     assert "1 of 2 runs are done" in said
-    assert len(RunReader(tmp_path / "sweep/optimizer.learning_rate=1e-4").metrics()) == 3
+    assert len(RunReader(tmp_path / "sweep/loss_temperature=1").metrics()) == 2

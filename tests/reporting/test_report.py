@@ -233,9 +233,11 @@ HOSTILE = (
 NAME = "=HYPERLINK(1)<img src=x onerror=window.harmed=3>$x$"
 
 
-@pytest.fixture
-def hostile(runs, tmp_path):
+@pytest.fixture(scope="module")
+def hostile(arms, tmp_path_factory):
     """A report whose every text was written by somebody who means harm."""
+    tmp_path = tmp_path_factory.mktemp("hostile")
+    runs = shutil.copytree(arms, tmp_path / "runs")
     run = (runs / "pmi").rename(runs / NAME)
     benchmark = run / "evaluation/countdown"
     for samples in benchmark.glob("*/samples.jsonl"):
