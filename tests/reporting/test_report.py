@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from math import sqrt
 from statistics import fmean, stdev
 from xml.etree import ElementTree
@@ -18,7 +19,7 @@ from purified_opsd.reporting.measured import sections
 from purified_opsd.reporting.records import RunError
 from purified_opsd.reporting.report import content_policy, write_report
 from purified_opsd.reporting.runs import read_runs
-from purified_opsd.reporting.tables import difference, differences
+from purified_opsd.reporting.tables import difference, differences, table_1
 from purified_opsd.reporting.tallies import Markers, tallies
 
 KIMS = Markers(MARKERS, count_substrings, count_words)
@@ -131,6 +132,19 @@ def test_a_difference_is_paired_by_question():
     assert difference(before, after) == (pytest.approx(1 / 3), pytest.approx(stdev([1.0, 0.0, 0.0]) / sqrt(3)))
     assert fmean([1.0, 0.0, 0.0]) == pytest.approx(1 / 3)
     assert difference({"by_problem": {"a": 1.0}}, {"by_problem": {"a": 1.0}}) is None
+
+
+def test_the_table_marks_what_is_clearly_above_or_below_the_base(arms):
+    base = {str(i): float(i % 2) for i in range(20)}
+    by_step = {0: base, 1: {**base, "0": 1.0}, 2: dict.fromkeys(base, 1.0), 3: dict.fromkeys(base, 0.0)}
+    scores = {
+        step: {"accuracy": fmean(found.values()), "interval": None, "by_problem": found, "partial": step == 3}
+        for step, found in by_step.items()
+    }
+    rows = table_1([replace(read_runs([arms / "pmi"])[0], scores={"own": scores})]).rows
+    assert rows == [
+        ["base", "50.0"], ["pmi, step 1", "55.0"], ["pmi, step 2", "▲ 100.0"], ["pmi, step 3", "▼ 0.0 PARTIAL"],
+    ]  # fmt: skip
 
 
 MISSING = {

@@ -25,9 +25,10 @@ def colours(runs: Sequence[RunRecord]) -> dict[str, str]:
 def by_step(runs: Sequence[RunRecord], title: str, unit: str, values: Mapping[str, ByStep]) -> Panel:
     """A curve a run, from its values by step."""
     ink = colours(runs)
-    return Panel(title, unit, [
-        Curve(run.name, ink[run.name], [(step, *values[run.name][step]) for step in sorted(values[run.name])]) for run in runs
-    ])  # fmt: skip
+    points = {
+        name: [(step, estimate.mean, estimate.error) for step, estimate in sorted(found.items())] for name, found in values.items()
+    }
+    return Panel(title, unit, [Curve(run.name, ink[run.name], points[run.name]) for run in runs])
 
 
 def from_zero(panels: Sequence[Panel]) -> list[Panel]:

@@ -87,9 +87,14 @@ def _accuracy(run: RunRecord, benchmark: str, step: int) -> str:
     if estimate is None:
         return NONE
     change = difference(scores[0], scores[step]) if step and 0 in scores else None
-    clear = change is not None and change.error is not None and abs(change.mean) > 1.96 * change.error
-    sign = "" if not clear else "▲ " if change.mean > 0 else "▼ "
-    return f"{sign}{estimate.text(100)}{' PARTIAL' if scores[step]['partial'] else ''}"
+    return f"{_sign(change)}{estimate.text(100)}{' PARTIAL' if scores[step]['partial'] else ''}"
+
+
+def _sign(change: Estimate | None) -> str:
+    """▲ or ▼ where it is further from 0 than chance would take it, 19 times in 20."""
+    if change is None or change.error is None or abs(change.mean) <= 1.96 * change.error:
+        return ""
+    return "▲ " if change.mean > 0 else "▼ "
 
 
 def _facts_of(run: RunRecord) -> dict[str, str]:
