@@ -21,6 +21,7 @@ from purified_opsd.reporting.report import content_policy, write_report
 from purified_opsd.reporting.runs import read_runs
 from purified_opsd.reporting.tables import difference, differences, table_1
 from purified_opsd.reporting.tallies import Markers, tallies
+from purified_opsd.reporting.training_curves import decomposition
 
 KIMS = Markers(MARKERS, count_substrings, count_words)
 
@@ -145,6 +146,14 @@ def test_the_table_marks_what_is_clearly_above_or_below_the_base(arms):
     assert rows == [
         ["base", "50.0"], ["pmi, step 1", "55.0"], ["pmi, step 2", "▲ 100.0"], ["pmi, step 3", "▼ 0.0 PARTIAL"],
     ]  # fmt: skip
+
+
+def test_a_decomposition_on_the_way_is_drawn_where_there_is_one(arms):
+    run = read_runs([arms / "pmi"])[0]
+    assert not decomposition([run]).measured
+    rows = [*run.metrics, {"step": 2, "decomposition": {"cos_ref": 0.8, "norm_fraction_it": 0.7}}]
+    panels = decomposition([replace(run, metrics=rows)]).panels
+    assert [list(panel.curves[0].points) for panel in panels] == [[(2, 0.8, None)], [], [], [(2, 0.7, None)]]
 
 
 MISSING = {

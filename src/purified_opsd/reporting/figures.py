@@ -81,7 +81,7 @@ class Panel:
         for place, curve in enumerate(self.curves):
             _draw_curve(axes, curve, aside=0.0 if curve.dashed else (place - len(self.curves) / 2 + 0.5) * span * 0.008)
         axes.set_xlabel("step")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.margins(y=0.15)
         if self.limits:
             axes.set_ylim(*self.limits)

@@ -64,6 +64,7 @@ def _decomposition(runs: Sequence[RunRecord]) -> Section:
                                  "Each token of the vocabulary weighed by the student's probability."),
             curves.decomposition(runs, "top64_", "The same, likeliest tokens only", "Over the student's 64 likeliest tokens."),
             curves.distances(runs),
+            training_curves.decomposition(runs),
         ],
         missing=_missing(runs, "diagnosis", "purified-opsd diagnose {run}", lambda run: bool(run.diagnoses)),
     )  # fmt: skip

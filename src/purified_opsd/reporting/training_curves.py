@@ -42,6 +42,27 @@ def curves(runs: Sequence[RunRecord], name: str, title: str, metrics: Sequence[M
     return Figure(name, title, "One point a step, of the completions sampled in it.", panels)
 
 
+def decomposition(runs: Sequence[RunRecord]) -> Figure:
+    """Fig. 3 on the way, of the runs that were asked to take their rollouts apart while they trained."""
+    ink = colours(runs)
+    panels = [
+        Panel(title, unit, [
+            Curve(run.name, ink[run.name], [
+                (row["step"], row["decomposition"][number], None) for row in run.metrics if number in row.get("decomposition", {})
+            ])
+            for run in runs
+        ])
+        for number, title, unit in (
+            ("cos_ref", "Direction: cos(Δ_total, Δ_ref)", "cosine"),
+            ("cos_it", "Direction: cos(Δ_total, Δ_it)", "cosine"),
+            ("norm_fraction_ref", "Size: ‖Δ_ref‖ / ‖Δ_total‖", "norms"),
+            ("norm_fraction_it", "Size: ‖Δ_it‖ / ‖Δ_total‖", "norms"),
+        )
+    ]  # fmt: skip
+    caption = "On a few completions of each training step, before its update."
+    return Figure("training-decomposition", "The same at every training step", caption, panels)
+
+
 def seconds(runs: Sequence[RunRecord]) -> Figure:
     """The median step by part."""
     ink, timed = colours(runs), [run for run in runs if run.metrics]
