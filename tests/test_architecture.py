@@ -10,6 +10,7 @@ ROOT = Path(purified_opsd.__file__).parent
 LAYERS = [
     "cli",
     "quickstart",
+    "sweep",
     "recipes",
     "config",
     "training",

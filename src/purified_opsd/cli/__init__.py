@@ -5,11 +5,11 @@ import os
 import sys
 import warnings
 
-from . import beginning, looking, measuring, preparing, running, serving
+from . import beginning, looking, measuring, preparing, reporting, running, serving, sweeping
 from .app import app
 from .errors import exit_code, paragraph
 
-__all__ = ["app", "beginning", "looking", "main", "measuring", "preparing", "running", "serving"]
+__all__ = ["app", "beginning", "looking", "main", "measuring", "preparing", "reporting", "running", "serving", "sweeping"]
 
 
 def main() -> None:

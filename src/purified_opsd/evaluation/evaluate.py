@@ -19,7 +19,7 @@ from .plan import Candidate, Draw, Plan, draws_of, settings_of
 from .progress import Progress, Watch, unwatched
 from .repeats import refuse_repeats
 from .results import Results, read_results
-from .samples import Asked, Key, Sample, SampleFolder, read_sample, sample_row, write_asked
+from .samples import Asked, Key, Sample, SampleFolder, read_sample, sample_row, write_asked, write_problems
 from .table import write_table
 from .worth import write_results
 
@@ -70,6 +70,7 @@ def evaluate(
         for benchmark in sets:
             questions = [question.id for question in benchmark.questions]
             write_asked(folder / benchmark.name, Asked(questions, plan.runs, dict(benchmark.record), plan.markers))
+            write_problems(folder / benchmark.name, {q.id: q.problem for q in benchmark.questions})
         reporter = Reporter(cells, watch)
         _write_down(folder)  # what is owed is marked before it is drawn, however this ends
         try:

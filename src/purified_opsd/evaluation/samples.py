@@ -1,6 +1,7 @@
 """The samples of an evaluation, as files that survive whatever happens to the process.
 
 BENCHMARK/asked.json                which questions and how many runs were last asked for
+BENCHMARK/problems.json             the questions themselves, by id
 BENCHMARK/CANDIDATE/settings.json   what every sample here was drawn with; another candidate, set or setting does not get in
 BENCHMARK/CANDIDATE/samples.jsonl   one completion a line, appended as it is drawn
 BENCHMARK/CANDIDATE/grades.jsonl    one grade a line, made from the samples; can be made again without drawing
@@ -67,6 +68,11 @@ class Asked:
 
 def write_asked(folder: Path, asked: Asked) -> None:
     write_whole(folder / "asked.json", json.dumps(asdict(asked), indent=2, ensure_ascii=False) + "\n")
+
+
+def write_problems(folder: Path, problems: Mapping[str, str]) -> None:
+    """The questions that were last asked, for those who read the samples."""
+    write_whole(folder / "problems.json", json.dumps(problems, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_asked(folder: Path) -> Asked:

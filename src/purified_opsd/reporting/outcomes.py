@@ -1,10 +1,11 @@
 """What came of a run, candidate by candidate: its evaluation and its diagnosis, read from the run directory."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from .records import read_json
 
 
 class Estimate(NamedTuple):
@@ -12,6 +13,9 @@ class Estimate(NamedTuple):
 
     mean: float
     error: float | None
+
+    def times(self, scale: float) -> "Estimate":
+        return Estimate(scale * self.mean, None if self.error is None else scale * self.error)
 
     def text(self, scale: float = 1.0, digits: int = 1) -> str:
         error = "" if self.error is None else f" ± {scale * self.error:.{digits}f}"
@@ -38,9 +42,29 @@ class Outcome:
 
 def read_outcomes(run: Path, benchmark: str) -> list[Outcome]:
     """Base first, then the checkpoints by step; those that were neither evaluated nor diagnosed are left out."""
-    scores = {_step(row["candidate"]): row for row in _scores(run) if row["benchmark"] == benchmark}
-    diagnoses = {_step(file.stem): _diagnosis(file) for file in (run / "diagnosis").glob("*.json") if file.stem != "settings"}
+    scores = {step_of(row["candidate"]): row for row in read_scores(run) if row["benchmark"] == benchmark}
+    diagnoses = read_diagnoses(run)
     return [Outcome(step, scores.get(step), diagnoses.get(step, {})) for step in sorted(scores.keys() | diagnoses.keys())]
+
+
+def read_scores(run: Path) -> list[dict[str, Any]]:
+    """The rows of evaluation/results.json: one a candidate and benchmark; none where nothing was evaluated."""
+    file = run / "evaluation" / "results.json"
+    return read_json(file)["scores"] if file.exists() else []
+
+
+def read_diagnoses(run: Path) -> dict[int, dict[str, Estimate]]:
+    """By step, base first: every number of its diagnosis; empty where there was none."""
+    found = {}
+    for file in [*(run / "diagnosis").glob("base.json"), *(run / "diagnosis").glob("step-*.json")]:
+        summary = read_json(file)["summary"]
+        found[step_of(file.stem)] = {name: Estimate(value["mean"], value["standard_error"]) for name, value in summary.items()}
+    return dict(sorted(found.items()))
+
+
+def step_of(candidate: str) -> int:
+    """`base` is step 0."""
+    return int(candidate.removeprefix("step-")) if candidate != "base" else 0
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -57,18 +81,3 @@ def _line(row: Sequence[str], widths: Sequence[int]) -> str:
 
 def _rule(place: int, width: int) -> str:
     return "-" * (width + 1) + (":" if place else "-")
-
-
-def _scores(run: Path) -> list[dict[str, Any]]:
-    file = run / "evaluation" / "results.json"
-    return json.loads(file.read_text(encoding="utf-8"))["scores"] if file.exists() else []
-
-
-def _diagnosis(file: Path) -> dict[str, Estimate]:
-    summary = json.loads(file.read_text(encoding="utf-8"))["summary"]
-    return {name: Estimate(value["mean"], value["standard_error"]) for name, value in summary.items()}
-
-
-def _step(candidate: str) -> int:
-    """`base` is step 0."""
-    return int(candidate.removeprefix("step-")) if candidate != "base" else 0

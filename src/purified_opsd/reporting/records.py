@@ -16,6 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 Json = Mapping[str, Any]
 
 
@@ -32,19 +34,34 @@ class RunReader:
         self.folder = folder
         self.config_file = folder / "config.yaml"
 
+    def settings(self) -> dict[str, Any]:
+        """What config.yaml says.  Raises RunError where it is no YAML, or no settings."""
+        try:
+            found = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RunError(f"{self.config_file} is damaged: it is no YAML ({' '.join(str(error).split())}).") from error
+        if not isinstance(found, dict):
+            raise RunError(f"{self.config_file} holds no settings, so {self.folder} is no run directory.")
+        return found
+
     def data(self) -> dict[str, Any]:
-        return json.loads((self.folder / "data.json").read_text(encoding="utf-8"))
+        return read_json(self.folder / "data.json")
+
+    def starts(self) -> list[dict[str, Any]]:
+        """The environment of each start, first to last."""
+        file = self.folder / "environment.json"
+        return read_json(file) if file.exists() else []
 
     def metrics(self) -> list[dict[str, Any]]:
         """One row a step, in order; a last line that was never finished is left out."""
-        return [row for row in _complete_lines(self.folder / "metrics.jsonl") if "evaluation" not in row]
+        return [row for row in complete_lines(self.folder / "metrics.jsonl") if "evaluation" not in row]
 
     def evaluations(self) -> list[dict[str, Any]]:
         """One row an evaluation on the way, in order, that of the base first."""
-        return [row for row in _complete_lines(self.folder / "metrics.jsonl") if "evaluation" in row]
+        return [row for row in complete_lines(self.folder / "metrics.jsonl") if "evaluation" in row]
 
     def rollouts(self, step: int) -> list[dict[str, Any]]:
-        return list(_complete_lines(_rollout_file(self.folder, step)))
+        return list(complete_lines(_rollout_file(self.folder, step)))
 
 
 class RunWriter:
@@ -71,7 +88,7 @@ class RunWriter:
 
     def rewind(self, step: int) -> None:
         """Forgets every step after `step`, so that they can be taken again."""
-        rows = [row for row in _complete_lines(self.folder / "metrics.jsonl") if row["step"] <= step]
+        rows = [row for row in complete_lines(self.folder / "metrics.jsonl") if row["step"] <= step]
         write_whole(self.folder / "metrics.jsonl", "".join(map(json_line, rows)))
         for file in (self.folder / "rollouts").glob("*.jsonl"):
             if int(file.stem) > step:
@@ -149,9 +166,25 @@ def json_line(row: Json) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _complete_lines(file: Path) -> Iterator[dict[str, Any]]:
+def read_json(file: Path) -> Any:
+    """What a JSON file holds.  Raises RunError for one that is damaged."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{file} is damaged: it is no JSON ({error}). Make it again with the command that wrote it.") from error
+
+
+def complete_lines(file: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a .jsonl file, none where there is none; a last line that was never finished is left out.
+
+    Raises RunError for a finished line that is no JSON.
+    """
     if not file.exists():
         return
-    for line in file.read_bytes().splitlines(keepends=True):
-        if line.endswith(b"\n"):
-            yield json.loads(line)
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.endswith(b"\n"):
+                try:
+                    yield json.loads(line)
+                except ValueError as error:
+                    raise RunError(f"{file}:{number} is damaged: it is no JSON ({error}). Nothing was changed.") from error

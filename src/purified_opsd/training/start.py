@@ -19,8 +19,11 @@ from .trackers import Trackers
 from .train import train
 
 
-def start_run(run: Run, config: str) -> None:
-    """Trains from the beginning; `config` is the run as YAML.  Nothing is written before data and model are loaded and checked."""
+def start_run(run: Run, config: str) -> int:
+    """Trains from the beginning; `config` is the run as YAML.  Nothing is written before data and model are loaded and checked.
+
+    Returns the signal that came during the last step, or 0.
+    """
     refuse_existing(run.output_dir)
     sheet, job = prepare_sheet(run), prepare(run)
     job.accelerator.wait_for_everyone()  # all have looked at the folder before one of them makes it
@@ -43,12 +46,13 @@ def start_run(run: Run, config: str) -> None:
         writer = RunWriter(run.output_dir)
         if job.accelerator.is_main_process:
             writer.begin(config, record)
-        _train(job, sheet, writer, config, first_step=0)
+        return _train(job, sheet, writer, config, first_step=0)
 
 
-def resume_run(run: Run, folder: Path, config: str) -> None:
+def resume_run(run: Run, folder: Path, config: str) -> int:
     """Goes on from the newest good checkpoint; on CPU the result is, bit for bit, that of a run never stopped.
 
+    Returns the signal that came during the last step, or 0.
     Raises CheckpointError where data, model or target have changed, and RunError where nothing is left to do.
     """
     record = RunReader(folder).data()
@@ -70,17 +74,18 @@ def resume_run(run: Run, folder: Path, config: str) -> None:
         if job.accelerator.is_main_process:
             writer.rewind(first_step)
             writer.config(config)
-        _train(job, sheet, writer, config, first_step)
+        return _train(job, sheet, writer, config, first_step)
 
 
-def _train(job: Job, sheet: Sheet | None, writer: RunWriter, config: str, first_step: int) -> None:
+def _train(job: Job, sheet: Sheet | None, writer: RunWriter, config: str, first_step: int) -> int:
     device, main = job.accelerator.device, job.accelerator.is_main_process
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type}, {torch.get_num_threads()} threads"
     if main:
         writer.start(environment(name, job.accelerator.num_processes))
     trackers = Trackers(job.run.trackers if main else (), writer.folder, yaml.safe_load(config))
-    train(job, Exam(job, sheet, writer, trackers), writer, trackers, first_step)
+    stopping = train(job, Exam(job, sheet, writer, trackers), writer, trackers, first_step)
     _say(job, f"Finished {job.run.steps} steps. Everything is in {writer.folder}.")
+    return stopping
 
 
 def _owned(job: Job, folder: Path) -> AbstractContextManager[None]:

@@ -32,15 +32,17 @@ from .trackers import Trackers
 from .trajectories import Rollout, Step, Trajectory, trajectories_of
 
 
-def train(job: Job, exam: Exam, writer: RunWriter, trackers: Trackers, first_step: int) -> None:
+def train(job: Job, exam: Exam, writer: RunWriter, trackers: Trackers, first_step: int) -> int:
     """Every step from `first_step` (counted from 0) to the end, each recorded, checkpoints and evaluations on the way.
 
+    Returns the signal that came during the last step, for those with more to do, or 0.
     Raises Interrupted after a SIGINT or SIGTERM, once the step under way is finished and saved, and Stopped where a step cannot be
     taken for want of good completions, once the step before is saved.
     """
     run, main = job.run, job.accelerator.is_main_process
     job.policy.model.train()
     progress = tqdm(initial=first_step, total=run.steps, unit="step", disable=not main)
+    stopping = 0
     with StopRequest() as stop, progress, closing(trackers):
         exam.take(first_step, stop)
         for number in range(first_step + 1, run.steps + 1):
@@ -60,6 +62,7 @@ def train(job: Job, exam: Exam, writer: RunWriter, trackers: Trackers, first_ste
             if stopping and number < run.steps:
                 raise Interrupted(stopping, number)
             exam.take(number, stop)
+    return stopping
 
 
 def training_step(job: Job, step: int) -> Step:

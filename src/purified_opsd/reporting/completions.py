@@ -1,0 +1,64 @@
+"""The completions that a run directory holds, wherever they were sampled, one after another as they are read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .outcomes import step_of
+from .records import complete_lines, read_json
+
+EVALUATION, DIAGNOSIS = "evaluation", "diagnosis"
+SOURCES = (EVALUATION, DIAGNOSIS)
+
+
+@dataclass(frozen=True)
+class Written:
+    """One completion of a candidate."""
+
+    step: int
+    """0: the base."""
+    benchmark: str
+    """Empty in a diagnosis."""
+    id: str
+    """Of the question."""
+    run: int
+    text: str
+    tokens: int
+    ended: bool
+    verdict: str
+    """Of its answer; empty where none was given."""
+
+
+def written(run: Path, source: str) -> Iterator[Written]:
+    """What an evaluation, of all that was last asked, or a diagnosis has of completions; nothing where there was none."""
+    return _evaluated(run / EVALUATION) if source == EVALUATION else _diagnosed(run / DIAGNOSIS)
+
+
+def problems(run: Path) -> dict[tuple[str, str], str]:
+    """The questions of the evaluation by benchmark and id, as far as the run directory holds them."""
+    files = (run / EVALUATION).glob("*/problems.json")
+    return {(file.parent.name, id): text for file in files for id, text in read_json(file).items()}
+
+
+def _evaluated(folder: Path) -> Iterator[Written]:
+    for file in sorted(folder.glob("*/asked.json")):
+        asked = read_json(file)
+        questions = set(asked["questions"])
+        for samples in sorted(file.parent.glob("*/samples.jsonl")):
+            grades = {(row["run"], row["id"]): row["verdict"] for row in complete_lines(samples.with_name("grades.jsonl"))}
+            step = step_of(samples.parent.name)
+            for row in complete_lines(samples):
+                if row["id"] in questions and row["run"] < asked["runs"]:
+                    verdict = grades.get((row["run"], row["id"]), "")
+                    yield _sample(row, step, file.parent.name, verdict)
+
+
+def _sample(row: dict[str, Any], step: int, benchmark: str, verdict: str) -> Written:
+    return Written(step, benchmark, row["id"], row["run"], row["text"], row["tokens"], row["finish"] == "stop", verdict)
+
+
+def _diagnosed(folder: Path) -> Iterator[Written]:
+    for file in [*folder.glob("base.jsonl"), *sorted(folder.glob("step-*.jsonl"))]:
+        for row in complete_lines(file):
+            yield Written(step_of(file.stem), "", row["id"], 0, row["text"], len(row["completion_ids"]), row["ended"], "")

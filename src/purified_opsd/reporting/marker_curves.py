@@ -1,0 +1,64 @@
+"""Epistemic markers by checkpoint, and which they are.  Figs. 2 and 5."""
+
+from collections.abc import Mapping, Sequence
+
+from .curves import by_step, colours, from_zero
+from .figures import GREY, Bars
+from .outcomes import Estimate
+from .runs import RunRecord
+from .sections import Figure, Table
+from .tallies import Tally
+
+Tallies = Mapping[str, Mapping[int, Tally]]
+"""By run, then by step."""
+
+
+def totals(runs: Sequence[RunRecord], source: str, found: Tallies) -> Figure:
+    """Figs. 2 and 5, a and c."""
+    each = {run: {step: tally.per_completion() for step, tally in tallies.items()} for run, tallies in found.items()}
+    rates = {run: {step: Estimate(t.per_1000_tokens(), None) for step, t in tallies.items()} for run, tallies in found.items()}
+    panels = [by_step(runs, "Per completion", "markers", each), by_step(runs, "Per 1,000 tokens", "markers", rates)]
+    panels = [*from_zero(panels[:1]), *from_zero(panels[1:])]
+    caption = f"In the completions of the {source}; Kim et al.'s words, as substrings."
+    return Figure(f"markers-{source}", f"Markers by checkpoint, {source} (Figs. 2, 5)", caption, panels)
+
+
+def distribution(runs: Sequence[RunRecord], source: str, found: Tallies, words: Sequence[str]) -> Figure:
+    """Figs. 2 and 5, b and d: the base and each run's last checkpoint."""
+    ink = colours(runs)
+    bases = [tallies[0] for tallies in found.values() if 0 in tallies]
+    bars = {"base": (GREY, bases[0])} if bases else {}
+    bars |= {run.name: (ink[run.name], found[run.name][max(found[run.name])]) for run in runs if any(found[run.name])}
+    substrings = {label: (colour, [t.substrings[word] / t.completions for word in words]) for label, (colour, t) in bars.items()}
+    by_word = {label: (colour, [t.words[word] / t.completions for word in words]) for label, (colour, t) in bars.items()}
+    panels = [Bars("As substrings", "per completion", words, substrings), Bars("As words", "per completion", words, by_word)]
+    caption = f"The base, and each run's last checkpoint, in the completions of the {source}."
+    return Figure(f"markers-{source}-distribution", f"Which markers, {source} (Figs. 2, 5)", caption, panels)
+
+
+def each(runs: Sequence[RunRecord], source: str, found: Tallies, words: Sequence[str]) -> Figure:
+    """One panel a marker that was ever found, all on one scale."""
+    seen = [word for word in words if any(tally.substrings[word] for tallies in found.values() for tally in tallies.values())]
+    never = f" Never found: {', '.join(word for word in words if word not in seen)}." if len(seen) < len(words) else ""
+    panels = [
+        by_step(runs, word, "per completion", {
+            run: {step: Estimate(tally.substrings[word] / tally.completions, None) for step, tally in tallies.items()}
+            for run, tallies in found.items()
+        })
+        for word in seen
+    ]  # fmt: skip
+    caption = f"As substrings, on one scale.{never}"
+    return Figure(f"markers-{source}-each", f"Each marker by checkpoint, {source}", caption, from_zero(panels))
+
+
+def counts(source: str, found: Tallies, words: Sequence[str]) -> Table:
+    """What was counted, as it was counted."""
+    rows = [
+        [f"{run}, {f'step {step}' if step else 'base'}", f"{tally.completions:,}", f"{tally.tokens:,}",
+         f"{tally.substrings.total():,}",
+         *(f"{tally.substrings[word]:,} · {tally.words[word]:,}" for word in words)]
+        for run, tallies in found.items()
+        for step, tally in tallies.items()
+    ]  # fmt: skip
+    caption = "Each marker as a substring · as a word."
+    return Table(f"Counts, {source}", caption, ["", "completions", "tokens", "markers", *words], rows)

@@ -1,0 +1,112 @@
+"""One page that shows what became of one or several runs: self-contained, with its figures beside it as PNG, SVG and CSV."""
+
+import base64
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from .before_after import Question, before_and_after
+from .completions import SOURCES
+from .curves import colours
+from .figures import INKS, inline, write_figure
+from .glance import Change, changes
+from .measured import sections
+from .microscope import fragment, read_trajectories
+from .records import write_whole
+from .runs import RunRecord, flat, read_runs
+from .sections import Figure, Section, Table
+from .tables import differences, facts, target_of
+from .tallies import Markers, tallies
+from .visible import visible
+
+
+@dataclass(frozen=True)
+class Card:
+    """A run at a glance."""
+
+    run: RunRecord
+    colour: str
+    target: str
+    changes: Sequence[Change]
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the template shows."""
+
+    cards: Sequence[Card]
+    facts: Table
+    differences: Table
+    sections: Sequence[Section]
+    questions: Sequence[Question]
+    microscopes: Mapping[str, str]
+    """By run: an HTML fragment."""
+    files: str
+    """The folder of the figures, as the page sees it."""
+
+
+def write_report(folders: Sequence[Path], output: Path, markers: Markers) -> Path:
+    """Writes the page and, in a folder beside it, its figures; that folder.
+
+    Raises RunError for a folder that is no run, or a run that is damaged; then nothing was written.
+    """
+    page = _page(read_runs(folders), output, markers)
+    files = output.parent / page.files
+    files.mkdir(parents=True, exist_ok=True)
+    for section in page.sections:
+        for figure in section.all_figures():
+            write_figure(figure.panels, min(2, len(figure.panels)), files / figure.name)
+    write_whole(output, render(page))
+    return files
+
+
+def render(page: Page) -> str:
+    """The page as HTML.  Whatever a model or a stranger wrote is made visible, then escaped."""
+    environment = Environment(
+        loader=PackageLoader(__name__, "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"visible": visible, "drawn": _drawn, "flat": flat}
+    policy = content_policy(page.microscopes.values())
+    return environment.get_template("report.html").render(page=page, inks=INKS, policy=policy)
+
+
+def content_policy(fragments: Iterable[str]) -> str:
+    """What the browser lets the page do: reach nothing, and run no script but those of the fragments, known by their digests."""
+    scripts = [script for fragment in fragments for script in re.findall(r"<script>(.*?)</script>", fragment, re.DOTALL)]
+    digests = dict.fromkeys(base64.b64encode(sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
+
+
+def microscope(run: RunRecord) -> str:
+    """The token microscope of the trajectories under RUN/microscope/, as an HTML fragment; empty where there are none."""
+    trajectories = read_trajectories(run.folder)
+    return fragment(trajectories) if trajectories else ""
+
+
+def _page(runs: Sequence[RunRecord], output: Path, markers: Markers) -> Page:
+    found = {source: {run.name: tallies(run.folder, source, markers) for run in runs} for source in SOURCES}
+    ink = colours(runs)
+    return Page(
+        cards=[Card(run, ink[run.name], target_of(run), changes(run, found)) for run in runs],
+        facts=facts(runs),
+        differences=differences(runs),
+        sections=sections(runs, found, markers.words),
+        questions=before_and_after(runs, markers),
+        microscopes={run.name: fragment for run in runs if (fragment := microscope(run))},
+        files=f"{output.stem}_files",
+    )
+
+
+def _drawn(figure: Figure) -> list[tuple[str, Markup]]:
+    """The title and the drawing of each panel; matplotlib escapes the text it draws."""
+    return [(panel.title, Markup(inline(panel, f"{figure.name}-{place}"))) for place, panel in enumerate(figure.panels)]
