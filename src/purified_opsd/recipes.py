@@ -29,7 +29,7 @@ EVALUATION: Mapping[str, Sampling] = {
     "Qwen/Qwen3-4B": Sampling(temperature=0.6, top_p=0.95, top_k=20, max_new_tokens=38_912),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": Sampling(temperature=0.6, top_p=0.95, top_k=0, max_new_tokens=32_768),
     "allenai/Olmo-3-7B-Think": Sampling(temperature=0.6, top_p=0.95, top_k=0, max_new_tokens=32_768),
-    str(miniature.BASE): Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=160, rows=100),
+    str(miniature.BASE): Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=192, rows=100),
 }
 """How an evaluation samples: as a model's card says, by hub id or folder, or as upstream does with every model.  The paper is
 silent."""
