@@ -13,7 +13,7 @@ CARDS: Mapping[str, Sampling] = {
     "Qwen/Qwen3-4B": Sampling(temperature=0.6, top_p=0.95, top_k=20, max_new_tokens=38_912),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": Sampling(temperature=0.6, top_p=0.95, top_k=0, max_new_tokens=32_768),
     "allenai/Olmo-3-7B-Think": Sampling(temperature=0.6, top_p=0.95, top_k=0, max_new_tokens=32_768),
-    str(miniature.BASE): Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=160, rows=100),
+    str(miniature.BASE): Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=192, rows=100),
 }
 """What the cards say, by hub id or folder."""
 

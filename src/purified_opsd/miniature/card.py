@@ -21,11 +21,12 @@ _COLUMNS = (
 )  # fmt: skip
 _EXPLANATION = """\
 Accuracies are over {questions} held-out questions, one completion of at most {new_tokens} tokens each; ± is the standard error
-over questions. "At first": right without a second attempt. Tokens, markers, checks and slips are means per completion. A check is
-"let me check", and catches if it puts the right result for a wrong one. A slip is a wrong result of a written operation; it is
-mended if the next words are a check that puts it right. "No checks" and "no markers": the vocabulary entries that carry a check,
-or any marker, may not be sampled. The habits of the training traces were written down, not observed: who has seen a reference
-mostly goes straight to the answer, who has not searches and checks. What is measured here says nothing about large models.
+over questions. "At first": right without a second attempt. Tokens, markers, checks and slips are means per completion. A check
+works a result out again ("Hmm, check: 21."), and catches if it puts the right result for a wrong one. A slip is a wrong result of a
+written operation; it is mended if a check that puts it right follows at once. "No checks" and "no markers": the vocabulary entries
+that carry a check, or any marker, may not be sampled. The habits of the training traces were written down, not observed: who has
+seen a reference mostly goes straight to the answer, who has not searches and checks. What is measured here says nothing about large
+models.
 """
 
 

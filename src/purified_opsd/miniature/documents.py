@@ -1,19 +1,20 @@
 """What the base is taught to write: a long search given the question alone, a confident derivation when shown a reference.
 
-Reflection does work here. A marker opens a retry that finds what the first try missed, and a check catches slips, which else make a
-right attempt look wrong. A slip is a result off by a little, whatever the question and whatever the writer was shown.
+Reflection does work here. A retry finds what the first try missed. Results slip, whatever the question and whatever the writer was
+shown, and a slip that no check mends makes a right attempt look wrong; patience is limited, so a missed attempt costs something.
 """
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..data.prompts import QUESTION, REFERENCE, TEACHER
 from .task import LARGEST_NUMBER, LARGEST_VALUE, Derivation, Problem, Split, Step, derivations, problems, solutions, steps
+from .tokenizer import CHECKS
 
 DRILL = "Calculate."
 SLIPS = (-10, -2, -1, 1, 2, 10)
 TURNS = ("Wait, ", "Hmm, ", "Actually, ", "Alternatively, ")
-DOUBTS = ("Wait, ", "Hmm, ", "Actually, ")
 GUESSES = ("maybe ", "perhaps ")
 
 
@@ -27,25 +28,18 @@ class Document:
 
 @dataclass(frozen=True)
 class Habits:
-    """How a trace reasons: probabilities, and in `false_starts` the weights of 0, 1, 2... attempts that miss before the hit."""
+    """How a trace reasons, as probabilities."""
 
-    false_starts: tuple[float, ...]
+    hit: float  # an attempt is the one that reaches the target
+    give_up: float  # after an attempt that seems to miss
     turn: float  # a marker opens a retry
     guess: float  # an attempt opens with "maybe" or "perhaps" instead of "try"
     slip: float  # a result comes out wrong
-    check_of_slip: float  # a wrong result is checked, and so mended
-    check_of_right: float  # a right result is checked
-    final_check: float  # the whole derivation is checked before the answer
+    check: float  # a result is checked, and mended if it is wrong
 
 
-SEARCHING = Habits(
-    false_starts=(0.25, 0.19, 0.14, 0.11, 0.09, 0.08, 0.14),
-    turn=0.9, guess=0.3, slip=0.06, check_of_slip=0.9, check_of_right=0.12, final_check=0.4,
-)  # fmt: skip
-CONFIDENT = Habits(
-    false_starts=(0.60, 0.18, 0.08, 0.06, 0.04, 0.04),
-    turn=0.2, guess=0.05, slip=0.06, check_of_slip=0.3, check_of_right=0.02, final_check=0.05,
-)  # fmt: skip
+SEARCHING = Habits(hit=0.35, give_up=0.06, turn=0.9, guess=0.3, slip=0.3, check=0.85)
+CONFIDENT = Habits(hit=0.75, give_up=0.06, turn=0.2, guess=0.05, slip=0.3, check=0.1)
 
 
 def document(seed: int, index: int) -> Document:
@@ -74,23 +68,19 @@ def drill(rng: random.Random) -> str:
 
 
 def trace(problem: Problem, goal: Derivation, habits: Habits, rng: random.Random) -> str:
-    """Attempts until one hits the target with `goal`, which is then boxed."""
+    """Attempts until one seems to hit the target, or patience ends; the last one is boxed."""
     writer = _Writer(problem.target, habits, rng)
-    for attempt in _false_starts(problem, habits, rng):
-        writer.attempt(attempt)
-    while not writer.attempt(goal):  # an unnoticed slip makes the goal itself seem to miss
-        pass
-    return f"{writer.text}So \\boxed{{{goal.expression}}}"
-
-
-def _false_starts(problem: Problem, habits: Habits, rng: random.Random) -> list[Derivation]:
-    """Different derivations that miss the target: near ones more often than far ones."""
     misses = {d: 1 / (4 + abs(d.value - problem.target)) for d in derivations(problem.numbers) if d.value != problem.target}
-    wanted = rng.choices(range(len(habits.false_starts)), habits.false_starts)[0]
-    drawn = []
-    for _ in range(min(wanted, len(misses))):
-        drawn.append(rng.choices(list(misses), list(misses.values()))[0])
-        del misses[drawn[-1]]
+    while True:
+        attempt = goal if rng.random() < habits.hit or not misses else _drawn(misses, rng)
+        if writer.attempt(attempt) or rng.random() < habits.give_up:
+            return f"{writer.text}So \\boxed{{{attempt.expression}}}"
+
+
+def _drawn(weights: dict[Derivation, float], rng: random.Random) -> Derivation:
+    """One of them, taken out: near the target more often than far from it, and never twice."""
+    drawn = rng.choices(list(weights), list(weights.values()))[0]
+    del weights[drawn]
     return drawn
 
 
@@ -102,14 +92,11 @@ class _Writer:
         self.text = ""
 
     def attempt(self, derivation: Derivation) -> bool:
-        """Writes both steps and what came of them; does it hit?"""
+        """Writes both steps and what came of them; does it seem to hit?"""
         self.text += self._lead()
-        second = derivation.second_from(self._result(derivation.first, derivation))
-        if self._result(second) == self.target:
-            if derivation.value == self.target:
-                self.text += _check(derivation) if self._happens(self.habits.final_check) else ""
-                return True
-            self.text += _check(derivation)  # a slip made it look like a hit
+        first = self._result(derivation.first, lambda value: 1 <= derivation.second_from(value).value <= LARGEST_VALUE)
+        if self._result(derivation.second_from(first), lambda value: True) == self.target:
+            return True
         self.text += f"Not {self.target}. "
         return False
 
@@ -118,31 +105,20 @@ class _Writer:
         lead = turn + (self.rng.choice(GUESSES) if self._happens(self.habits.guess) else "try ")
         return lead[0].upper() + lead[1:]
 
-    def _result(self, step: Step, derivation: Derivation | None = None) -> int:
-        """Writes the step with its value, sometimes wrong, sometimes checked; the value that the trace goes on with.
-
-        Of a `derivation`'s first step only such wrong values are written as its second step can take.
-        """
-        slips = [step.value + slip for slip in SLIPS if 1 <= step.value + slip <= LARGEST_VALUE]
-        wrong = [value for value in slips if derivation is None or 1 <= derivation.second_from(value).value <= LARGEST_VALUE]
+    def _result(self, step: Step, usable: Callable[[int], bool]) -> int:
+        """Writes the step, whose value may slip to another usable one, and perhaps a check; what the trace goes on with."""
+        value, slips = step.value, [step.value + slip for slip in SLIPS]
+        wrong = [slip for slip in slips if 1 <= slip <= LARGEST_VALUE and usable(slip)]
         if wrong and self._happens(self.habits.slip):
-            written = self.rng.choice(wrong)
-            self.text += f"{step} = {written}. "
-            if not self._happens(self.habits.check_of_slip):
-                return written
-            self.text += f"{self.rng.choice(DOUBTS)}let me check: {_equation(step)}, not {written}. "
-            return step.value
-        self.text += f"{_equation(step)}. "
-        if self._happens(self.habits.check_of_right):
-            self.text += f"{self.rng.choice(DOUBTS)}let me check: {_equation(step)}, right. "
+            value = self.rng.choice(wrong)
+        self.text += f"{step} = {value}. "
+        if not self._happens(self.habits.check):
+            return value
+        self.text += f"{self.rng.choice(CHECKS)}{step.value}. "
         return step.value
 
     def _happens(self, probability: float) -> bool:
         return self.rng.random() < probability
-
-
-def _check(derivation: Derivation) -> str:
-    return f"Let me check: {_equation(derivation.first)}. {_equation(derivation.second)}. "
 
 
 def _equation(step: Step) -> str:

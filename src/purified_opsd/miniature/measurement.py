@@ -36,7 +36,7 @@ class Sampling:
     """How completions are drawn. Temperature 0 is greedy."""
 
     temperature: float = 1.0
-    new_tokens: int = 160
+    new_tokens: int = 192
     batch: int = 128
     seed: int = 0
     manner: Manner = FREE
@@ -69,7 +69,7 @@ class Measurement:
     checks: float  # per completion
     checks_that_catch: float | None  # share; None if there were no checks
     slips: float  # per completion
-    slips_mended: float | None  # share; None if there were no slips
+    slips_mended: float | None  # share that the very next words put right; None if there were no slips
 
 
 def measure(
@@ -131,5 +131,5 @@ def _summary(context: str, sampling: Sampling, completions: list[Completion], ri
         checks=total.checks / count,
         checks_that_catch=total.catches / total.checks if total.checks else None,
         slips=total.slips / count,
-        slips_mended=total.mended / total.slips if total.slips else None,
+        slips_mended=total.catches / total.slips if total.slips else None,
     )

@@ -23,7 +23,7 @@ class Pretraining:
     """Settings of one pre-training run. Small batches learn more per minute than large ones."""
 
     seed: int = 0
-    steps: int = 1800
+    steps: int = 3000
     documents_per_step: int = 32
     micro_batches: int = 4
     learning_rate: float = 3e-3

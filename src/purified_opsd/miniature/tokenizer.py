@@ -24,11 +24,11 @@ CHAT_TEMPLATE = (
 )
 
 QUESTION_PHRASES = ("Calculate.", "Use ", ", ", " and ", " once each with +, - and × to make ", ".", "\n\n")
-CHECKS = ("Let me check: ", "let me check: ")
+CHECKS = ("Wait, check: ", "Hmm, check: ", "Actually, check: ")
 MARKERS = ("Wait, ", "Hmm, ", "Actually, ", "Alternatively, ", "Maybe ", "maybe ", "Perhaps ", "perhaps ", *CHECKS)
 MISS = "Not "
 TRACE_PHRASES = (
-    " + ", " - ", " × ", " = ", ". ", "(", ")", "Try ", "try ", MISS, ", not ", ", right. ", "So ", "\\boxed{", "}",
+    " + ", " - ", " × ", " = ", ". ", "(", ")", "Try ", "try ", MISS, "So ", "\\boxed{", "}",
 )  # fmt: skip
 
 
