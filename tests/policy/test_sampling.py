@@ -29,6 +29,25 @@ def test_order_and_batch_size_change_nothing(qwen):
     assert [c.ids for c in backwards[::-1]] == [c.ids for c in together] == [c.ids for c in by_two]
 
 
+def test_rows_that_share_a_prompt_have_it_read_once_and_write_what_each_writes_alone(student):
+    hot = Sampling(temperature=9.0, top_p=1.0, top_k=0, max_new_tokens=12)
+    prompts, seeds = [PROMPTS[1], PROMPTS[0], PROMPTS[1], PROMPTS[1]], SEEDS
+    read = []
+    watch = (
+        student.get_base_model()
+        .get_decoder()
+        .register_forward_pre_hook(lambda _, __, inputs: read.append(tuple(inputs["input_ids"].shape)), with_kwargs=True)
+    )
+    together = HFSampler(student, hot).generate(prompts, seeds)
+    watch.remove()
+    assert read[0] == (2, len(PROMPTS[1]))
+    assert read[1] == (4, 1)
+    assert len({tuple(completion.ids) for completion in together}) == 4
+    for prompt, seed, found in zip(prompts, seeds, together, strict=True):
+        (alone,) = HFSampler(student, hot).generate([prompt], [seed])
+        assert alone.ids == found.ids
+
+
 def test_another_seed_writes_something_else(qwen):
     (first,), (again,), (other,) = (HFSampler(qwen, OPEN).generate([PROMPTS[0]], [seed]) for seed in (1, 1, 2))
     assert first == again

@@ -58,7 +58,8 @@ def test_the_table_has_base_and_every_checkpoint_and_names_what_to_open(finished
     folder, out = finished
     for name in ("base", "purified, step 3", "standard, step 1"):
         assert f"| {name} " in out
-    assert f"Open {folder / 'summary.png'}" in out
+    assert f"Open {folder / 'report.html'}, or {folder / 'summary.png'} alone" in out
+    assert (folder / "report.html").read_text().count('class="data"') == len(ARMS)
     assert {"summary.png", "summary.svg", "summary.csv", "summary.md"} <= {file.name for file in folder.iterdir()}
     assert "not measured" not in (folder / "summary.md").read_text()
 

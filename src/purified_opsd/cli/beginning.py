@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .app import app
+from .reporting import make_report
 
 
 @app.command()
@@ -19,7 +20,7 @@ def quickstart(
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
 ) -> None:
     """The paper in miniature on two processor cores: train, evaluate and diagnose both arms, side by side."""
-    from purified_opsd.quickstart import NOTE, ArmFailed, Quickstart, run_quickstart, write_summary
+    from purified_opsd.quickstart import ARMS, NOTE, ArmFailed, Quickstart, run_quickstart, write_summary
 
     again = f"Go on with: purified-opsd {' '.join(sys.argv[1:])}"
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -32,4 +33,6 @@ def quickstart(
         typer.echo(f"purified-opsd: {error}\n{again}", err=True)
         raise typer.Exit(error.exit_code if isinstance(error, ArmFailed) else 1) from error
     text, files = write_summary(output_dir)
-    typer.echo(f"\n{text}\n{NOTE}\n\nOpen {files[0]}. What the students wrote: {output_dir}/*/rollouts/.")
+    page = output_dir / "report.html"
+    make_report([output_dir / arm for arm in ARMS], page)
+    typer.echo(f"\n{text}\n{NOTE}\n\nOpen {page}, or {files[0]} alone. What the students wrote: {output_dir}/*/rollouts/.")

@@ -91,25 +91,36 @@ class HFSampler:
         return [done[i] for i in range(len(prompts))]
 
     def _batch(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
-        """One batch with a KV cache; a row leaves it as soon as it has ended."""
+        """One batch with a KV cache; a prompt that rows share is read once, and a row leaves as soon as it has ended."""
         device, T = self.model.device, self.sampling.max_new_tokens
         uniform_BT = torch.stack([uniforms(seed, T) for seed in seeds]).to(device)
-        ids_BS, mask_BS = pad_left(prompts, device)
         cache = DynamicCache(config=base_of(self.model).config)
+        logits_BV, mask_BS = self._read(prompts, cache)
         alive_B = torch.arange(len(prompts), device=device)
         steps: list[tuple[Tensor, Tensor, Tensor]] = []
         for t in range(T):
-            logits_BV = self._next_logits(ids_BS, mask_BS, cache)
             token_B, log_prob_B = draw(logits_BV, uniform_BT[alive_B, t], self.sampling)
             steps.append((alive_B, token_B, log_prob_B))
             going_B = ~torch.isin(token_B, self.eos)
-            if not going_B.any():
+            if t + 1 == T or not going_B.any():
                 break
             if not going_B.all():
                 cache.batch_select_indices(going_B.nonzero().squeeze(-1))
-            alive_B, ids_BS = alive_B[going_B], token_B[going_B, None]
+            alive_B = alive_B[going_B]
             mask_BS = torch.cat([mask_BS[going_B], mask_BS.new_ones(len(alive_B), 1)], dim=1)
+            logits_BV = self._next_logits(token_B[going_B, None], mask_BS, cache)
         return self._completions(len(prompts), steps)
+
+    def _read(self, prompts: Sequence[Ids], cache: DynamicCache) -> tuple[Float[Tensor, "B V"], Int[Tensor, "B S"]]:
+        """What follows each prompt, and the prompts' mask; equal prompts are computed once and share what was computed."""
+        rows = [tuple(prompt) for prompt in prompts]
+        place_of = {prompt: place for place, prompt in enumerate(dict.fromkeys(rows))}
+        ids_US, mask_US = pad_left(list(place_of), self.model.device)
+        logits_UV = self._next_logits(ids_US, mask_US, cache)
+        place_B = torch.tensor([place_of[row] for row in rows], device=self.model.device)
+        if len(place_of) < len(rows):
+            cache.batch_select_indices(place_B)
+        return logits_UV[place_B], mask_US[place_B]
 
     def _next_logits(self, ids_BS: Tensor, mask_BS: Tensor, cache: DynamicCache) -> Float[Tensor, "B V"]:
         output = base_of(self.model)(

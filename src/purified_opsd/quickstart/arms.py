@@ -3,6 +3,7 @@
     train    60 steps of purified and of standard OPSD on the miniature
     evaluate base and checkpoints on questions that none of them has seen
     diagnose what drives the teacher, on each one's own completions
+    microscope  two of those completions, token by token
 
 Imports no torch: the work is done by processes of its own, one an arm, each on its share of the processor cores.
 """
@@ -27,6 +28,9 @@ PATIENCE_S = 900.0
 """An arm that does nothing for so long is stopped."""
 STEP_WORK, QUESTION_WORK, SAMPLE_WORK, START_WORK = 2.0, 0.06, 0.12, 8.0
 """What a training step, an evaluated question, a diagnosed sample and the start of a command take, in seconds here."""
+COMMANDS = 4
+SLIDES = 2
+"""Completions of each candidate under the microscope."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,7 @@ class Arm:
         """All of it, in estimated seconds."""
         each = self.settings.candidates
         evaluation, diagnosis = each * self.settings.questions * QUESTION_WORK, each * self.settings.samples * SAMPLE_WORK
-        return self.settings.steps * STEP_WORK + evaluation + diagnosis + 3 * START_WORK
+        return self.settings.steps * STEP_WORK + evaluation + diagnosis + COMMANDS * START_WORK
 
     @property
     def done(self) -> float:
@@ -105,7 +109,7 @@ class Arm:
         trained = count_lines(self.folder / "metrics.jsonl")
         evaluated = sum(map(count_lines, (self.folder / "evaluation" / BENCHMARK).glob("*/samples.jsonl")))
         diagnosed = sum(map(count_lines, (self.folder / "diagnosis").glob("*.jsonl")))
-        started = 3 - len(self.left)
+        started = COMMANDS - len(self.left)
         return trained * STEP_WORK + evaluated * QUESTION_WORK + diagnosed * SAMPLE_WORK + started * START_WORK
 
     @property
@@ -146,7 +150,8 @@ class Arm:
         finished = (self.folder / "checkpoints" / f"step-{s.steps:06d}" / "manifest.json").exists()
         evaluate = ["evaluate", run, "--benchmarks", BENCHMARK, "--runs", "1", "--limit", str(s.questions), "--seed", str(s.seed)]
         diagnose = ["diagnose", run, "--samples", str(s.samples), "--seed", str(s.seed)]
-        return [*([] if finished else [train]), evaluate, diagnose]
+        microscope = ["microscope", run, "--samples", str(SLIDES), "--seed", str(s.seed)]
+        return [*([] if finished else [train]), evaluate, diagnose, microscope]
 
     def _start(self, command: list[str]) -> None:
         self.command = command
