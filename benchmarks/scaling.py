@@ -67,7 +67,7 @@ def main() -> None:
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     rounds = 1 if words.quick else words.rounds
     case = Case(N=256, D=512, V=32_768, dtype=dtype, device=device, chunk_rows=128)
-    world = World(device, hidden=192, layers=4, vocabulary=8192, completion=128, reference=300, batch=4)
+    world = World(device, hidden=256, layers=4, vocabulary=8192, completion=128, reference=300, batch=4)
     by = {"N": (256, 512, 1024), "V": (16_384, 32_768, 65_536), "completion": (64, 128, 256), "reference": (300, 600, 1200)}
     if words.quick:
         case = replace(case, N=32, D=16, V=512, chunk_rows=8)

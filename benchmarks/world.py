@@ -28,7 +28,7 @@ class World:
     """The sizes of a run.  Lengths are in tokens; a reference's are log-normal around its median."""
 
     device: str
-    hidden: int = 320
+    hidden: int = 384
     layers: int = 6
     vocabulary: int = 32_768
     question: int = 150

@@ -80,7 +80,7 @@ def test_every_number_of_every_token(trained, readings, exact):
     for name, values in wanted.items():
         found = torch.tensor([reading.numbers[name] for reading in readings], dtype=torch.float64)
         torch.testing.assert_close(found, values, rtol=1e-3, atol=1e-4, msg=name)
-        assert values.abs().max() > 0.05, name  # nothing here is nearly zero, so the comparison says something
+        assert values.abs().max() > 0.03, name  # nothing here is nearly zero, so the comparison says something
     for name, values in own.items():
         assert [reading.probabilities[name] for reading in readings] == pytest.approx(values.tolist(), abs=1e-5)
 

@@ -11,6 +11,7 @@ import pytest
 from purified_opsd.config import SettingsError, build_run, to_mapping, to_yaml
 from purified_opsd.data import DataError
 from purified_opsd.evaluation import SamplingChoice, evaluate, load_benchmark
+from purified_opsd.policy import HF
 from purified_opsd.reporting.records import RunReader
 from purified_opsd.training import checkpoint_folder
 from purified_opsd.training.candidates import run_subject
@@ -50,7 +51,7 @@ def test_what_is_written_is_what_the_command_would_have_written(watched_run):
     shutil.rmtree(folder / "evaluation")
     asked = watched_run.evaluation
     plan = asked.plan(watched_run.model.path)
-    subject = run_subject(watched_run, folder, [0, 3, 4], plan.sampling.max_new_tokens)
+    subject = run_subject(watched_run, folder, [0, 3, 4], plan.sampling.max_new_tokens, HF())
     evaluate(subject.candidates, [load_benchmark(asked.benchmarks[0])], subject.prompts, plan, folder / "evaluation")
     assert evaluation_files(folder) == before
     scores = {row["candidate"]: row for row in json.loads(before["evaluation/results.json"])["scores"]}

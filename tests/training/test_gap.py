@@ -8,6 +8,7 @@ from purified_opsd.config import to_yaml
 from purified_opsd.policy import HFSampler, ModelError, ServersLost
 from purified_opsd.reporting.records import RunReader, RunWriter
 from purified_opsd.training import AdamW, Alarm, OffPolicy, Stopped, list_checkpoints
+from purified_opsd.training.exam import Exam
 from purified_opsd.training.gap import Gap
 from purified_opsd.training.job import prepare
 from purified_opsd.training.start import resume_run
@@ -61,8 +62,9 @@ def run_with(run, sampler_of) -> tuple[Stopped, dict[str, bytes]]:
     job = replace(job, sampler=sampler_of(job))
     writer = RunWriter(run.output_dir)
     writer.begin(to_yaml(run), {"fingerprint": job.examples.fingerprint})
+    trackers = Trackers((), run.output_dir, {})
     with pytest.raises(Stopped) as end:
-        train(job, writer, Trackers((), run.output_dir, {}), 0)
+        train(job, Exam(job, None, writer, trackers), writer, trackers, 0)
     return end.value
 
 
@@ -102,7 +104,8 @@ def test_lost_servers_save_the_run_and_it_goes_on_as_if_nothing_had_been(fast_ru
     job = prepare(whole)
     writer = RunWriter(whole.output_dir)
     writer.begin(to_yaml(whole), {})
-    train(job, writer, Trackers((), whole.output_dir, {}), 0)
+    trackers = Trackers((), whole.output_dir, {})
+    train(job, Exam(job, None, writer, trackers), writer, trackers, 0)
     last = "checkpoints/step-000006"
     assert checkpoint_bytes(fast_run.output_dir / last) == checkpoint_bytes(whole.output_dir / last)
 
