@@ -12,6 +12,7 @@ from purified_opsd.policy.handover import AdapterFolder
 from purified_opsd.policy.sampling_vllm import VLLMSampler
 from purified_opsd.reporting.records import RunReader, RunWriter
 from purified_opsd.training import Alarm, Stopped
+from purified_opsd.training.exam import Exam
 from purified_opsd.training.job import prepare
 from purified_opsd.training.start import resume_run
 from purified_opsd.training.trackers import Trackers
@@ -54,7 +55,7 @@ def test_a_row_is_a_function_of_its_seed(policy, opened):
         (alone,) = opened.generate([prompt], [seed])
         assert alone.ids == row.ids
     other = opened.generate(PROMPTS, [seed + 1 for seed in SEEDS])
-    assert all(a.ids != b.ids for a, b in zip(together, other, strict=True))
+    assert [row.ids for row in together] != [row.ids for row in other]
 
 
 def test_greedy_is_what_transformers_writes_and_ends_where_it_does(policy, opened):
@@ -125,7 +126,8 @@ def test_a_run_samples_from_each_of_its_adapters_and_is_resumed(opened, folder, 
     job = job_with(run, VLLMSampler, opened.engine)
     writer = RunWriter(folder)
     writer.begin(to_yaml(run), {"fingerprint": job.examples.fingerprint})
-    train(job, writer, Trackers((), folder, {}), 0)
+    trackers = Trackers((), folder, {})
+    train(job, Exam(job, None, writer, trackers), writer, trackers, 0)
     again = replace(run, steps=5)
     monkeypatch.setattr("purified_opsd.training.start.prepare", lambda r: job_with(r, VLLMSampler, opened.engine))
     resume_run(again, folder, to_yaml(again))
@@ -140,8 +142,9 @@ def test_the_adapter_before_trips_the_alarm(opened, folder):
     job = job_with(run, Previous, opened.engine)
     writer = RunWriter(folder)
     writer.begin(to_yaml(run), {})
+    trackers = Trackers((), folder, {})
     with pytest.raises(
         Stopped, match="Stopped after step 1, which is saved. In step 2 the sampler's log-probs .*stale adapter"
     ) as end:
-        train(job, writer, Trackers((), folder, {}), 0)
+        train(job, Exam(job, None, writer, trackers), writer, trackers, 0)
     assert end.value.exit_code == 4
