@@ -147,3 +147,14 @@ def test_impossible_settings_are_refused(wrong):
     (name,) = wrong
     with pytest.raises(ValueError, match=f"sampling needs temperature >= 0.*{name}={wrong[name]}"):
         Sampling(**wrong)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "settings", [Sampling(), Sampling(temperature=0.0), Sampling(1.0, 1.0, 0)], ids=["paper", "greedy", "open"]
+)
+def test_logits_that_are_no_distribution_are_an_error(bad, settings):
+    logits = torch.zeros(3, 50)
+    logits[1, 7] = bad
+    with pytest.raises(FloatingPointError, match="1 of 3 completions have logits that are NaN or infinite.*lower learning rate"):
+        draw(logits, torch.full((3,), 0.5), settings)

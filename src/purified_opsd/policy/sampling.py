@@ -148,7 +148,17 @@ def draw(
     logits_BV: Float[Tensor, "B V"], uniform_B: Float[Tensor, " B"], sampling: Sampling
 ) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
     """One token a row by inversion: the first candidate at which the cumulative probability passes the row's uniform number.
-    Temperature, then top-k, then top-p.  Also its log-prob under the untempered logits."""
+    Temperature, then top-k, then top-p.  Also its log-prob under the untempered logits.
+
+    Raises FloatingPointError where a row's logits are no distribution.
+    """
+    normalizer_B = logits_BV.logsumexp(-1)
+    if not torch.isfinite(normalizer_B).all():
+        raise FloatingPointError(
+            f"{int((~torch.isfinite(normalizer_B)).sum())} of {len(logits_BV)} completions have logits that are NaN or infinite, "
+            "so no token can be drawn: the student has diverged. Resume from an earlier checkpoint with a lower learning rate, or "
+            "train in float32 with --model.dtype float32."
+        )
     if sampling.temperature == 0:
         token_B = logits_BV.argmax(-1)
     else:
@@ -159,7 +169,7 @@ def draw(
         place_B1 = torch.searchsorted(cdf_BK, uniform_B[:, None] * total_B1, right=True)
         last_B1 = torch.searchsorted(cdf_BK, total_B1)  # where rounding would pass the end
         token_B = tokens_BK.gather(-1, torch.minimum(place_B1, last_B1)).squeeze(-1)
-    return token_B, logits_BV.gather(-1, token_B[:, None]).squeeze(-1) - logits_BV.logsumexp(-1)
+    return token_B, logits_BV.gather(-1, token_B[:, None]).squeeze(-1) - normalizer_B
 
 
 def _candidates(logits_BV: Float[Tensor, "B V"], sampling: Sampling) -> tuple[Float[Tensor, "B K"], Int[Tensor, "B K"]]:
