@@ -67,9 +67,14 @@ def simulate(cluster: Cluster, rates: Rates, lengths: Sequence[Sequence[int]]) -
     fixed = {"adapter": rates.adapter, "gradient": rates.gradient, "checkpoint": rates.checkpoint}
     return Simulated(
         seconds={part: (means | fixed)[part] for part in PARTS},
-        waiting=fmean(1 - busy / (end * cluster.samplers) for end, busy in rollouts),
-        straggling=fmean(1 - busy / (end * cluster.trainers) for end, busy in trainings),
+        waiting=fmean(_idle(end * cluster.samplers, busy) for end, busy in rollouts),
+        straggling=fmean(_idle(end * cluster.trainers, busy) for end, busy in trainings),
     )
+
+
+def _idle(whole: float, busy: float) -> float:
+    """Share of the seconds in which nothing was done; of none at all, none."""
+    return 1 - busy / whole if whole else 0.0
 
 
 def rollout(cluster: Cluster, rates: Rates, lengths: Sequence[int]) -> tuple[float, float]:
