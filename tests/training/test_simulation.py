@@ -108,3 +108,9 @@ def test_plan_simulates_nodes(command):
     code, _, errors = command("plan", "qwen3-8b.math-cot.pmi", "--nodes", "1,x")
     assert code == 2
     assert "--nodes takes whole numbers above 0 with commas between them, such as 1,2,4,8; got 1,x." in errors
+
+
+def test_a_step_that_takes_no_time_leaves_nobody_waiting():
+    nothing = Rates(prefill=0.0, decode=lambda rows: 0.0, train=lambda length: 0.0, adapter=0.0, gradient=0.0, checkpoint=0.0)
+    found = simulate(Cluster(2, 2, 8, 2), nothing, [[1, 9]])
+    assert (found.waiting, found.straggling, found.step_seconds) == (0.0, 0.0, 0.0)

@@ -19,7 +19,7 @@ GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=1)
 TOP = 5
 """Likeliest next tokens that are compared."""
 TOLERANCE = 0.5
-"""Nats in the mean.  Rounding in bfloat16 makes some hundredths, other weights make whole ones."""
+"""Nats in the mean: more than rounding makes, less than other weights do."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class OffPolicy(Exception):
 
 @dataclass(frozen=True)
 class Alarm:
-    """Limits of the mean gap, in nats a token.  In float32 it is 1e-5 or so, in bfloat16 some hundredths."""
+    """Limits of the mean gap, in nats a token.  In float32 it is 1e-5 or so; in bfloat16 it is larger."""
 
     warn: float = 0.05
     """Above it the step is taken and a warning given."""
