@@ -56,6 +56,14 @@ def test_a_microscope_of_base_and_checkpoints(command, run):
     assert all(f'"id":"{t["id"]}"' in page for t in found)
 
 
+def test_a_run_in_bfloat16_is_diagnosed_looked_at_sampled_and_exported(command, settings, tmp_path):
+    code, _, errors = command("train", settings, "--model.dtype", "bfloat16", "--steps", "1", "--output-dir", tmp_path / "half")
+    assert code == 0, errors
+    for asked in (("diagnose", "--samples", "2"), ("microscope", "--samples", "1"), ("sample",), ("export", "--output", "merged")):
+        code, _, errors = command(asked[0], tmp_path / "half", *asked[1:])
+        assert code == 0, (asked, errors)
+
+
 def test_a_microscope_adds_what_is_not_there_and_keeps_the_rest(command, run):
     command("microscope", run, "--samples", "1", "--step", "2")
     file = run / "microscope" / "step-000002" / "000.json"

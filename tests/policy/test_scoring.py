@@ -31,6 +31,16 @@ def test_only_the_soft_capped_head_is_found_not_to_be_linear(family, student):
     assert isinstance(head, GeneralHead) == (family == "gemma2")
 
 
+def test_the_general_head_takes_states_of_a_bfloat16_model_and_gives_unrounded_logits(student):
+    half = student.to(torch.bfloat16)
+    hidden_ND = completion_hidden(half, PROMPTS, COMPLETIONS).detach()
+    logits = GeneralHead(half.get_base_model())(hidden_ND)
+    assert logits.dtype == torch.float32
+    assert (logits != logits.bfloat16().float()).any()
+    wide = GeneralHead(student.float().get_base_model())
+    torch.testing.assert_close(logits, wide(hidden_ND.float()), rtol=1e-2, atol=1e-2)
+
+
 def test_order_and_company_change_nothing(qwen):
     together = completion_hidden(qwen, PROMPTS, COMPLETIONS)
     alone = torch.cat([completion_hidden(qwen, [p], [c]) for p, c in zip(PROMPTS, COMPLETIONS, strict=True)])

@@ -228,7 +228,7 @@ class GeneralHead:
 
     def __call__(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         token_1N = torch.zeros(1, len(hidden_ND), dtype=torch.long, device=hidden_ND.device)
-        states = BaseModelOutputWithPast(last_hidden_state=cast(Any, hidden_ND[None]))
+        states = BaseModelOutputWithPast(last_hidden_state=cast(Any, _wide(hidden_ND)[None]))
         with _replaced_forward(self.base.get_decoder(), lambda *_, **__: states):
             return torch.func.functional_call(self.base, self.wide, (), {"input_ids": token_1N, "use_cache": False}).logits[0]
 
