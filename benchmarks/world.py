@@ -1,7 +1,9 @@
 """A training run of any size without a download: a random Qwen3 with a byte tokenizer, and problems of a realistic length mix."""
 
+import atexit
 import json
 import random
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
@@ -42,7 +44,9 @@ class World:
 
 
 def run_of(world: World, target: PMITarget | TeacherTarget = PMITarget()) -> Run:  # noqa: B008
+    """In a folder of its own, which goes when the process ends."""
     folder = Path(mkdtemp(prefix="purified-opsd-benchmark-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     if world.recipe:
         return replace(find_recipe(world.recipe), target=target, output_dir=folder / "run")
     model = world.model or write_model(world, folder / "model")
