@@ -32,7 +32,9 @@ class Setting:
     longest: int
 
 
-FITTED = (Setting(4, 160), Setting(16, 160))
+FITTED = (Setting(8, 160), Setting(16, 40))
+"""Unlike in completions, in tokens of one and in tokens of a step, or the rates would not be told apart; the first shows how long
+completions get."""
 PREDICTED = (Setting(32, 160), Setting(16, 80), Setting(48, 120))
 
 
@@ -92,7 +94,7 @@ def _solve(first: Sequence[float], second: Sequence[float], seconds: Sequence[fl
 
 
 def predict(setting: Setting, rates: Rates, seen: Sequence[int]) -> dict[str, float]:
-    """Mean seconds by part of steps whose lengths are drawn from the fitted settings' and cut off."""
+    """Mean seconds by part of steps whose lengths are drawn from those seen and cut off."""
     draw = random.Random(0)
     steps = [[min(draw.choice(seen), setting.longest) for _ in range(setting.batch)] for _ in range(200)]
     return simulate(Cluster(1, 1, setting.batch, 1), rates, steps).seconds
@@ -121,7 +123,7 @@ def main() -> None:
     settings = [*FITTED, *PREDICTED[: 1 if words.quick else None]]
     runs = {setting: measure(setting, steps) for setting in settings}
     fitted = [runs[setting] for setting in FITTED]
-    rates, seen = fit(fitted), [length for run in fitted for step in run.lengths for length in step]
+    rates, seen = fit(fitted), [length for step in fitted[0].lengths for length in step]
     kinds = {setting: "fitted" if setting in FITTED else "predicted" for setting in settings}
     rows = [row(setting, runs[setting], predict(setting, rates, seen), kinds[setting]) for setting in settings]
     publish("simulation", words.output, {f"The miniature, median of {steps} steps": rows}, "cpu")

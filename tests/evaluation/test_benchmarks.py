@@ -59,7 +59,7 @@ def test_a_bad_row_is_named(tmp_path, row, said):
     [
         ("aime26", "There is no benchmark 'aime26'. Did you mean aime2[45]\\? Named ones: aime24, aime25, hmmt25, countdown"),
         ("gone.jsonl", "There is no benchmark 'gone.jsonl' and no file of that name"),
-        ("mine=gone.jsonl", "There is no benchmark 'mine' to be read from gone.jsonl"),
+        ("mine=gone.jsonl", "There is no benchmark 'mine' to be read from gone.jsonl.*goes by its path alone: gone.jsonl"),
     ],
 )
 def test_a_benchmark_that_is_not_there(name, said):

@@ -1,6 +1,9 @@
 import csv
 from xml.etree import ElementTree
 
+import pytest
+from matplotlib.figure import Figure
+
 from purified_opsd.reporting.figures import Curve, Panel, write_figure
 
 PANELS = [
@@ -24,3 +27,10 @@ def test_a_figure_is_written_with_its_numbers(tmp_path):
 def test_the_same_numbers_give_the_same_file(tmp_path):
     one, other = (write_figure(PANELS, 1, tmp_path / name)[1].read_text() for name in ("one", "other"))
     assert one == other
+
+
+@pytest.mark.parametrize(("values", "below"), [((0.0, 0.0), False), ((0.01, 0.2), False), ((0.1, -0.1), True)])
+def test_an_axis_goes_below_zero_only_where_a_value_does(values, below):
+    axes = Figure().subplots()
+    Panel("Accuracy", "%", [Curve("purified", "#2a6f97", [(i, value, None) for i, value in enumerate(values)])]).draw(axes)
+    assert (axes.get_ylim()[0] < 0) == below

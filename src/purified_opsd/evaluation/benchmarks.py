@@ -101,7 +101,10 @@ def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark
     known, _, path = name.partition("=")
     if path:
         if known not in SOURCES:
-            raise DataError(f"There is no benchmark '{known}' to be read from {path}. Named ones: {', '.join(SOURCES)}.")
+            raise DataError(
+                f"There is no benchmark '{known}' to be read from {path}. NAME=FILE is for {', '.join(SOURCES)}, whose columns are "
+                f"known; a set of your own goes by its path alone: {path}."
+            )
         return _load(known, name, replace(SOURCES[known], path=path))
     known, _, revision = name.partition("@")
     if known in SOURCES:

@@ -59,7 +59,7 @@ class Panel:
     unit: str
     curves: Sequence[Curve]
     limits: tuple[float, float] | None = None
-    """Of the values; chosen from them where None."""
+    """Of the values; chosen from them where None, and not below 0 unless a value is."""
     columns: ClassVar = ("panel", "curve", "step", "value", "standard_error")
 
     @property
@@ -85,6 +85,8 @@ class Panel:
         axes.margins(y=0.15)
         if self.limits:
             axes.set_ylim(*self.limits)
+        elif all(value >= 0 for curve in self.curves for _, value, _ in curve.points):
+            axes.set_ylim(bottom=max(0.0, axes.get_ylim()[0]))
 
 
 @dataclass(frozen=True)
