@@ -67,8 +67,8 @@ def main() -> None:
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     rounds = 1 if words.quick else words.rounds
     case = Case(N=256, D=512, V=32_768, dtype=dtype, device=device, chunk_rows=128)
-    world = World(device, hidden=256, layers=4, vocabulary=8192, completion=128, reference=300, batch=4)
-    by = {"N": (256, 512, 1024), "V": (16_384, 32_768, 65_536), "completion": (64, 128, 256), "reference": (300, 600, 1200)}
+    world = World(device, hidden=256, layers=4, vocabulary=8192, question=50, reference=50, completion=64, batch=4)
+    by = {"N": (256, 512, 1024), "V": (16_384, 32_768, 65_536), "completion": (256, 512, 1024), "reference": (600, 1200, 2400)}
     if words.quick:
         case = replace(case, N=32, D=16, V=512, chunk_rows=8)
         world = World(device, hidden=64, layers=2, vocabulary=512, question=20, reference=30, completion=8, batch=2)

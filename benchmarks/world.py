@@ -99,11 +99,12 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
 
 
 def write_problems(world: World, file: Path) -> Path:
-    draw = random.Random(0)
+    """Lengths in the same proportions whatever the sizes."""
+    lengths, text = random.Random(0), random.Random(1)
     rows = []
     for i in range(4 * world.batch):
-        question, reference = draw.lognormvariate(0, 0.4) * world.question, draw.lognormvariate(0, 0.8) * world.reference
-        rows.append({"id": str(i), "problem": _text(draw, int(question)), "solution": _text(draw, int(reference))})
+        question, reference = lengths.lognormvariate(0, 0.4) * world.question, lengths.lognormvariate(0, 0.8) * world.reference
+        rows.append({"id": str(i), "problem": _text(text, int(question)), "solution": _text(text, int(reference))})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
 
