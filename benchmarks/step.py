@@ -175,12 +175,14 @@ def main() -> None:
     parser.add_argument("--model", help="folder of a real model (default: a random one)")
     parser.add_argument("--recipe", help="a recipe as it stands, such as miniature.pmi, instead of the run that the rest describes")
     parser.add_argument("--completion", type=int, default=256, help="tokens a completion")
+    parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--reference", type=int, default=600, help="median tokens of a reference")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
     words = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    world = World(device, completion=words.completion, reference=words.reference, model=words.model, recipe=words.recipe)
+    sizes = {"completion": words.completion, "batch": words.batch, "reference": words.reference}
+    world = World(device, **sizes, model=words.model, recipe=words.recipe)
     if words.quick:
         world = World(device, hidden=64, layers=2, vocabulary=512, question=20, reference=60, completion=8, batch=3)
     rounds = 1 if words.quick else words.rounds
