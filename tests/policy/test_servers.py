@@ -5,13 +5,25 @@ The real vLLM is in tests/vllm.
 
 import json
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import torch
 
-from purified_opsd.policy import LoRA, Model, ModelError, Sampling, ServersLost, VLLMServers, load_policy, load_tokenizer, rounds
+from purified_opsd.policy import (
+    LoRA,
+    Model,
+    ModelError,
+    Sampling,
+    ServersLost,
+    VLLMServers,
+    load_policy,
+    load_tokenizer,
+    rounds,
+    wire,
+)
 from purified_opsd.policy.fingerprint import TOP, fingerprint_of
 
 SAMPLING = Sampling(max_new_tokens=3)
@@ -28,7 +40,7 @@ class Fake(ThreadingHTTPServer):
         self.log_probs = fingerprint_of(policy).log_prob_V
         self.faults = []
         """What the next requests for completions are answered with."""
-        self.bos = []
+        self.bos, self.keys, self.broken = [], set(), 0
         self.refusal = None
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -83,6 +95,9 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, status, body):
         content = json.dumps(body).encode()
+        self.server.keys.add(self.headers["authorization"])
+        if self.server.broken:
+            self.server.broken, content = 0, content[:20]
         self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(content)))
@@ -232,6 +247,7 @@ def test_a_completion_that_was_broken_off_does_not_count(policy, server):
         status, answer = whole(body)
         if body["max_tokens"] > 1 and not cut:
             cut.append(answer["choices"][0]["token_ids"].pop())
+            answer["choices"][0]["logprobs"]["token_logprobs"].pop()
         return status, answer
 
     server.completion = once
@@ -245,6 +261,100 @@ def test_a_prompt_that_was_changed_on_the_way_is_refused(policy, server):
     server.bos = [2]
     with pytest.raises(ModelError, match="after 2 prompt tokens; asked for was opsd-.* after 1. Something between"):
         sampler.generate([[5]], [1])
+
+
+def test_a_server_that_hangs_holds_nobody_up(policy, server, monkeypatch):
+    """Six requests wait behind the one that finds out."""
+    monkeypatch.setattr(wire.ask, "__defaults__", (None, 1.0))
+    hung = Fake(policy)
+    sampler = opened(policy, server, hung)
+    hung.get = lambda path: threading.Event().wait(5) or (200, {})
+    for post in sampler.posts:
+        post.server.forget()
+    start = time.monotonic()
+    assert len(sampler.generate([[5]] * 12, range(12))) == 12
+    sampler.sync(0)
+    assert len(server.drawn) == 12
+    assert time.monotonic() - start < 2.5
+    hung.stop()
+
+
+def test_a_server_that_fails_while_the_adapter_comes_gets_it_later(policy, server):
+    sampler = opened(policy, server)
+    working, server.get = server.get, lambda path: (500, {"error": {"message": "EngineCore encountered an issue."}})
+    sampler.sync(0)
+    assert server.loads == []
+    server.get = working
+    assert len(sampler.generate([[5]], [1])) == 1
+    assert len(server.loads) == 1
+
+
+def test_a_server_whose_engine_dies_under_an_adapter_is_asked_again(policy, server):
+    sampler = opened(policy, server)
+    server.refusal = "EngineCore encountered an issue."
+    sampler.sync(0)
+    server.refusal = None
+    assert len(sampler.generate([[5]], [1])) == 1
+
+
+def no_ids(choice):
+    del choice["token_ids"]
+
+
+def no_log_probs(choice):
+    choice["logprobs"] = None
+
+
+def a_log_prob_missing(choice):
+    choice["logprobs"] = {"token_logprobs": [-0.5, None, -0.5]}
+
+
+def too_few_log_probs(choice):
+    choice["logprobs"] = {"token_logprobs": [-0.5]}
+
+
+def no_such_token(choice):
+    choice["token_ids"] = [1, 2, 10**9]
+
+
+@pytest.mark.parametrize("change", [no_ids, no_log_probs, a_log_prob_missing, too_few_log_probs, no_such_token])
+def test_answers_of_another_make_are_refused(policy, server, change):
+    sampler = opened(policy, server)
+    sampler.sync(0)
+    whole = server.completion
+
+    def changed(body):
+        status, answer = whole(body)
+        change(answer["choices"][0])
+        return status, answer
+
+    server.completion = changed
+    with pytest.raises(ModelError, match=f"{server.url} does not answer as vLLM 0.32 does: .*pip install"):
+        sampler.generate([[5]], [1])
+
+
+@pytest.mark.parametrize("answer", [{"choices": []}, "no object", None])
+def test_a_fingerprint_of_another_make_is_refused(policy, server, answer):
+    server.completion = lambda body: (200, answer)
+    with pytest.raises(ModelError, match=f"{server.url} does not answer as vLLM 0.32 does"):
+        opened(policy, server)
+
+
+def test_an_answer_that_breaks_off_is_asked_for_again(policy, server):
+    sampler = opened(policy, server)
+    sampler.sync(0)
+    server.broken = 1
+    assert sampler.generate([[5]], [7])[0].ids == [7] * 3
+
+
+def test_the_key_is_sent_without_the_end_of_its_line_and_never_printed(policy, server, monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", "sekrit\n")
+    opened(policy, server)
+    assert server.keys == {"Bearer sekrit"}
+    monkeypatch.setenv("VLLM_API_KEY", "sek\nrit")
+    with pytest.raises(ModelError, match="The key in the environment variable VLLM_API_KEY has characters") as error:
+        opened(policy, server)
+    assert "rit" not in str(error.value).replace("characters", "")
 
 
 def test_a_stale_adapter_is_refused(policy, server):
@@ -268,6 +378,11 @@ def test_an_adapter_whose_files_are_gone_is_loaded_anew(policy, server):
 
 def another_base(fake):
     fake.log_probs = torch.randn(len(fake.log_probs)).log_softmax(-1)
+
+
+def another_dtype(fake):
+    """0.025 nats off, as the miniature is in bfloat16."""
+    fake.log_probs = fake.log_probs + 0.025
 
 
 def another_vocabulary(fake):
@@ -300,6 +415,7 @@ def without_lora(fake):
 
 BAD = {
     another_base: "serves another base model, or this one in another dtype",
+    another_dtype: "serves another base model, or this one in another dtype.* and up to 0.01 can be rounding",
     another_vocabulary: "serves another base model, or this one in another dtype: .* are inf nats",
     no_vllm: "is no vLLM server: /v1/models gives .*404.*nothing behind the port",
     wrong_key: "does not take the key .status 401.*VLLM_API_KEY",

@@ -18,8 +18,8 @@ TEXT = "What is 17 + 25? Let me think step by step. "
 GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=1)
 TOP = 5
 """Likeliest next tokens that are compared."""
-TOLERANCE = 0.5
-"""Nats in the mean: more than rounding makes, less than other weights do."""
+TOLERANCE = {torch.float32: 0.01, torch.bfloat16: 0.3}
+"""Nats in the mean, by the trainer's dtype: more than rounding makes, less than other weights do."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Fingerprint:
 
     prompt: list[int]
     log_prob_V: Float[Tensor, " V"]
+    tolerance: float
 
     def distance(self, found: Mapping[int, float]) -> float:
         """Mean over an engine's likeliest tokens of the absolute difference; infinite where it knows tokens that we do not."""
@@ -38,10 +39,10 @@ class Fingerprint:
     def check(self, found: Mapping[int, float], accusation: str) -> None:
         """Raises ModelError with the accusation where the engine's log-probs are too far away to be rounding."""
         distance = self.distance(found)
-        if not distance <= TOLERANCE:
+        if not distance <= self.tolerance:
             raise ModelError(
                 f"{accusation}: its log-probs of the {TOP} likeliest tokens after a fixed text are {distance:.2g} nats from the "
-                f"trainer's in the mean, and up to {TOLERANCE} can be rounding. Start it with the settings of this run "
+                f"trainer's in the mean, and up to {self.tolerance} can be rounding. Start it with the settings of this run "
                 "(`purified-opsd serve` does), or sample with --sampler hf."
             )
 
@@ -54,4 +55,4 @@ def fingerprint_of(policy: Policy) -> Fingerprint:
     with torch.no_grad(), working_precision(model):
         logits_1V = base_of(model)(input_ids=torch.tensor([prompt], device=model.device), use_cache=False, logits_to_keep=1).logits
     model.train(training)
-    return Fingerprint(prompt, logits_1V[0, -1].float().log_softmax(-1).cpu())
+    return Fingerprint(prompt, logits_1V[0, -1].float().log_softmax(-1).cpu(), TOLERANCE[policy.base.dtype])

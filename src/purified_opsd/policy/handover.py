@@ -5,11 +5,13 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from peft import PeftModel, get_peft_model_state_dict
+from safetensors import SafetensorError
 
 from .model import ModelError
 
@@ -17,6 +19,8 @@ PLACES = (Path("/dev/shm"), Path(tempfile.gettempdir()))
 """Where versions go if no directory is named: the first with room."""
 ROOM = 3
 """How many versions must fit: the one that is served, the one being written, and one to spare."""
+YOUNG_S = 60.0
+"""A folder so young may be one whose owner is about to lock it."""
 PREFIX = "purified-opsd-adapters-"
 
 
@@ -34,7 +38,7 @@ class AdapterFolder:
 
     def __init__(self, directory: Path | None, model: PeftModel):
         """Raises ModelError where there is no room."""
-        place = _roomy(PLACES if directory is None else (directory.expanduser(),), _bytes(model))
+        place = _roomy(PLACES if directory is None else (_made(directory),), _bytes(model))
         _sweep(place)
         self.owned = tempfile.TemporaryDirectory(prefix=PREFIX, dir=place, ignore_cleanup_errors=True)
         self.folder = Path(self.owned.name)
@@ -43,9 +47,14 @@ class AdapterFolder:
         self.version: Version | None = None
 
     def write(self, model: PeftModel) -> Version:
-        """The adapter as it is now; the version before is removed, unless it is the same."""
+        """The adapter as it is now; the version before is removed, unless it is the same.  Raises ModelError where it cannot be."""
         temporary = self.folder / ".writing"
-        model.save_pretrained(str(temporary), save_embedding_layers=False)
+        try:
+            model.save_pretrained(str(temporary), save_embedding_layers=False)
+        except (OSError, SafetensorError) as error:
+            raise ModelError(
+                f"The adapter cannot be written for the sampler: {error}. Make room in {self.folder.parent}."
+            ) from error
         with (temporary / "adapter_model.safetensors").open("rb") as weights:
             name = f"opsd-{hashlib.file_digest(weights, 'blake2b').hexdigest()[:24]}"
         before = self.version
@@ -56,6 +65,15 @@ class AdapterFolder:
         if before:
             shutil.rmtree(before.folder)
         return self.version
+
+
+def _made(directory: Path) -> Path:
+    place = directory.expanduser().resolve()  # a server may run in another folder
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ModelError(f"sampler.directory cannot be made: {error}. Name a folder that this process may write to.") from error
+    return place
 
 
 def _bytes(model: PeftModel) -> int:
@@ -74,7 +92,9 @@ def _roomy(places: tuple[Path, ...], needed: int) -> Path:
 
 def _sweep(place: Path) -> None:
     """Removes what processes that were killed have left: folders whose lock nobody holds."""
+    old = time.time() - YOUNG_S
     for folder in place.glob(f"{PREFIX}*"):
         with suppress(OSError), (folder / ".lock").open("r+") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(folder, ignore_errors=True)
+            if folder.stat().st_mtime < old:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)

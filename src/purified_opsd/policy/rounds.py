@@ -65,7 +65,7 @@ class Round:
             post = await self._free()
             post.under_way += 1
             try:
-                model = await self._ready(post.server)
+                model = await self._ready(post)
                 completion = await post.server.complete(self.client, model, prompt, seed, drawing)
             except Unreachable as error:
                 reason = f"{post.server.url}: {error}"
@@ -82,14 +82,18 @@ class Round:
         raise ServersLost(f"A completion was asked for {self.tries} times (sampler.tries) in vain, at last of {reason}.")
 
     async def _load(self, post: Post) -> None:
+        """Of one that has failed, later: with the first completion that is asked of it."""
         try:
-            await self._ready(post.server)
-        except Unreachable as error:
+            await self._ready(post)
+        except (Unreachable, Refused) as error:
             post.failed(f"{post.server.url}: {error}")
 
-    async def _ready(self, server: Server) -> str:
-        async with self.locks[server.url]:
-            return await server.ready(self.client, self.wanted)
+    async def _ready(self, post: Post) -> str:
+        """The name to ask for.  Where it fails one request, those that waited behind it go elsewhere at once."""
+        async with self.locks[post.server.url]:
+            if post.ready_at > time.monotonic():
+                raise Unreachable("it has failed just now")
+            return await post.server.ready(self.client, self.wanted)
 
     async def _free(self) -> Post:
         """Of the servers that may be asked, the one with the least to do; waits where none may."""

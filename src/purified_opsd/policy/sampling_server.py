@@ -12,7 +12,7 @@ import httpx
 
 from .fingerprint import fingerprint_of
 from .handover import AdapterFolder
-from .model import Model, Policy, frozen
+from .model import Model, ModelError, Policy, frozen
 from .rounds import Post, Round, ServersLost
 from .sampling import Completion, Ids, Sampling, eos_ids
 from .servers import Drawing, Server, Wanted
@@ -60,7 +60,8 @@ class ServerSampler:
 
     def __init__(self, settings: VLLMServers, policy: Policy, sampling: Sampling, longest_prompt: int):
         self.settings, self.policy = settings, policy
-        self.drawing = Drawing(sampling, eos_ids(policy.model).tolist(), settings.read_seconds)
+        V = policy.base.get_output_embeddings().weight.shape[0]
+        self.drawing = Drawing(sampling, eos_ids(policy.model).tolist(), settings.read_seconds, V)
         self.posts = [Post(Server(url.rstrip("/"))) for url in settings.urls]
         self.adapters = AdapterFolder(settings.directory, policy.model)
         with frozen(policy.model):
@@ -98,8 +99,7 @@ class ServerSampler:
 
     @asynccontextmanager
     async def _round(self) -> AsyncIterator[Round]:
-        key, limit = os.environ.get(self.settings.key_variable), self.settings.total_seconds
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        headers, limit = _headers(self.settings.key_variable), self.settings.total_seconds
         timeout = httpx.Timeout(self.settings.connect_seconds)  # of a connection; a request has one of its own
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
         try:
@@ -108,6 +108,13 @@ class ServerSampler:
                     yield Round(client, self.posts, self.wanted, self.settings.tries)
         except TimeoutError as error:
             raise ServersLost(f"The servers were not done after {limit:g} s (sampler.total_seconds).") from error
+
+
+def _headers(key_variable: str) -> dict[str, str]:
+    key = os.environ.get(key_variable, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise ModelError(f"The key in the environment variable {key_variable} has characters that no HTTP header can carry.")
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _is_address(url: str) -> bool:

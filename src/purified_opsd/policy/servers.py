@@ -3,7 +3,8 @@
 It speaks vLLM's OpenAI-compatible API: /v1/models, /v1/load_lora_adapter, /v1/unload_lora_adapter, /v1/completions.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ class Drawing:
     """Tokens that end one."""
     seconds: float
     """The longest that one may take."""
+    V: int
+    """Rows of the head: no token's id reaches it."""
 
 
 class Server:
@@ -70,16 +73,20 @@ class Server:
         """One completion by the model of that name.  Raises ModelError, Unreachable, Refused."""
         body = completion_body(model, prompt, seed, drawing.sampling, drawing.eos)
         answer = await ask(client, self.url, "/v1/completions", body, drawing.seconds)
-        choice = answer["choices"][0]
-        ids, finish = choice["token_ids"], choice["finish_reason"]
-        if answer["model"] != model or choice["prompt_token_ids"] != list(prompt):
+        with self._answers_like_vllm(answer):
+            choice = answer["choices"][0]
+            ids, finish, seen = choice["token_ids"], choice["finish_reason"], choice["prompt_token_ids"]
+            log_probs = [float(x) for x in choice["logprobs"]["token_logprobs"]]
+            if len(log_probs) != len(ids) or not all(0 <= token < drawing.V for token in ids):
+                raise ValueError(f"{len(ids)} tokens of a vocabulary of {drawing.V}, {len(log_probs)} log-probs")
+        if answer["model"] != model or seen != list(prompt):
             raise ModelError(
-                f"{self.url} has answered for {answer['model']} after {len(choice['prompt_token_ids'])} prompt tokens; asked for "
+                f"{self.url} has answered for {answer['model']} after {len(seen)} prompt tokens; asked for "
                 f"was {model} after {len(prompt)}. Something between it and this process changes requests: give its own address."
             )
         if finish not in ("stop", "length") or (finish == "length" and len(ids) < drawing.sampling.max_new_tokens):
             raise Unreachable(f"it broke off after {len(ids)} tokens, finish_reason {finish}")
-        return Completion(ids, choice["logprobs"]["token_logprobs"], ended=finish == "stop")
+        return Completion(ids, log_probs, ended=finish == "stop")
 
     async def _meet(self, client: httpx.AsyncClient, wanted: Wanted) -> str:
         """Makes sure that it is a vLLM server of the base, with room for the longest sequence; the base's name there."""
@@ -132,6 +139,8 @@ class Server:
         try:
             await ask(client, self.url, "/v1/load_lora_adapter", wanted)
         except Refused as error:
+            if "EngineCore" in str(error):  # it is about to end
+                raise Unreachable(str(error)) from error
             if "already been loaded" not in str(error):  # by another process of this run, just now
                 raise ModelError(f"{self.url} does not load the adapter: {error}. {_advice(str(error), version)}") from error
 
@@ -149,8 +158,21 @@ class Server:
         """Raises ModelError where its log-probs of the token after a fixed text are not the trainer's."""
         body = completion_body(name, fingerprint.prompt, 0, GREEDY, []) | {"logprobs": TOP, "return_tokens_as_token_ids": True}
         answer = await ask(client, self.url, "/v1/completions", body)
-        found: Mapping[str, float] = answer["choices"][0]["logprobs"]["top_logprobs"][0]
-        fingerprint.check({int(token.removeprefix("token_id:")): x for token, x in found.items()}, f"{self.url} serves {reason}")
+        with self._answers_like_vllm(answer):
+            top: Mapping[str, float] = answer["choices"][0]["logprobs"]["top_logprobs"][0]
+            found = {int(token.removeprefix("token_id:")): float(x) for token, x in top.items()}
+        fingerprint.check(found, f"{self.url} serves {reason}")
+
+    @contextmanager
+    def _answers_like_vllm(self, answer: Any) -> Iterator[None]:
+        """While its completion is read.  Raises ModelError where it is not made as vLLM makes them."""
+        try:
+            yield
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            raise ModelError(
+                f"{self.url} does not answer as vLLM 0.32 does: {error!r} in {str(answer)[:200]}. Serve with that version: "
+                "pip install 'purified-opsd[vllm]', then `purified-opsd serve`."
+            ) from error
 
 
 def completion_body(model: str, prompt: Ids, seed: int, sampling: Sampling, eos: Sequence[int]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ async def ask(
     try:
         timeout = httpx.Timeout(seconds, connect=client.timeout.connect)
         answer = await client.request("GET" if body is None else "POST", url + path, json=body, timeout=timeout)
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise Unreachable(f"{type(error).__name__}: {error}".rstrip(": ")) from error
     if answer.status_code in (401, 403):
         raise ModelError(
@@ -48,7 +48,12 @@ async def ask(
         raise Unreachable(f"status {answer.status_code}")
     if answer.is_error:
         raise Refused(answer.status_code, _words(answer))
-    return answer.json() if "json" in answer.headers.get("content-type", "") else answer.text
+    if "json" not in answer.headers.get("content-type", ""):
+        return answer.text
+    try:
+        return answer.json()
+    except ValueError as error:
+        raise Unreachable(f"its answer breaks off: {error}") from error
 
 
 def _words(answer: httpx.Response) -> str:
