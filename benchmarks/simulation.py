@@ -68,6 +68,10 @@ def measure(setting: Setting, steps: int) -> Measured:
     return Measured(lengths, [part["rollout"] for part in seconds], training, [part["optimizer"] for part in seconds])
 
 
+def together(runs: Sequence[Measured]) -> Measured:
+    return Measured(*([step for run in runs for step in part] for part in zip(*runs, strict=True)))
+
+
 def fit(runs: Sequence[Measured]) -> Rates:
     """Rollout seconds are linear in decoding steps and tokens, training's in completions and tokens.
 
@@ -116,17 +120,19 @@ def _compared(part: str, measured: float, predicted: float) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two steps each, to see that everything runs")
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5, help="of each setting in each round")
+    parser.add_argument("--rounds", type=int, default=3, help="the settings take turns, so a slow minute is no one setting's")
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
     words = parser.parse_args()
-    steps = 2 if words.quick else words.steps
+    steps, rounds = (2, 1) if words.quick else (words.steps, words.rounds)
     settings = [*FITTED, *PREDICTED[: 1 if words.quick else None]]
-    runs = {setting: measure(setting, steps) for setting in settings}
+    found = [{setting: measure(setting, steps) for setting in settings} for _ in range(rounds)]
+    runs = {setting: together([of_round[setting] for of_round in found]) for setting in settings}
     fitted = [runs[setting] for setting in FITTED]
     rates, seen = fit(fitted), [length for step in fitted[0].lengths for length in step]
     kinds = {setting: "fitted" if setting in FITTED else "predicted" for setting in settings}
     rows = [row(setting, runs[setting], predict(setting, rates, seen), kinds[setting]) for setting in settings]
-    publish("simulation", words.output, {f"The miniature, median of {steps} steps": rows}, "cpu")
+    publish("simulation", words.output, {f"The miniature, median of {rounds * steps} steps": rows}, "cpu")
 
 
 if __name__ == "__main__":

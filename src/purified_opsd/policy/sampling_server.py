@@ -60,12 +60,12 @@ class ServerSampler:
 
     def __init__(self, settings: VLLMServers, policy: Policy, sampling: Sampling, longest_prompt: int):
         self.settings, self.policy = settings, policy
-        V = policy.base.get_output_embeddings().weight.shape[0]
-        self.drawing = Drawing(sampling, eos_ids(policy.model).tolist(), settings.read_seconds, V)
         self.posts = [Post(Server(url.rstrip("/"))) for url in settings.urls]
         self.adapters = AdapterFolder(settings.directory, policy.model)
         with frozen(policy.model):
             self.wanted = Wanted(fingerprint_of(policy), longest_prompt + sampling.max_new_tokens)
+        V = len(self.wanted.base.log_prob_V)
+        self.drawing = Drawing(sampling, eos_ids(policy.model).tolist(), settings.read_seconds, V)
 
     async def meet(self) -> None:
         """Looks at every server.  Raises ServersLost, ModelError."""
