@@ -31,10 +31,10 @@ TRAINER = ["-m", "purified_opsd.cli"]
 DEADLINE_S = 180
 
 
-def launch(launcher: list, words: list) -> subprocess.Popen:
+def launch(launcher: list, words: list, folder: Path = Path()) -> subprocess.Popen:
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
-    return subprocess.Popen([*launcher, *map(str, words)], env=environment, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen([*launcher, *map(str, words)], env=environment, cwd=folder, stdout=pipe, stderr=pipe, text=True)
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """One set of weights, two policies: the base with its LoRA adapter off, the student with it on."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -78,15 +78,23 @@ class Policy:
         return dict(sorted((name, p) for name, p in self.model.named_parameters() if p.requires_grad))
 
     def fingerprint(self) -> str:
-        """Identifies the base's weights: names, shapes and 16 evenly spaced values of every tensor."""
-        digest = sha256()
-        for name, tensor in sorted(self.base.state_dict().items()):
-            if "lora_" not in name:
-                flat = tensor.flatten()
-                places = torch.tensor([(len(flat) - 1) * i // 15 for i in range(16)], device=flat.device)
-                sample = flat[places].float().cpu()
-                digest.update(f"{name.replace('.base_layer', '')} {list(tensor.shape)} {sample.tolist()}\n".encode())
-        return digest.hexdigest()
+        """Identifies the base's weights."""
+        base = sorted(self.base.state_dict().items())
+        return _fingerprint({name.replace(".base_layer", ""): tensor for name, tensor in base if "lora_" not in name})
+
+    def adapter_fingerprint(self) -> str:
+        """Identifies what is trained, as it is now."""
+        return _fingerprint(self.adapter_parameters())
+
+
+def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
+    """Of names, shapes and 16 evenly spaced values of every tensor."""
+    digest = sha256()
+    for name, tensor in tensors.items():
+        flat = tensor.flatten()
+        places = torch.tensor([(len(flat) - 1) * i // 15 for i in range(16)], device=flat.device)
+        digest.update(f"{name} {list(tensor.shape)} {flat[places].float().cpu().tolist()}\n".encode())
+    return digest.hexdigest()
 
 
 def base_of(model: PeftModel) -> PreTrainedModel:

@@ -97,6 +97,11 @@ def newest_good(run: Path) -> tuple[State | None, list[str]]:
     return None, damage
 
 
+def identity(folder: Path) -> str:
+    """Of a verified checkpoint: the digest of its manifest, which holds that of every file."""
+    return sha256((folder / "manifest.json").read_bytes()).hexdigest()
+
+
 def refuse_changes(saved: State, now: State) -> None:
     """Raises CheckpointError if the run would go on with another training set, base or target than it was saved with."""
     pairs = {"training set": (saved.data, now.data), "model": (saved.model, now.model)}

@@ -1,6 +1,7 @@
 """Everything a run needs, loaded and checked in the order in which mistakes are cheapest to find."""
 
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import torch
@@ -10,6 +11,7 @@ from purified_opsd.data import WORDING, DataError, Example, Examples, PromptBuil
 from purified_opsd.policy import Layout, ModelError, Policy, Sampler, context_length, load_policy, load_tokenizer
 from purified_opsd.reporting.records import RunError
 
+from .accord import refuse_differences
 from .checkpoint import State, checkpoint_folder, load_checkpoint, refuse_changes
 from .processes import join
 from .run import Run
@@ -56,10 +58,11 @@ class Job:
 def prepare(run: Run) -> Job:
     """Training set first, then tokenizer and prompts, then weights, then the sampler.
 
-    Raises DataError, TemplateError, ModelError, ServersLost, or RunError where there are more processes than questions a step;
-    writes nothing.
+    Raises DataError, TemplateError, ModelError, ServersLost, or RunError where there are more processes than questions a step, or
+    one has other settings, data or weights than the rest; writes nothing.
     """
     accelerator = join()
+    refuse_differences(run.shared())
     if run.batch_size < accelerator.num_processes:
         raise RunError(
             f"{accelerator.num_processes} processes cannot share a batch_size of {run.batch_size}: each needs a question a step. "
@@ -79,6 +82,14 @@ def prepare(run: Run) -> Job:
     device = accelerator.device
     policy = load_policy(run.model, run.adapter, tokenizer, seed_for(run.seed, "adapter"), run.sharding.loads_on(device))
     model_fingerprint = policy.fingerprint()
+    refuse_differences(
+        {
+            "training set": examples.fingerprint,
+            "prompt of the first question": sha256(repr(prompts.contexts(examples.rows[0])).encode()).hexdigest(),
+            "model": model_fingerprint,
+            "fresh adapter": policy.adapter_fingerprint(),
+        }
+    )
     layout = run.sharding.spread(policy, device)
     with layout.together(), layout.whole_head():
         sampler = run.sampler.open(run.model, policy, run.sampling, prompts.limit)

@@ -114,6 +114,10 @@ class Run:
         sampling = {f"sampling.{f.name}": repr(getattr(self.sampling, f.name)) for f in fields(self.sampling) if f.name != "rows"}
         return {**found, **sampling, "model.dtype": self.model.dtype}
 
+    def shared(self) -> dict[str, str]:
+        """By name: what every process of the run must have been told alike, which is all but where the run goes."""
+        return {f"setting {f.name}": repr(getattr(self, f.name)) for f in fields(self) if f.name != "output_dir"}
+
     @property
     def arm(self) -> str:
         """The paper's name of what is being done."""

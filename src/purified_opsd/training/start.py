@@ -9,9 +9,10 @@ from tqdm import tqdm
 
 from purified_opsd.data import WORDING
 from purified_opsd.reporting.environment import environment
-from purified_opsd.reporting.records import RunError, RunReader, RunWriter, locked, refuse_existing
+from purified_opsd.reporting.records import Json, RunError, RunReader, RunWriter, locked, refuse_existing
 
-from .checkpoint import State, newest_good
+from .accord import refuse_differences
+from .checkpoint import State, checkpoint_folder, identity, newest_good
 from .exam import Exam, Sheet, owed, prepare_sheet
 from .job import Job, prepare
 from .run import Run
@@ -53,7 +54,8 @@ def resume_run(run: Run, folder: Path, config: str) -> int:
     """Goes on from the newest good checkpoint; on CPU the result is, bit for bit, that of a run never stopped.
 
     Returns the signal that came during the last step, or 0.
-    Raises CheckpointError where data, model or target have changed, and RunError where nothing is left to do.
+    Raises CheckpointError where data, model or target have changed, and RunError where nothing is left to do, or not all processes
+    have the same to go on from.
     """
     record = RunReader(folder).data()
     saved, _ = newest_good(folder)
@@ -61,20 +63,27 @@ def resume_run(run: Run, folder: Path, config: str) -> int:
         raise RunError(f"{folder} has taken all its {run.steps} steps. Go on with `purified-opsd resume {folder} --steps N`.")
     sheet, job = prepare_sheet(run), prepare(run)
     with _owned(job, folder):
-        saved, damage = newest_good(folder)
-        for passed_over in damage:
-            _say(job, f"Passed over: {passed_over}")
-        if saved:
-            job.restore(saved, folder)
-        else:
-            job.refuse_changes(State(0, record["fingerprint"], record["model_fingerprint"], record["settings"]))
-        first_step = saved.step if saved else 0
+        first_step = _go_back(job, folder, record)
         _say(job, f"{folder}: going on after step {first_step} of {run.steps}")
         writer = RunWriter(folder)
         if job.accelerator.is_main_process:
             writer.rewind(first_step)
             writer.config(config)
         return _train(job, sheet, writer, config, first_step)
+
+
+def _go_back(job: Job, folder: Path, record: Json) -> int:
+    """To the newest good checkpoint, or the beginning; the steps that were taken until then."""
+    saved, damage = newest_good(folder)
+    for passed_over in damage:
+        _say(job, f"Passed over: {passed_over}")
+    newest = f"step {saved.step} ({identity(checkpoint_folder(folder, saved.step))[:16]})" if saved else "none"
+    refuse_differences({"newest good checkpoint": newest})
+    if saved:
+        job.restore(saved, folder)
+        return saved.step
+    job.refuse_changes(State(0, record["fingerprint"], record["model_fingerprint"], record["settings"]))
+    return 0
 
 
 def _train(job: Job, sheet: Sheet | None, writer: RunWriter, config: str, first_step: int) -> int:
