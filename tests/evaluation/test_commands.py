@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 
 import pytest
@@ -43,11 +44,23 @@ def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
 
     code, output, errors = command("compare", run, run)
     assert code == 0, errors
-    assert "| difference | +0.0 [+0.0, +0.0], p = 1.000 |" in output
+    assert re.search(r"^\| difference \| \+0\.0 \[.*\], p = 1\.000 \|", output, re.MULTILINE)
 
     code, output, errors = command("regrade", run)
     assert code == 0, errors
     assert "0 grades changed." in output
+
+    better = shutil.copytree(tmp_path / run, tmp_path / "runs/better") / "evaluation/own/step-000002/samples.jsonl"
+    rows = [json.loads(line) for line in better.read_text().splitlines()]  # answers to three of four questions, both times
+    texts = [f"\\boxed{{{int(row['id'].removeprefix('row-')) - 1}}}" if row["id"] != "row-4" else row["text"] for row in rows]
+    better.write_text("".join(json.dumps({**row, "text": text}) + "\n" for row, text in zip(rows, texts, strict=True)))
+    code, output, errors = command("regrade", "runs/better")
+    assert code == 0, errors
+    assert "6 from ungraded to correct" in output
+    code, output, errors = command("compare", "runs/better", run)
+    assert code == 0, errors
+    assert re.search(r"^\| better/step-000002 \| 0\.0 .* \| 75\.0 ± 25\.0 \| 37\.5 ± ", output, re.MULTILINE)
+    assert "| +75.0 [-4.5, +154.5], p = 0.250 |" in output
 
     code, output, errors = command("evaluate", run, "--benchmarks", own_set, *words, "--temperature", "0.5")
     assert code == 2
@@ -56,10 +69,18 @@ def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
 
 
 def test_a_model_without_a_run(command, tiny_model, own_set, tmp_path):
-    words = ("--columns", "problem=q", "--limit", "2", *SMALL, "--output", "here", "--dtype", "float32")
-    code, _, errors = command("evaluate", tiny_model, "--benchmarks", own_set, *words)
+    words = ("--columns", "problem=q", "--limit", "2", *SMALL, "--output", "here")
+    code, _, errors = command("evaluate", tiny_model, "--benchmarks", own_set, own_set, *words, "--dtype", "float32")
+    assert code == 2
+    assert "2 benchmarks are called own" in errors
+    assert not (tmp_path / "here").exists()
+    code, _, errors = command("evaluate", tiny_model, "--benchmarks", own_set, *words, "--dtype", "float32")
     assert code == 0, errors
     assert [file.parent.name for file in (tmp_path / "here").glob("own/*/samples.jsonl")] == ["base"]
+    code, _, errors = command("evaluate", tiny_model, "--benchmarks", "countdown", *words, "--dtype", "bfloat16")
+    assert code == 2
+    assert re.search("here/own/base holds samples drawn with weights = .* float32, and .* bfloat16 is asked for", errors)
+    assert json.loads((tmp_path / "here/subject.json").read_text())["dtype"] == "float32"
 
 
 def test_a_model_with_an_adapter_is_drawn_as_the_run_it_comes_from(command, run, tiny_model, own_set, tmp_path):

@@ -71,10 +71,12 @@ def evaluate(
     bare = Bare(subject, dtype, adapter)
     loaded = _subject_of(run, step, bare, plan.sampling.max_new_tokens, engine)
     typer.echo(f"{plan.sampling}, {runs} runs")
-    if not run and not (folder / "subject.json").exists():
-        _record(folder, bare)
-    with completable(folder), progress_bar() as watch:
-        evaluate_candidates(loaded.candidates, sets, loaded.prompts, plan, folder, watch)
+    try:
+        with completable(folder), progress_bar() as watch:
+            evaluate_candidates(loaded.candidates, sets, loaded.prompts, plan, folder, watch)
+    finally:
+        if not run and (folder / "results.json").exists() and not (folder / "subject.json").exists():
+            _record(folder, bare)
     typer.echo(f"{table(folder)}\nEverything is in {folder}.")
 
 
@@ -184,7 +186,6 @@ def _record(folder: Path, bare: Bare) -> None:
     """Which model an evaluation is of, where no run's config.yaml says it."""
     from purified_opsd.reporting.records import write_whole
 
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "subject.json", json.dumps(bare._asdict(), default=str, indent=2) + "\n")
 
 

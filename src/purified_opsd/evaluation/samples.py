@@ -87,22 +87,17 @@ class SampleFolder:
         self._samples, self._grades, self._settings = (folder / name for name in ("samples.jsonl", "grades.jsonl", "settings.json"))
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Opens the folder for these settings, mending a line that was never finished.
-
-        Raises RunError where it holds samples drawn with others.
-        """
+        """Opens the folder for these settings, which count from the first sample on, and mends a line that was never finished."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._settings.exists():
+        if not self.drawn:
             write_whole(self._settings, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-        before = self.settings()
-        for name in sorted(before.keys() | settings.keys()):
-            if before.get(name) != settings.get(name):
-                raise RunError(
-                    f"{self.folder} holds samples drawn with {name} = {before.get(name)}, and {settings.get(name)} is asked for: "
-                    "one number made of both would mean nothing. Give another --output, or ask for what it was begun with."
-                )
         for file in (self._samples, self._grades):
             _mend(file)
+
+    @property
+    def drawn(self) -> bool:
+        """Does it hold samples?"""
+        return self._samples.exists() and self._samples.stat().st_size > 0
 
     def replace_setting(self, name: str, value: Any) -> None:
         text = json.dumps({**self.settings(), name: value}, indent=2, ensure_ascii=False)

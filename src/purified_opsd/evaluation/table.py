@@ -10,7 +10,7 @@ from purified_opsd.reporting.records import write_whole
 from .comparison import Arm, Comparison
 from .results import Graded, read_graded, score_of
 from .statistics import Difference, Estimate, average_of, problem_means
-from .worth import Cells, best_checkpoint, difference_to_base, groups_of, read_cells
+from .worth import Cells, best_checkpoint, difference_to_base, drawing_of, groups_of, read_cells
 
 
 def write_table(folder: Path) -> None:
@@ -28,6 +28,7 @@ def table(folder: Path) -> str:
     notes = [
         "Accuracy in percent, avg@k over all runs, ± its standard error over problems and runs. **Bold**: above the base, and "
         "significantly so (paired permutation test by problem, p < 0.05).",
+        *_drawings(benchmarks, cells),
         *(["PARTIAL: samples are still owed; the same command completes them."] if _partial(read_graded(folder)) else []),
         *(line for benchmark in benchmarks for line in _best_lines(benchmark, cells)),
     ]
@@ -85,6 +86,14 @@ def _difference(difference: Difference | None) -> str:
         return "too few problems"
     low, high = 100 * difference.low, 100 * difference.high
     return f"{100 * difference.value:+.1f} [{low:+.1f}, {high:+.1f}], p = {difference.p_value:.3f}"
+
+
+def _drawings(benchmarks: Sequence[str], cells: Cells) -> list[str]:
+    """How each benchmark was drawn, in one line; none before anything is."""
+    texts = [", ".join(f"{name} = {value}" for name, value in drawing_of(cells, benchmark).items()) for benchmark in benchmarks]
+    if len(set(texts)) > 1:
+        texts = [f"{benchmark} with {text}" for benchmark, text in zip(benchmarks, texts, strict=True)]
+    return [f"Drawn: {'; '.join(dict.fromkeys(texts))}."] if texts else []
 
 
 def _best_lines(benchmark: str, cells: Cells) -> Iterable[str]:
