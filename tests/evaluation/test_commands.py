@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -169,5 +171,25 @@ def test_a_signal_is_answered_with_what_to_do(number, tmp_path, capsys):
     with pytest.raises(typer.Exit) as left, completable(tmp_path):
         signal.raise_signal(number)
     assert left.value.exit_code == 128 + number
-    assert "marked PARTIAL; the same command draws the rest" in capsys.readouterr().err
+    assert "Nothing was drawn yet; the same command draws the rest" in capsys.readouterr().err
     assert signal.getsignal(number) == before
+
+
+SIGNALLED_AT_AN_IMPORT = """
+import signal, sys
+class Hook:
+    def find_spec(self, name, *_):
+        if name == "accelerate.hooks":
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Hook())
+from purified_opsd.cli import main
+main()
+"""
+
+
+def test_a_signal_before_anything_is_loaded_is_answered_too(tmp_path):
+    words = ("evaluate", "gone", "--benchmarks", "countdown")
+    run = [sys.executable, "-c", SIGNALLED_AT_AN_IMPORT, *words]
+    ended = subprocess.run(run, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (130, "\nStopped. Nothing was drawn yet; the same command draws the rest.\n")
