@@ -3,11 +3,12 @@
 import json
 import resource
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from purified_opsd.data import DataError, PromptBuilder, Prompts
-from purified_opsd.evaluation import evaluate, load_benchmark, read_results
+from purified_opsd.evaluation import Arm, evaluate, load_benchmark, read_results, regrade
 from purified_opsd.policy import Sampling
 from purified_opsd.reporting.records import RunError
 
@@ -198,13 +199,27 @@ def test_a_question_that_does_not_fit_is_named(sums, plan, tmp_path):
     assert not (tmp_path / "e").exists()
 
 
-def test_a_damaged_line_is_named(sums, prompts, plan, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "line", "text"),
+    [
+        ("a/samples.jsonl", 5, "{oops"),
+        ("a/samples.jsonl", 5, '{"id": "s1", "run": 0}'),
+        ("a/grades.jsonl", 5, '["s1"]'),
+        ("a/settings.json", 0, '{"weights": "weights o'),
+        ("a/settings.json", 0, "[1]"),
+        ("asked.json", 0, '{"questions": ["s1"]}'),
+    ],
+)
+def test_what_is_damaged_is_named(sums, prompts, plan, tmp_path, name, line, text):
     evaluate([candidate("a", Scripted())], [sums], prompts, plan, tmp_path)
-    file = tmp_path / "sums/a/samples.jsonl"
-    lines = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(b"".join([*lines[:4], b"{oops\n", *lines[5:]]))
-    with pytest.raises(RunError, match=r"samples.jsonl:5 is damaged .*Delete that line"):
-        evaluate([candidate("a", Scripted())], [sums], prompts, plan, tmp_path)
+    file = tmp_path / "sums" / name
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines[: line - 1], text + "\n", *lines[line:]]) if line else text)
+    where = f"{file}{f':{line}' if line else ''} is damaged"
+    evaluating = partial(evaluate, [candidate("a", Scripted())], [replace(sums, name="more")], prompts, plan, tmp_path)
+    for work in (evaluating, partial(regrade, tmp_path), Arm(tmp_path, "a").graded):
+        with pytest.raises(RunError, match=where):
+            work()
 
 
 def test_the_miniatures_questions_are_graded_by_its_own_grader():
