@@ -2,7 +2,10 @@
 
 import json
 import re
+import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -32,7 +35,7 @@ def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
     code, output, errors = command("evaluate", run, "--benchmarks", own_set, "countdown", *words)
     assert code == 0, errors
     assert "temperature=1.0, top_p=0.95, top_k=0, max_new_tokens=12" in output
-    rows = re.findall(r"^\| (\S+) \| 0\.0 ± 0\.0 \| 0\.0 ± 0\.0 \| 0\.0 ± 0\.0 \|$", output, re.MULTILINE)
+    rows = re.findall(r"^\| (\S+)(?: \| 0\.0 \(0 to 60\.2\)){3} \|$", output, re.MULTILINE)  # of four problems
     assert sorted(rows) == ["base", "step-000001", "step-000002"]
     assert "accuracy 0.0%" in errors  # the bar
     folder = tmp_path / run / "evaluation"
@@ -43,11 +46,23 @@ def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
 
     code, output, errors = command("compare", run, run)
     assert code == 0, errors
-    assert "| difference | +0.0 [+0.0, +0.0], p = 1.000 |" in output
+    assert output.count("| +0.0 [-60.2, +60.2], p = 1.000 ") == 3
 
     code, output, errors = command("regrade", run)
     assert code == 0, errors
     assert "0 grades changed." in output
+
+    better = shutil.copytree(tmp_path / run, tmp_path / "runs/better") / "evaluation/own/step-000002/samples.jsonl"
+    rows = [json.loads(line) for line in better.read_text().splitlines()]  # answers to three of four questions, both times
+    texts = [f"\\boxed{{{int(row['id'].removeprefix('row-')) - 1}}}" if row["id"] != "row-4" else row["text"] for row in rows]
+    better.write_text("".join(json.dumps({**row, "text": text}) + "\n" for row, text in zip(rows, texts, strict=True)))
+    code, output, errors = command("regrade", "runs/better")
+    assert code == 0, errors
+    assert "6 from ungraded to correct" in output
+    code, output, errors = command("compare", "runs/better", run)
+    assert code == 0, errors
+    assert re.search(r"^\| better/step-000002 \| 0\.0 .* \| 75\.0 ± 25\.0 \| 37\.5 ± ", output, re.MULTILINE)
+    assert "| +75.0 [-4.5, +154.5], p = 0.250 |" in output
 
     code, output, errors = command("evaluate", run, "--benchmarks", own_set, *words, "--temperature", "0.5")
     assert code == 2
@@ -56,10 +71,18 @@ def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
 
 
 def test_a_model_without_a_run(command, tiny_model, own_set, tmp_path):
-    words = ("--columns", "problem=q", "--limit", "2", *SMALL, "--output", "here", "--dtype", "float32")
-    code, _, errors = command("evaluate", tiny_model, "--benchmarks", own_set, *words)
+    words = ("--columns", "problem=q", "--limit", "2", *SMALL, "--output", "here")
+    code, _, errors = command("evaluate", tiny_model, "--benchmarks", own_set, own_set, *words, "--dtype", "float32")
+    assert code == 2
+    assert "2 benchmarks are called own" in errors
+    assert not (tmp_path / "here").exists()
+    code, _, errors = command("evaluate", tiny_model, "--benchmarks", own_set, *words, "--dtype", "float32")
     assert code == 0, errors
     assert [file.parent.name for file in (tmp_path / "here").glob("own/*/samples.jsonl")] == ["base"]
+    code, _, errors = command("evaluate", tiny_model, "--benchmarks", "countdown", *words, "--dtype", "bfloat16")
+    assert code == 2
+    assert re.search("here/own/base holds samples drawn with weights = .* float32, and .* bfloat16 is asked for", errors)
+    assert json.loads((tmp_path / "here/subject.json").read_text())["dtype"] == "float32"
 
 
 def test_a_model_with_an_adapter_is_drawn_as_the_run_it_comes_from(command, run, tiny_model, own_set, tmp_path):
@@ -148,5 +171,25 @@ def test_a_signal_is_answered_with_what_to_do(number, tmp_path, capsys):
     with pytest.raises(typer.Exit) as left, completable(tmp_path):
         signal.raise_signal(number)
     assert left.value.exit_code == 128 + number
-    assert "marked PARTIAL; the same command draws the rest" in capsys.readouterr().err
+    assert "Nothing was drawn yet; the same command draws the rest" in capsys.readouterr().err
     assert signal.getsignal(number) == before
+
+
+SIGNALLED_AT_AN_IMPORT = """
+import signal, sys
+class Hook:
+    def find_spec(self, name, *_):
+        if name == "accelerate.hooks":
+            sys.meta_path.remove(self)
+            signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Hook())
+from purified_opsd.cli import main
+main()
+"""
+
+
+def test_a_signal_before_anything_is_loaded_is_answered_too(tmp_path):
+    words = ("evaluate", "gone", "--benchmarks", "countdown")
+    run = [sys.executable, "-c", SIGNALLED_AT_AN_IMPORT, *words]
+    ended = subprocess.run(run, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert (ended.returncode, ended.stderr) == (130, "\nStopped. Nothing was drawn yet; the same command draws the rest.\n")

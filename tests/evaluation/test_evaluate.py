@@ -3,11 +3,12 @@
 import json
 import resource
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from purified_opsd.data import DataError, PromptBuilder, Prompts
-from purified_opsd.evaluation import evaluate, load_benchmark, read_results
+from purified_opsd.evaluation import Arm, evaluate, load_benchmark, read_results, regrade
 from purified_opsd.policy import Sampling
 from purified_opsd.reporting.records import RunError
 
@@ -128,6 +129,43 @@ def test_other_weights_questions_and_seeds_do_not_mix(sums, prompts, plan, tmp_p
     evaluate([again], [sums], prompts, rows, tmp_path)
 
 
+def test_what_stands_beside_each_other_is_drawn_alike(sums, prompts, plan, tmp_path):
+    evaluate([candidate("base", Scripted())], [sums], prompts, plan, tmp_path)
+    step, cooler = candidate("step-000001", Scripted()), replace(plan, sampling=replace(plan.sampling, temperature=0.3))
+    for other, said in ((cooler, "temperature = 1.0, and 0.3"), (replace(plan, seed=5), "seed = 0, and 5")):
+        with pytest.raises(RunError, match=f"sums/base holds samples drawn with {said} is asked for"):
+            evaluate([step], [sums], prompts, other, tmp_path)
+    more, another = replace(sums, name="more"), replace(candidate("base", Scripted()), identity="others")
+    with pytest.raises(RunError, match="sums/base holds samples drawn with weights = weights of base, and others is asked for"):
+        evaluate([another], [more], prompts, plan, tmp_path)
+    assert [file.parent.name for file in tmp_path.glob("*/*/settings.json")] == ["base"]
+    evaluate([step, candidate("base", Scripted())], [sums, more], prompts, plan, tmp_path)
+    drawn = {"engine": "transformers", "temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 64, "seed": 0}
+    assert json.loads((tmp_path / "results.json").read_text())["sampling"] == {"more": drawn, "sums": drawn}
+    assert "Drawn: engine = transformers, temperature = 1.0, top_p = 1.0" in (tmp_path / "table.md").read_text()
+
+
+def test_two_of_one_name_are_refused_and_leave_nothing(sums, prompts, plan, tmp_path):
+    one, other = candidate("base", Scripted()), candidate("base", Scripted())
+    with pytest.raises(RunError, match="2 candidates are called base"):
+        evaluate([one, other], [sums], prompts, plan, tmp_path / "e")
+    with pytest.raises(RunError, match="2 benchmarks are called sums"):
+        evaluate([one], [sums, replace(sums, fingerprint="others")], prompts, plan, tmp_path / "e")
+    assert not (tmp_path / "e").exists()
+
+
+class Broken(Scripted):
+    def generate(self, prompts, seeds):
+        raise Killed
+
+
+def test_settings_count_from_the_first_sample_on(sums, prompts, plan, tmp_path):
+    with pytest.raises(Killed):
+        evaluate([candidate("base", Broken())], [sums], prompts, plan, tmp_path)
+    evaluate([candidate("base", Scripted())], [sums], prompts, replace(plan, seed=1), tmp_path)
+    assert json.loads((tmp_path / "sums/base/settings.json").read_text())["seed"] == 1
+
+
 class Deaf(Scripted):
     """Takes no notice of its seeds."""
 
@@ -161,13 +199,27 @@ def test_a_question_that_does_not_fit_is_named(sums, plan, tmp_path):
     assert not (tmp_path / "e").exists()
 
 
-def test_a_damaged_line_is_named(sums, prompts, plan, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "line", "text"),
+    [
+        ("a/samples.jsonl", 5, "{oops"),
+        ("a/samples.jsonl", 5, '{"id": "s1", "run": 0}'),
+        ("a/grades.jsonl", 5, '["s1"]'),
+        ("a/settings.json", 0, '{"weights": "weights o'),
+        ("a/settings.json", 0, "[1]"),
+        ("asked.json", 0, '{"questions": ["s1"]}'),
+    ],
+)
+def test_what_is_damaged_is_named(sums, prompts, plan, tmp_path, name, line, text):
     evaluate([candidate("a", Scripted())], [sums], prompts, plan, tmp_path)
-    file = tmp_path / "sums/a/samples.jsonl"
-    lines = file.read_bytes().splitlines(keepends=True)
-    file.write_bytes(b"".join([*lines[:4], b"{oops\n", *lines[5:]]))
-    with pytest.raises(RunError, match=r"samples.jsonl:5 is damaged .*Delete that line"):
-        evaluate([candidate("a", Scripted())], [sums], prompts, plan, tmp_path)
+    file = tmp_path / "sums" / name
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text("".join([*lines[: line - 1], text + "\n", *lines[line:]]) if line else text)
+    where = f"{file}{f':{line}' if line else ''} is damaged"
+    evaluating = partial(evaluate, [candidate("a", Scripted())], [replace(sums, name="more")], prompts, plan, tmp_path)
+    for work in (evaluating, partial(regrade, tmp_path), Arm(tmp_path, "a").graded):
+        with pytest.raises(RunError, match=where):
+            work()
 
 
 def test_the_miniatures_questions_are_graded_by_its_own_grader():

@@ -19,20 +19,25 @@ from purified_opsd.evaluation.statistics import (
 )
 
 
-def tables(n, P, R, seed, effect=0.0):
+def tables(n, P, R, seed, effect=0.0, beta=(1.3, 0.7)):
     """n tables of problems as unlike as AIME's: accuracies from Beta(1.3, 0.7) (mean 0.65), moved by `effect` in log-odds."""
     draw = np.random.default_rng(seed)
-    p = draw.beta(1.3, 0.7, size=(n, P, 1)).clip(1e-9, 1 - 1e-9)
+    p = draw.beta(*beta, size=(n, P, 1)).clip(1e-9, 1 - 1e-9)
     moved = 1 / (1 + (1 - p) / p * np.exp(-effect))
     return (draw.random((n, P, R)) < p).astype(float), (draw.random((n, P, R)) < moved).astype(float)
 
 
 @pytest.mark.parametrize(
     ("freedom", "table"),
-    [(1, 12.706), (2, 4.3027), (3, 3.1824), (4, 2.7764), (9, 2.2622), (29, 2.0452), (89, 1.987), (1e9, 1.95996)],
+    [(1, 12.706), (2, 4.3027), (2 - 1e-12, 4.3027), (3, 3.1824), (9, 2.2622), (29, 2.0452), (89, 1.987), (1e9, 1.95996)],
 )
 def test_quantiles_of_students_t(freedom, table):
     assert t_quantile(freedom) == pytest.approx(table, rel=4e-3)
+
+
+@pytest.mark.parametrize(("freedom", "true"), [(1.05, 11.36), (1.5, 6.03), (2.5, 3.58)])
+def test_between_whole_degrees_of_freedom_no_quantile_is_too_small(freedom, true):
+    assert t_quantile(freedom) >= true
 
 
 def test_pass_at_k_is_the_mean_over_all_choices():
@@ -85,6 +90,26 @@ def test_the_interval_of_an_accuracy_covers_the_truth(R):
     assert 0.93 <= covered <= 0.97
 
 
+def test_the_interval_of_an_accuracy_near_0_is_too_narrow_as_the_docs_say():
+    found = [average(table) for table in tables(3000, 30, 12, seed=2, beta=(0.1, 2.0))[0]]
+    covered = np.mean([estimate.low <= 0.1 / 2.1 <= estimate.high for estimate in found])
+    assert 0.84 <= covered <= 0.89
+
+
+def test_problems_that_all_come_out_alike_are_no_certainty():
+    for value in (0.0, 1.0):
+        found = average(np.full((30, 12), value))
+        bounds = (0.0, 0.1157) if value == 0 else (0.8843, 1.0)  # Clopper and Pearson's, of 0 and of 30 in 30
+        assert (found.low, found.high) == pytest.approx(bounds, abs=1e-4)
+        assert (found.value, found.standard_error) == (value, 0)
+    third = average(np.tile([1.0, 0, 0], (4, 1)))
+    assert third.low < 0.2 < 0.7 < third.high
+    assert average(np.zeros((30, 12)), support=None).high == 0  # numbers that have no limits
+    most = compare([np.ones(2)], [np.zeros(2)], seed=0)
+    assert (most.value, most.high, most.p_value) == (1, 1, 0.5)
+    assert most.low == pytest.approx(1 - 2 * (1 - math.sqrt(0.025)))
+
+
 def mean_over_the_population(effect):
     p = np.random.default_rng(9).beta(1.3, 0.7, size=1_000_000).clip(1e-9, 1 - 1e-9)
     return float((1 / (1 + (1 - p) / p * np.exp(-effect)) - p).mean())
@@ -114,7 +139,9 @@ def test_few_problems_are_counted_out():
     assert difference.p_value == 2 / 32  # all pluses, all minuses
     assert difference.value == 1
     nothing = compare([np.ones(5)], [np.ones(5)], seed=0)
-    assert (nothing.p_value, nothing.low, nothing.high) == (1, 0, 0)
+    assert (nothing.p_value, nothing.value, nothing.low) == (1, 0, -nothing.high)
+    balanced = np.array([-0.5, -1, -0.25, 0.25, 1, 0.5])
+    assert compare([balanced], [np.zeros(6)], seed=0).p_value == 1  # whatever the order in which its 0 is summed
     assert compare([np.ones(1)], [np.ones(1)], seed=0) is None
 
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from purified_opsd.objective import PMITarget, TeacherTarget
-from purified_opsd.objective.chunks import Rows
+from purified_opsd.objective import JSD, Eager, PMITarget, TeacherTarget, streamed_terms
+from purified_opsd.objective.chunks import Rows, rows_for
 from purified_opsd.policy import HFSampler, LoRA, Model, ModelError, completion_hidden
 from purified_opsd.policy.shape import PUBLISHED, Shape, shape_of
 from purified_opsd.training.costs import Lengths, memory, operations
@@ -107,6 +108,34 @@ def test_memory_of_the_student_and_of_the_sampler_is_within_15_percent_of_that_h
     prompts = [[20 + place, *prompt[1:]] for place in range(questions)]  # equal ones would share what is computed of them
     sampled = peak_bytes(lambda: sampler.generate(prompts, range(questions)))
     assert sampled == pytest.approx(expected.sampler, rel=0.15)
+
+
+@pytest.mark.parametrize("target", [PMITarget(), TeacherTarget()], ids=["pmi", "standard"])
+@pytest.mark.parametrize("N", [60, 240])
+def test_memory_of_the_loss_is_within_15_percent_of_that_held(wide_run, target, N):
+    job = prepare(replace(wide_run, target=target))
+    D, V, rows = 128, shape_of(job.run.model).vocabulary, Rows(48, 6)
+    student_ND = torch.randn(N, D, requires_grad=True)
+    contexts_ND = {name: torch.randn(N, D) for name in target.contexts}
+    tokens, ones = torch.zeros(N, dtype=torch.long), torch.ones(N)
+    settings = {"target": target, "divergence": JSD(), "kernels": Eager(), "chunk_rows": rows.chunk}
+
+    def loss():
+        streamed_terms(student_ND, contexts_ND, job.policy.head, ones, tokens, **settings).loss.backward()
+
+    assert rows_for(V, student_ND.device, rows.chunk) == rows
+    expected = memory(job.run, shape_of(job.run.model), Lengths(0, 0, 0, N), N, rows, element=4)
+    there = 4 * N * D * (6 + len(target.contexts) + 1)  # the layers' inputs and the hidden states, which this loss was given
+    assert peak_bytes(loss) == pytest.approx(expected.loss - there, rel=0.15)
+
+
+def test_memory_of_the_adapter_is_that_held(tiny_run):
+    job = prepare(tiny_run)
+    training_step(job, 0)
+    weights = sum(p.nbytes for p in job.policy.adapter_parameters().values())
+    moments = sum(t.nbytes for state in job.optimizer.state.values() for t in state.values() if t.dim())
+    expected = memory(tiny_run, shape_of(tiny_run.model), Lengths(1, 1, 1, 1), 1, Rows(1, 1), element=4)
+    assert expected.adapter == weights + moments + weights  # a gradient is as large as what it is of
 
 
 @pytest.mark.parametrize("name", list(CARDS))

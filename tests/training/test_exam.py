@@ -117,7 +117,7 @@ def test_what_cannot_be_evaluated_is_said_and_training_goes_on(watched_run, capl
     assert "The evaluation after step 3 is left out, and training goes on." in caplog.text
     assert "holds samples drawn with temperature = 1.0, and 0.5 is asked for" in caplog.text
     assert verify(checkpoint_folder(watched_run.output_dir, 5)).step == 5
-    assert [row["step"] for row in RunReader(watched_run.output_dir).evaluations()] == [5]
+    assert RunReader(watched_run.output_dir).evaluations() == []  # beside the base of other settings no step can stand
 
 
 @pytest.mark.parametrize(

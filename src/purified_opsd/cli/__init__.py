@@ -32,8 +32,7 @@ def main() -> None:
         code = known
     except SystemExit as over:
         code = int(over.code or 0)
-    if "torch" in sys.modules:  # else there is nothing to take down
-        from purified_opsd.training.processes import part
-
-        part(code)
+    processes = sys.modules.get("purified_opsd.training.processes")
+    if processes:  # else there is nothing to take down, and after a signal an import may fail
+        processes.part(code)
     sys.exit(code)

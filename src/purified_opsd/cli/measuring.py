@@ -52,29 +52,32 @@ def evaluate(
 
     Interrupted anywhere, the same command completes what is owed.
     """
-    from purified_opsd.evaluation import Plan, SamplingChoice, load_benchmark, progress_bar, table
-    from purified_opsd.evaluation import evaluate as evaluate_candidates
-    from purified_opsd.policy import HF, VLLMServers
-
-    urls = [*(server or []), *filter(_is_url, context.args)]
-    others = [word for word in context.args if not _is_url(word)]
-    words, mapped = _benchmarks_and_columns([*benchmarks, *others], columns or [])
     is_run = (Path(subject) / "config.yaml").is_file()
-    run = run_of(Path(subject)) if is_run else None
-    given = SamplingChoice(sampling, temperature, top_p, top_k, max_new_tokens, rows)
-    with settings_errors():
-        choice = given.over(run.evaluation.sampling) if run else given
-        plan = Plan(choice.of(run.model.path if run else subject), runs, limit, seed, _markers(markers, run))
-        engine = VLLMServers(tuple(urls)) if urls else HF()
-    sets = [load_benchmark(word, mapped) for word in words]
     folder = output or (Path(subject) / "evaluation" if is_run else Path("evaluations") / Path(subject).name)
-    bare = Bare(subject, dtype, adapter)
-    loaded = _subject_of(run, step, bare, plan.sampling.max_new_tokens, engine)
-    typer.echo(f"{plan.sampling}, {runs} runs")
-    if not run and not (folder / "subject.json").exists():
-        _record(folder, bare)
-    with completable(folder), progress_bar() as watch:
-        evaluate_candidates(loaded.candidates, sets, loaded.prompts, plan, folder, watch)
+    with completable(folder):
+        from purified_opsd.evaluation import Plan, SamplingChoice, load_benchmark, progress_bar, table
+        from purified_opsd.evaluation import evaluate as evaluate_candidates
+        from purified_opsd.policy import HF, VLLMServers
+
+        urls = [*(server or []), *filter(_is_url, context.args)]
+        others = [word for word in context.args if not _is_url(word)]
+        words, mapped = _benchmarks_and_columns([*benchmarks, *others], columns or [])
+        run = run_of(Path(subject)) if is_run else None
+        given = SamplingChoice(sampling, temperature, top_p, top_k, max_new_tokens, rows)
+        with settings_errors():
+            choice = given.over(run.evaluation.sampling) if run else given
+            plan = Plan(choice.of(run.model.path if run else subject), runs, limit, seed, _markers(markers, run))
+            engine = VLLMServers(tuple(urls)) if urls else HF()
+        sets = [load_benchmark(word, mapped) for word in words]
+        bare = Bare(subject, dtype, adapter)
+        loaded = _subject_of(run, step, bare, plan.sampling.max_new_tokens, engine)
+        typer.echo(f"{plan.sampling}, {runs} runs")
+        try:
+            with progress_bar() as watch:
+                evaluate_candidates(loaded.candidates, sets, loaded.prompts, plan, folder, watch)
+        finally:
+            if not run and (folder / "results.json").exists() and not (folder / "subject.json").exists():
+                _record(folder, bare)
     typer.echo(f"{table(folder)}\nEverything is in {folder}.")
 
 
@@ -184,7 +187,6 @@ def _record(folder: Path, bare: Bare) -> None:
     """Which model an evaluation is of, where no run's config.yaml says it."""
     from purified_opsd.reporting.records import write_whole
 
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "subject.json", json.dumps(bare._asdict(), default=str, indent=2) + "\n")
 
 
@@ -192,22 +194,28 @@ def _record(folder: Path, bare: Bare) -> None:
 def completable(folder: Path) -> Iterator[None]:
     """SIGINT, SIGTERM and servers that are lost end an evaluation: what was drawn is on the disk, and the same command draws the
     rest."""
-    from purified_opsd.policy import ServersLost
-
     caught: list[int] = []
 
     def stop(number: int, frame: FrameType | None) -> None:
         caught.append(number)
         raise KeyboardInterrupt
 
+    def rest() -> str:
+        drawn = (folder / "results.json").exists()
+        return f"What was drawn is in {folder}, PARTIAL where samples are owed" if drawn else "Nothing was drawn yet"
+
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
-    except KeyboardInterrupt as error:
-        typer.echo(f"\nStopped. What was drawn is in {folder}, marked PARTIAL; the same command draws the rest.", err=True)
-        raise typer.Exit(128 + (caught or [signal.SIGINT])[0]) from error
-    except ServersLost as error:
-        raise ServersLost(f"{error} What was drawn is in {folder}, marked PARTIAL; the same command draws the rest.") from error
+    except (KeyboardInterrupt, Exception) as error:
+        if caught:  # libraries make other errors of a KeyboardInterrupt
+            typer.echo(f"\nStopped. {rest()}; the same command draws the rest.", err=True)
+            raise typer.Exit(128 + caught[0]) from error
+        from purified_opsd.policy import ServersLost
+
+        if isinstance(error, ServersLost):
+            raise ServersLost(f"{error} {rest()}; the same command draws the rest.") from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

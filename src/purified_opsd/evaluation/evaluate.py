@@ -5,9 +5,10 @@ A candidate is only a name, an identity and a way to a sampler, so nothing here 
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from purified_opsd.data import PromptBuilder
 from purified_opsd.policy import Sampler
@@ -15,6 +16,7 @@ from purified_opsd.reporting.records import locked
 
 from .benchmarks import Benchmark
 from .grading import Grade, grade_all
+from .mixtures import refuse_mixture, refuse_namesakes
 from .plan import Candidate, Draw, Plan, draws_of, settings_of
 from .progress import Progress, Watch, unwatched
 from .repeats import refuse_repeats
@@ -56,14 +58,20 @@ def evaluate(
 ) -> Results:
     """Draws and grades what `folder` does not hold yet; writes results.json and table.md there.
 
-    Interrupted anywhere, the same call completes what is owed.  Raises RunError where the folder holds samples drawn with other
-    settings, weights or questions, or where whole runs repeat each other, and DataError where a question is too long.
+    Interrupted anywhere, the same call completes what is owed.  Raises RunError where two candidates or benchmarks share a name,
+    the folder holds samples that cannot stand beside those asked for, or whole runs repeat each other, and DataError where a
+    question is too long.
     """
+    refuse_namesakes("candidates", [candidate.name for candidate in candidates])
+    refuse_namesakes("benchmarks", [benchmark.name for benchmark in benchmarks])
     sets = [benchmark.first(plan.limit) for benchmark in benchmarks]
     asked = {benchmark.name: draws_of(benchmark, prompts, plan) for benchmark in sets}
     with locked(folder):
+        settings = {(c.name, b.name): settings_of(c, b, prompts, plan) for c in candidates for b in sets}
+        for (candidate, benchmark), wanted in settings.items():
+            refuse_mixture(folder, benchmark, candidate, wanted)
         cells = [
-            open_cell(candidate, benchmark, asked[benchmark.name], prompts, plan, folder)
+            open_cell(candidate, benchmark, asked[benchmark.name], settings[candidate.name, benchmark.name], folder)
             for candidate in candidates
             for benchmark in sets
         ]
@@ -97,12 +105,10 @@ def forget_other_weights(folder: Path, candidate: Candidate) -> None:
             shutil.rmtree(settings.parent)
 
 
-def open_cell(
-    candidate: Candidate, benchmark: Benchmark, draws: Sequence[Draw], prompts: PromptBuilder, plan: Plan, folder: Path
-) -> Cell:
-    """What is there of a cell.  Raises RunError where it was drawn with other settings."""
+def open_cell(candidate: Candidate, benchmark: Benchmark, draws: Sequence[Draw], settings: Mapping[str, Any], folder: Path) -> Cell:
+    """What is there of a cell."""
     samples = SampleFolder(folder / benchmark.name / candidate.name)
-    samples.begin(settings_of(candidate, benchmark, prompts, plan))
+    samples.begin(settings)
     return Cell(candidate, benchmark, draws, samples, samples.samples(), samples.grades())
 
 

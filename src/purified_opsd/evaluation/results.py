@@ -155,7 +155,7 @@ def score_of(graded: Graded) -> Score:
         ungraded_rate=_share([grade.verdict == "ungraded" for grade in grades]),
         mean_tokens=tokens / len(samples),
         markers=float(np.nanmean(markers_PR)),
-        markers_interval=average(markers_PR),
+        markers_interval=average(markers_PR, support=None),
         markers_per_1000_tokens=1000 * float(np.nansum(markers_PR)) / max(tokens, 1),
         marker_counts=marker_counts([sample.text for sample in samples], tokens, graded.asked.markers),
         by_problem={id: float(mean) for id, mean in zip(questions, mean_P, strict=True) if not np.isnan(mean)},

@@ -9,15 +9,17 @@ BENCHMARK/CANDIDATE/grades.jsonl    one grade a line, made from the samples; can
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from purified_opsd.reporting.records import RunError, json_line, write_whole
 
 from .grading import Grade
+
+Row = TypeVar("Row")
 
 Key = tuple[int, str]
 """Run and problem: what names a sample."""
@@ -76,7 +78,14 @@ def write_problems(folder: Path, problems: Mapping[str, str]) -> None:
 
 
 def read_asked(folder: Path) -> Asked:
-    return Asked(**json.loads((folder / "asked.json").read_text(encoding="utf-8")))
+    """Raises RunError where the file is damaged."""
+    file = folder / "asked.json"
+    try:
+        return Asked(**json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise RunError(
+            f"{file} is damaged ({error}), so what is owed is not known. Evaluate {folder.name} again: that writes it anew."
+        ) from error
 
 
 class SampleFolder:
@@ -87,39 +96,41 @@ class SampleFolder:
         self._samples, self._grades, self._settings = (folder / name for name in ("samples.jsonl", "grades.jsonl", "settings.json"))
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Opens the folder for these settings, mending a line that was never finished.
-
-        Raises RunError where it holds samples drawn with others.
-        """
+        """Opens the folder for these settings, which count from the first sample on, and mends a line that was never finished."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self._settings.exists():
+        if not self.drawn:
             write_whole(self._settings, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-        before = self.settings()
-        for name in sorted(before.keys() | settings.keys()):
-            if before.get(name) != settings.get(name):
-                raise RunError(
-                    f"{self.folder} holds samples drawn with {name} = {before.get(name)}, and {settings.get(name)} is asked for: "
-                    "one number made of both would mean nothing. Give another --output, or ask for what it was begun with."
-                )
         for file in (self._samples, self._grades):
             _mend(file)
+
+    @property
+    def drawn(self) -> bool:
+        """Does it hold samples?"""
+        return self._samples.exists() and self._samples.stat().st_size > 0
 
     def replace_setting(self, name: str, value: Any) -> None:
         text = json.dumps({**self.settings(), name: value}, indent=2, ensure_ascii=False)
         write_whole(self._settings, text + "\n")
 
     def settings(self) -> dict[str, Any]:
-        return json.loads(self._settings.read_text(encoding="utf-8"))
+        """Raises RunError where the file is damaged."""
+        try:
+            return dict(json.loads(self._settings.read_text(encoding="utf-8")))
+        except (ValueError, TypeError) as error:
+            raise RunError(
+                f"{self._settings} is damaged ({error}), so what the samples beside it were drawn with is not known. Remove "
+                f"{self.folder}: they are then drawn again."
+            ) from error
 
     def samples(self) -> dict[Key, Sample]:
-        return {sample.key: sample for sample in map(read_sample, _rows(self._samples))}
+        return {sample.key: sample for sample in _rows(self._samples, read_sample)}
 
     def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Adds samples; once it returns they are on the disk."""
         _append(self._samples, rows)
 
     def grades(self) -> dict[Key, Grade]:
-        return {(row["run"], row["id"]): Grade(row["verdict"], row["reason"], row["answer"]) for row in _rows(self._grades)}
+        return dict(_rows(self._grades, _read_grade))
 
     def append_grades(self, grades: Mapping[Key, Grade]) -> None:
         _append(self._grades, map(_grade_row, grades.items()))
@@ -134,18 +145,22 @@ def _grade_row(item: tuple[Key, Grade]) -> dict[str, Any]:
     return {"id": id, "run": run, **asdict(grade)}
 
 
-def _rows(file: Path) -> Iterator[dict[str, Any]]:
-    """Every finished line.  Raises RunError for one that is not JSON."""
+def _read_grade(row: Mapping[str, Any]) -> tuple[Key, Grade]:
+    return (row["run"], row["id"]), Grade(row["verdict"], row["reason"], row["answer"])
+
+
+def _rows(file: Path, read: Callable[[Mapping[str, Any]], Row]) -> Iterator[Row]:
+    """What every finished line holds.  Raises RunError for one that holds something else."""
     if not file.exists():
         return
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if line.endswith(b"\n"):
                 try:
-                    yield json.loads(line)
-                except ValueError as error:
+                    yield read(json.loads(line))
+                except (ValueError, KeyError, TypeError) as error:
                     raise RunError(
-                        f"{file}:{number} is damaged ({error}). Delete that line: its sample is then drawn again."
+                        f"{file}:{number} is damaged ({error!r}). Delete that line: what it held is then made again."
                     ) from error
 
 

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating]
 
+TIE = 1e-9
+"""Sums of shares that are closer than this are equal, and differ by rounding."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -43,27 +46,47 @@ def problem_means(correct_PR: Array) -> Array:
     return np.where(count_P > 0, np.nansum(correct_PR, axis=1) / np.maximum(count_P, 1), np.nan)
 
 
-def average(correct_PR: Array) -> Estimate | None:
-    """avg@k with its error over problems and runs together; the interval by Student's t.  None with fewer than two problems.
+Support = tuple[float, float]
+"""The least and the greatest value that there can be."""
+
+SHARE: Support = (0.0, 1.0)
+DIFFERENCE: Support = (-1.0, 1.0)
+
+
+def average(correct_PR: Array, support: Support | None = SHARE) -> Estimate | None:
+    """avg@k with its error over problems and runs together; the interval as `average_of`.  None with fewer than two problems.
 
     The spread of the problems' means holds the noise of their runs already: resampling runs on top would count it twice.
     """
     mean_P = problem_means(correct_PR)
-    return average_of([mean_P[~np.isnan(mean_P)]])
+    return average_of([mean_P[~np.isnan(mean_P)]], support)
 
 
-def average_of(values: Sequence[Array]) -> Estimate | None:
+def average_of(values: Sequence[Array], support: Support | None = None) -> Estimate | None:
     """The mean over groups of the means within, for groups that are independent; the interval by Student's t with
-    Welch-Satterthwaite's degrees of freedom.  None where a group has fewer than two values."""
+    Welch-Satterthwaite's degrees of freedom.  None where a group has fewer than two values.
+
+    Where no value differs from the others of its group, the interval is what the values' `support` leaves open; None: nothing.
+    """
     if not values or min(map(len, values)) < 2:
         return None
     B = len(values)
     mean = float(np.mean([group.mean() for group in values]))
+    if all(np.ptp(group) < TIE for group in values):
+        low, high = np.mean([_left_open(group, support) for group in values], axis=0) if support else (mean, mean)
+        return Estimate(mean, 0.0, float(low), float(high))
     variances = np.array([group.var(ddof=1) / len(group) / B**2 for group in values])
     error = math.sqrt(variances.sum())
     spread = sum(float(v) ** 2 / (len(group) - 1) for v, group in zip(variances, values, strict=True))
-    half = t_quantile(float(variances.sum()) ** 2 / spread) * error if spread > 0 else 0.0
+    half = t_quantile(float(variances.sum()) ** 2 / spread) * error
     return Estimate(mean, error, mean - half, mean + half)
+
+
+def _left_open(equal: Array, support: Support) -> tuple[float, float]:
+    """95 % interval of a mean where all P values seen are equal: Clopper and Pearson's, for none of P that differs.  Those that do
+    may lie at either end of the support."""
+    value, unseen = float(equal[0]), 1 - 0.025 ** (1 / len(equal))
+    return value + unseen * (support[0] - value), value + unseen * (support[1] - value)
 
 
 def run_error(correct_PR: Array) -> float | None:
@@ -118,10 +141,10 @@ def compare(first_P: Sequence[Array], second_P: Sequence[Array], seed: int, flip
 
     `first_P`, `second_P`: a benchmark's problem means of each arm, in the same order; problems that one arm lacks are left out.
     The p-value is of the paired permutation test: under no effect a problem's difference may as well have the other sign.
-    The interval is Student's t.  None with fewer than two problems on some benchmark.
+    The interval is that of `average_of`.  None with fewer than two problems on some benchmark.
     """
     difference_P = [(a - b)[~np.isnan(a - b)] for a, b in zip(first_P, second_P, strict=True)]
-    estimate = average_of(difference_P)
+    estimate = average_of(difference_P, DIFFERENCE)
     if estimate is None:
         return None
     weighted_P = np.concatenate([d / len(d) / len(difference_P) for d in difference_P])
@@ -164,11 +187,11 @@ def best_of(mean_CP: Array, seed: int, folds: int = 5, repeats: int = 20) -> Bes
 
 
 def t_quantile(freedom: float) -> float:
-    """The 97.5 % point of Student's t: for 1 and 2 degrees of freedom from the table, else by the Cornish-Fisher series, which is
-    within 0.4 % from 3 on."""
-    if freedom <= 1:
+    """The 97.5 % point of Student's t: below 2 and below 3 degrees of freedom that of 1 and of 2, which is never too small, else by
+    the Cornish-Fisher series, which is within 0.4 %."""
+    if freedom < 2 - TIE:
         return 12.706205
-    if freedom <= 2:
+    if freedom < 3 - TIE:
         return 4.302653
     z = NormalDist().inv_cdf(0.975)
     terms = (
@@ -182,7 +205,7 @@ def t_quantile(freedom: float) -> float:
 
 def _sign_flips(weighted_P: Array, draw: np.random.Generator, flips: int) -> float:
     """The share of sign patterns whose sum is at least as far from 0 as the one found; that one is counted in, so it is never 0."""
-    found = abs(weighted_P.sum()) * (1 - 1e-9)
+    found = abs(weighted_P.sum()) - TIE * np.abs(weighted_P).sum()
     nonzero = weighted_P[weighted_P != 0]
     if len(nonzero) <= 13:
         signs = 1 - 2 * ((np.arange(2 ** len(nonzero))[:, None] >> np.arange(len(nonzero))) & 1)

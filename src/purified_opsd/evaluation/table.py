@@ -9,8 +9,8 @@ from purified_opsd.reporting.records import write_whole
 
 from .comparison import Arm, Comparison
 from .results import Graded, read_graded, score_of
-from .statistics import Difference, Estimate, average_of, problem_means
-from .worth import Cells, best_checkpoint, difference_to_base, groups_of, read_cells
+from .statistics import SHARE, Difference, Estimate, average_of, problem_means
+from .worth import Cells, best_checkpoint, difference_to_base, drawing_of, groups_of, read_cells
 
 
 def write_table(folder: Path) -> None:
@@ -26,8 +26,10 @@ def table(folder: Path) -> str:
     rows = [_row(candidate, cells) for candidate in candidates]
     head = ["candidate", *benchmarks, "mean"] if len(benchmarks) > 1 else ["candidate", *benchmarks]
     notes = [
-        "Accuracy in percent, avg@k over all runs, ± its standard error over problems and runs. **Bold**: above the base, and "
-        "significantly so (paired permutation test by problem, p < 0.05).",
+        "Accuracy in percent, avg@k over all runs, ± its standard error over problems and runs; in brackets its 95 % interval, "
+        "where all problems came out alike. **Bold**: above the base, and significantly so (paired permutation test by problem, "
+        "p < 0.05).",
+        *_drawings(benchmarks, cells),
         *(["PARTIAL: samples are still owed; the same command completes them."] if _partial(read_graded(folder)) else []),
         *(line for benchmark in benchmarks for line in _best_lines(benchmark, cells)),
     ]
@@ -70,13 +72,16 @@ def _row(candidate: str, cells: Cells) -> list[str]:
 
 def _accuracy(graded: Sequence[Graded], bold: bool) -> str:
     means = [problem_means(g.correct_PR()) for g in graded]
-    estimate = average_of([mean_P[~np.isnan(mean_P)] for mean_P in means])
+    estimate = average_of([mean_P[~np.isnan(mean_P)] for mean_P in means], SHARE)
     value = float(np.mean([np.nanmean(mean_P) for mean_P in means]))
     text = f"**{100 * value:.1f}**" if bold else f"{100 * value:.1f}"
     return text + _error(estimate) + (" PARTIAL" if _partial(graded) else "")
 
 
 def _error(estimate: Estimate | None) -> str:
+    """The standard error, or the interval where nothing seen differs."""
+    if estimate and estimate.standard_error == 0:
+        return f" ({100 * estimate.low:.3g} to {100 * estimate.high:.3g})"
     return f" ± {100 * estimate.standard_error:.1f}" if estimate else ""
 
 
@@ -85,6 +90,14 @@ def _difference(difference: Difference | None) -> str:
         return "too few problems"
     low, high = 100 * difference.low, 100 * difference.high
     return f"{100 * difference.value:+.1f} [{low:+.1f}, {high:+.1f}], p = {difference.p_value:.3f}"
+
+
+def _drawings(benchmarks: Sequence[str], cells: Cells) -> list[str]:
+    """How each benchmark was drawn, in one line; none before anything is."""
+    texts = [", ".join(f"{name} = {value}" for name, value in drawing_of(cells, benchmark).items()) for benchmark in benchmarks]
+    if len(set(texts)) > 1:
+        texts = [f"{benchmark} with {text}" for benchmark, text in zip(benchmarks, texts, strict=True)]
+    return [f"Drawn: {'; '.join(dict.fromkeys(texts))}."] if texts else []
 
 
 def _best_lines(benchmark: str, cells: Cells) -> Iterable[str]:

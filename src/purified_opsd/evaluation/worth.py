@@ -24,6 +24,12 @@ def read_cells(folder: Path) -> Cells:
     return {(graded.candidate, graded.benchmark): graded for graded in read_graded(folder) if graded.grades}
 
 
+def drawing_of(cells: Cells, benchmark: str) -> dict[str, Any]:
+    """How the samples of a benchmark were drawn, of every candidate alike."""
+    settings = next(graded.settings for (_, on), graded in cells.items() if on == benchmark)
+    return {name: settings.get(name) for name in ("engine", "temperature", "top_p", "top_k", "max_new_tokens", "seed")}
+
+
 def groups_of(cells: Cells) -> list[list[str]]:
     """The benchmarks by which a candidate is judged: each by itself, and where there are several, all of them together."""
     benchmarks = list(dict.fromkeys(benchmark for _, benchmark in cells))
@@ -51,6 +57,7 @@ def write_results(folder: Path) -> None:
     best = {group[0]: best_checkpoint(cells, group[0]) for group in groups_of(cells) if len(group) == 1}
     record = {
         "partial": results.partial,
+        "sampling": {benchmark: drawing_of(cells, benchmark) for benchmark in dict.fromkeys(on for _, on in cells)},
         "scores": [{"partial": score.partial, **asdict(score)} for score in results.scores],
         "differences_to_base": _differences(cells),
         "best_of_checkpoints": {name: asdict(found) for name, found in best.items() if found},

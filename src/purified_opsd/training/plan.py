@@ -54,7 +54,7 @@ class Estimate(NamedTuple):
 
     memory: Memory
     micro_tokens: int
-    """Largest micro-batch that fits."""
+    """Largest micro-batch that fits, up to what a step has for one."""
     seconds: dict[str, float]
     operations: int
     tokens: int
@@ -88,7 +88,7 @@ def estimate(run: Run, shape: Shape, lengths: Lengths, gpu: GPU, gpus: int, assu
             f"{room / 1e9:.1f} of {gpu.gigabytes:g} GB are usable. Lower sampling.rows, sampling.max_new_tokens or "
             "prompts.max_tokens, take a larger GPU, or shard the base over several (--sharding fsdp2)."
         )
-    most = max(longest, sequences * (lengths.question + lengths.completion))
+    most = max(longest, sequences * sum(lengths.context(name) for name in run.target.contexts))  # the frozen passes of a step
     fits = longest + bisect_right(range(longest, most), room, key=lambda tokens: needed(tokens + 1).peak)
     each = operations(run, shape, lengths)
     return Estimate(
