@@ -7,8 +7,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from math import sqrt
-from statistics import fmean, stdev
+from statistics import fmean
 from xml.etree import ElementTree
 
 import pytest
@@ -130,8 +129,7 @@ def test_the_settings_that_differ_are_all_named(arms, tmp_path):
 def test_a_difference_is_paired_by_question():
     before = {"by_problem": {"a": 0.0, "b": 0.5, "c": 1.0, "gone": 1.0}}
     after = {"by_problem": {"a": 1.0, "b": 0.5, "c": 1.0, "new": 0.0}}
-    assert difference(before, after) == (pytest.approx(1 / 3), pytest.approx(stdev([1.0, 0.0, 0.0]) / sqrt(3)))
-    assert fmean([1.0, 0.0, 0.0]) == pytest.approx(1 / 3)
+    assert difference(before, after) == (pytest.approx(1 / 3), pytest.approx(1 / 3))  # by question +1, 0, 0
     assert difference({"by_problem": {"a": 1.0}}, {"by_problem": {"a": 1.0}}) is None
 
 
@@ -169,7 +167,45 @@ def test_a_part_that_is_not_there_is_missing_and_no_other(runs, part):
     record = read_runs([runs / "pmi"])
     found = {source: {"pmi": tallies(runs / "pmi", source, KIMS)} for source in ("evaluation", "diagnosis")}
     missing = {item.what for section in sections(record, found, MARKERS) for item in section.missing}
-    assert missing == {MISSING[part].split("has no ")[1].split(" yet")[0]}
+    assert missing == {MISSING[part].removeprefix("pmi ").split(":")[0]}
+
+
+def cut(run, candidate, count):
+    """Leaves of a candidate's completions the first few, as a kill does before results.json knows of them."""
+    folder = run / "evaluation/countdown" / candidate
+    for name in ("samples.jsonl", "grades.jsonl"):
+        lines = (folder / name).read_text().splitlines(keepends=True)
+        (folder / name).write_text("".join(lines[:count]))
+
+
+def test_an_evaluation_under_way_is_said_to_be_partial_wherever_it_shows(runs, tmp_path):
+    run = runs / "pmi"
+    (run / "evaluation/results.json").write_text('{"partial": true, "scores": []}')
+    cut(run, "step-000001", 1)
+    text = words_of(report([run], tmp_path))
+    assert "pmi has an incomplete evaluation, 5 of 8 completions" in text
+    assert "has no evaluation yet" not in text
+    assert "PARTIAL: pmi, step 1 (1 of 4 completions)." in text
+    assert "pmi, step 1 1 of 4 PARTIAL" in text
+    assert text.count("PARTIAL × ") == 1  # the card's markers
+    assert "(PARTIAL: step 1 has not answered yet)" not in text  # where it has, and elsewhere only the base is shown
+    base, after = tallies(run, "evaluation", KIMS).values()
+    (key,) = after.by_question
+    assert after.times(base) == after.by_question[key][0] / base.by_question[key][0]
+    assert f"× {after.times(base):.2f} on the questions that both answered, evaluation" in text
+    cut(run, "step-000001", 0)
+    assert "pmi has an incomplete evaluation, 4 of 8 completions" in words_of(report([run], tmp_path))
+
+
+def test_scores_of_a_part_are_said_to_be_partial(runs, tmp_path):
+    file = runs / "pmi/evaluation/results.json"
+    results = json.loads(file.read_text())
+    file.write_text(
+        json.dumps({**results, "scores": [{**row, "partial": row["candidate"] != "base"} for row in results["scores"]]})
+    )
+    text = words_of(report([runs / "pmi"], tmp_path))
+    assert re.search(r"Accuracy, % \(countdown\) [^→]*[0-9] → [^→]* PARTIAL", text)
+    assert text.count("PARTIAL: pmi, step 1 on countdown.") == 2  # accuracy, lengths
 
 
 def test_a_run_of_which_nothing_was_measured(runs, tmp_path):

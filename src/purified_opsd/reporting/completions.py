@@ -1,5 +1,6 @@
 """The completions that a run directory holds, wherever they were sampled, one after another as they are read."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,16 @@ def problems(run: Path) -> dict[tuple[str, str], str]:
     """The questions of the evaluation by benchmark and id, as far as the run directory holds them."""
     files = (run / EVALUATION).glob("*/problems.json")
     return {(file.parent.name, id): text for file in files for id, text in read_json(file).items()}
+
+
+def asked(run: Path) -> dict[int, int]:
+    """By step: how many completions the evaluation was last asked for; empty where there was none."""
+    found: Counter[int] = Counter()
+    for file in (run / EVALUATION).glob("*/asked.json"):
+        each = read_json(file)
+        candidates = (settings.parent.name for settings in file.parent.glob("*/settings.json"))
+        found.update({step_of(name): len(each["questions"]) * each["runs"] for name in candidates})
+    return dict(sorted(found.items()))
 
 
 def _evaluated(folder: Path) -> Iterator[Written]:

@@ -19,7 +19,7 @@ def totals(runs: Sequence[RunRecord], source: str, found: Tallies) -> Figure:
     rates = {run: {step: Estimate(t.per_1000_tokens(), None) for step, t in tallies.items()} for run, tallies in found.items()}
     panels = [by_step(runs, "Per completion", "markers", each), by_step(runs, "Per 1,000 tokens", "markers", rates)]
     panels = [*from_zero(panels[:1]), *from_zero(panels[1:])]
-    caption = f"In the completions of the {source}; Kim et al.'s words, as substrings."
+    caption = f"In the completions of the {source}; Kim et al.'s words, as substrings.{_partial(found)}"
     return Figure(f"markers-{source}", f"Markers by checkpoint, {source} (Figs. 2, 5)", caption, panels)
 
 
@@ -32,7 +32,7 @@ def distribution(runs: Sequence[RunRecord], source: str, found: Tallies, words: 
     substrings = {label: (colour, [t.substrings[word] / t.completions for word in words]) for label, (colour, t) in bars.items()}
     by_word = {label: (colour, [t.words[word] / t.completions for word in words]) for label, (colour, t) in bars.items()}
     panels = [Bars("As substrings", "per completion", words, substrings), Bars("As words", "per completion", words, by_word)]
-    caption = f"The base, and each run's last checkpoint, in the completions of the {source}."
+    caption = f"The base, and each run's last checkpoint, in the completions of the {source}.{_partial(found)}"
     return Figure(f"markers-{source}-distribution", f"Which markers, {source} (Figs. 2, 5)", caption, panels)
 
 
@@ -47,14 +47,15 @@ def each(runs: Sequence[RunRecord], source: str, found: Tallies, words: Sequence
         })
         for word in seen
     ]  # fmt: skip
-    caption = f"As substrings, on one scale.{never}"
+    caption = f"As substrings, on one scale.{never}{_partial(found)}"
     return Figure(f"markers-{source}-each", f"Each marker by checkpoint, {source}", caption, from_zero(panels))
 
 
 def counts(source: str, found: Tallies, words: Sequence[str]) -> Table:
     """What was counted, as it was counted."""
     rows = [
-        [f"{run}, {f'step {step}' if step else 'base'}", f"{tally.completions:,}", f"{tally.tokens:,}",
+        [f"{run}, {f'step {step}' if step else 'base'}",
+         f"{tally.completions:,}{f' of {tally.owed:,} PARTIAL' if tally.partial else ''}", f"{tally.tokens:,}",
          f"{tally.substrings.total():,}",
          *(f"{tally.substrings[word]:,} · {tally.words[word]:,}" for word in words)]
         for run, tallies in found.items()
@@ -62,3 +63,14 @@ def counts(source: str, found: Tallies, words: Sequence[str]) -> Table:
     ]  # fmt: skip
     caption = "Each marker as a substring · as a word."
     return Table(f"Counts, {source}", caption, ["", "completions", "tokens", "markers", *words], rows)
+
+
+def _partial(found: Tallies) -> str:
+    """Who has not answered yet all that was asked; empty where everyone has."""
+    who = [
+        f"{run}, {f'step {step}' if step else 'base'} ({tally.completions:,} of {tally.owed:,} completions)"
+        for run, tallies in found.items()
+        for step, tally in tallies.items()
+        if tally.partial
+    ]
+    return f" PARTIAL: {'; '.join(who)}." if who else ""

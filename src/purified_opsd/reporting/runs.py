@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .completions import asked
 from .outcomes import Estimate, read_diagnoses, read_scores, step_of
 from .records import RunError, RunReader
 
@@ -25,6 +26,8 @@ class RunRecord:
     checkpoints: Sequence[int]
     scores: Mapping[str, Mapping[int, Score]]
     """By benchmark, then by step."""
+    asked: Mapping[int, int]
+    """By step: completions that the evaluation was last asked for."""
     diagnoses: Mapping[int, Mapping[str, Estimate]]
     """By step, then by the number's name."""
 
@@ -81,6 +84,7 @@ def _read_run(folder: Path, name: str) -> RunRecord:
         metrics=reader.metrics(),
         checkpoints=sorted(step_of(file.parent.name) for file in finished),
         scores=scores,
+        asked=asked(folder),
         diagnoses=read_diagnoses(folder),
     )
 

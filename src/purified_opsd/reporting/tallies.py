@@ -7,7 +7,7 @@ from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 
-from .completions import written
+from .completions import EVALUATION, asked, written
 from .outcomes import Estimate
 
 Count = Callable[[Iterable[str]], Counter[str]]
@@ -27,12 +27,24 @@ class Markers:
 class Tally:
     """The markers of one candidate, from one source."""
 
+    owed: int
+    """Completions that were asked for."""
     completions: int = 0
     tokens: int = 0
     substrings: Counter[str] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
     by_question: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
     """The substrings of each completion."""
+
+    @property
+    def partial(self) -> bool:
+        return self.completions < self.owed
+
+    def times(self, base: "Tally") -> float | None:
+        """Its markers per completion over the base's, on the questions that both have; None where the base has none there."""
+        shared = [key for key in self.by_question if key in base.by_question]
+        before, after = (sum(fmean(tally.by_question[key]) for key in shared) for tally in (base, self))
+        return after / before if before else None
 
     def per_completion(self) -> Estimate:
         """Mean over questions; runs of one question are no independent evidence about others."""
@@ -45,9 +57,11 @@ class Tally:
 
 def tallies(run: Path, source: str, markers: Markers) -> dict[int, Tally]:
     """By step, base first; empty where the source has no completions."""
-    found: dict[int, Tally] = defaultdict(Tally)
+    owed = asked(run) if source == EVALUATION else {}
+    found: dict[int, Tally] = {}
     for completion in written(run, source):
-        tally, counts = found[completion.step], markers.by_substring([completion.text])
+        tally = found.setdefault(completion.step, Tally(owed.get(completion.step, 0)))
+        counts = markers.by_substring([completion.text])
         tally.completions += 1
         tally.tokens += completion.tokens
         tally.substrings += counts
