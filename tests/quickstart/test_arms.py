@@ -64,11 +64,15 @@ def finished(tmp_path_factory):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGKILL, -9)])
 def test_no_arm_outlives_the_quickstart(tmp_path, number, code):
-    first = quickstart(tmp_path)
-    wait_until(lambda: len(children(tmp_path)) == len(ARMS))
-    first.send_signal(number)
-    first.communicate(timeout=60)
-    wait_until(lambda: children(tmp_path) == [], seconds=30)
+    first = quickstart(tmp_path, "--steps", "1000")
+    try:
+        wait_until(lambda: len(children(tmp_path)) == len(ARMS))
+        first.send_signal(number)
+        first.communicate(timeout=60)
+        wait_until(lambda: children(tmp_path) == [], seconds=20)
+    finally:
+        for child in children(tmp_path):
+            os.kill(child, signal.SIGKILL)
     assert first.returncode == code
 
 
@@ -115,10 +119,13 @@ def test_the_base_is_the_same_in_both_arms(finished):
     assert of_pmi.diagnosis == of_standard.diagnosis
 
 
-def test_a_folder_begun_with_other_numbers_is_refused(finished):
+def test_a_folder_begun_with_other_numbers_is_refused(finished, tmp_path):
     folder, _ = finished
     with pytest.raises(RunError, match=r"was begun with .*'steps': 3.* and .*'steps': 6.* is asked for"):
         run_quickstart(Quickstart(6, 4, 2), folder)
+    (tmp_path / "quickstart.json").write_text("{")
+    with pytest.raises(RunError, match=r"quickstart.json is damaged: it is no JSON"):
+        run_quickstart(Quickstart(), tmp_path)
 
 
 def test_an_arm_that_fails_is_quoted_with_its_exit_code(tmp_path):

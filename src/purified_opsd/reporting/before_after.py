@@ -78,8 +78,8 @@ def _answers(answers: Answers, last: Mapping[str, int], markers: Markers) -> Ite
 
 
 def _answer(by: str, completion: Written, markers: Markers) -> Answer:
-    count = markers.by_substring([completion.text]).total()
+    count = markers.by_substring([completion.text], markers.words).total()
     ended = "" if completion.ended else "cut off"
     facts = " · ".join(filter(None, (completion.verdict, f"{completion.tokens:,} tokens", ended, f"{count} markers")))
-    pattern = f"({'|'.join(map(re.escape, markers.words))})" if markers.words else "(?!)"
+    pattern = f"({'|'.join(map(re.escape, markers.all))})" if markers.all else "(?!)"
     return Answer(by, facts, re.split(pattern, shortened(completion.text, MOST), flags=re.IGNORECASE))

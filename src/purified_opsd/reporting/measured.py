@@ -8,13 +8,14 @@ from .completions import EVALUATION, SOURCES
 from .marker_curves import Tallies
 from .runs import RunRecord
 from .sections import Missing, Section
+from .tallies import Markers
 
 
-def sections(runs: Sequence[RunRecord], found: Mapping[str, Tallies], words: Sequence[str]) -> list[Section]:
+def sections(runs: Sequence[RunRecord], found: Mapping[str, Tallies], markers: Markers) -> list[Section]:
     """From what matters most to what only some will ask."""
     owed = _incomplete(runs, found[EVALUATION])
     return [
-        _accuracy(runs, owed), _markers(runs, found, words, owed), _decomposition(runs), _training(runs), _lengths(runs, owed),
+        _accuracy(runs, owed), _markers(runs, found, markers, owed), _decomposition(runs), _training(runs), _lengths(runs, owed),
         _seconds(runs),
     ]  # fmt: skip
 
@@ -32,16 +33,16 @@ def _accuracy(runs: Sequence[RunRecord], owed: Sequence[Missing]) -> Section:
     )
 
 
-def _markers(runs: Sequence[RunRecord], found: Mapping[str, Tallies], words: Sequence[str], owed: Sequence[Missing]) -> Section:
+def _markers(runs: Sequence[RunRecord], found: Mapping[str, Tallies], markers: Markers, owed: Sequence[Missing]) -> Section:
     there = [source for source in SOURCES if any(found[source].values())]
     drawn = [
-        (marker_curves.totals(runs, source, found[source]), marker_curves.distribution(runs, source, found[source], words))
+        (marker_curves.totals(runs, source, found[source]), marker_curves.distribution(runs, source, found[source], markers))
         for source in there
     ]
     further = [
         item
         for source in there
-        for item in (marker_curves.each(runs, source, found[source], words), marker_curves.counts(source, found[source], words))
+        for item in (marker_curves.each(runs, source, found[source], markers), marker_curves.counts(source, found[source], markers))
     ]
     return Section(
         "markers",
@@ -49,7 +50,10 @@ def _markers(runs: Sequence[RunRecord], found: Mapping[str, Tallies], words: Seq
         "Words by which a model says that it is unsure, looks again, or tries another way. A count that collapses or explodes is "
         "what the paper calls pathological.",
         figures=drawn[0] if drawn else (),
-        folded=[*(figure for figures in drawn[1:] for figure in figures), *further],
+        folded=[
+            *(figure for figures in drawn[1:] for figure in figures), *further,
+            *([marker_curves.training(runs, markers)] if any(run.metrics for run in runs) else []),
+        ],
         missing=[*_missing(runs, "evaluated or diagnosed completions", _EVALUATE,
                            lambda run: any(found[source][run.name] for source in SOURCES) or bool(run.asked)), *owed],
     )  # fmt: skip

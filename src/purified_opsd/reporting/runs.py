@@ -74,7 +74,7 @@ def _read_run(folder: Path, name: str) -> RunRecord:
     scores: dict[str, dict[int, Score]] = {}
     for row in sorted(read_scores(folder), key=lambda row: step_of(row["candidate"])):
         scores.setdefault(row["benchmark"], {})[step_of(row["candidate"])] = row
-    finished = (folder / "checkpoints").glob("step-*/manifest.json")
+    finished = [file.parent.name for file in (folder / "checkpoints").glob("step-*/manifest.json")]
     return RunRecord(
         name=name,
         folder=folder,
@@ -82,7 +82,7 @@ def _read_run(folder: Path, name: str) -> RunRecord:
         data=reader.data(),
         starts=reader.starts(),
         metrics=reader.metrics(),
-        checkpoints=sorted(step_of(file.parent.name) for file in finished),
+        checkpoints=sorted(step_of(name) for name in finished if name.removeprefix("step-").isdecimal()),
         scores=scores,
         asked=asked(folder),
         diagnoses=read_diagnoses(folder),

@@ -10,7 +10,8 @@ from statistics import fmean, stdev
 from .completions import EVALUATION, asked, written
 from .outcomes import Estimate
 
-Count = Callable[[Iterable[str]], Counter[str]]
+Count = Callable[[Iterable[str], Sequence[str]], Counter[str]]
+"""Of these words, in these texts."""
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,12 @@ class Markers:
     by_substring: Count
     """Kim et al.'s, and the paper's."""
     by_word: Count
+    own: Sequence[str] = ()
+    """The runs' own, counted beside them and in no total."""
+
+    @property
+    def all(self) -> list[str]:
+        return [*self.words, *self.own]
 
 
 @dataclass
@@ -31,6 +38,8 @@ class Tally:
     """Completions that were asked for."""
     completions: int = 0
     tokens: int = 0
+    total: int = 0
+    """Of the substrings, without the runs' own."""
     substrings: Counter[str] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
     by_question: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
@@ -52,7 +61,7 @@ class Tally:
         return Estimate(fmean(means), stdev(means) / sqrt(len(means)) if len(means) > 1 else None)
 
     def per_1000_tokens(self) -> float:
-        return 1000 * self.substrings.total() / max(self.tokens, 1)
+        return 1000 * self.total / max(self.tokens, 1)
 
 
 def tallies(run: Path, source: str, markers: Markers) -> dict[int, Tally]:
@@ -61,10 +70,12 @@ def tallies(run: Path, source: str, markers: Markers) -> dict[int, Tally]:
     found: dict[int, Tally] = {}
     for completion in written(run, source):
         tally = found.setdefault(completion.step, Tally(owed.get(completion.step, 0)))
-        counts = markers.by_substring([completion.text])
+        counts = markers.by_substring([completion.text], markers.all)
+        total = sum(counts[word] for word in markers.words)
         tally.completions += 1
         tally.tokens += completion.tokens
+        tally.total += total
         tally.substrings += counts
-        tally.words += markers.by_word([completion.text])
-        tally.by_question[completion.benchmark, completion.id].append(counts.total())
+        tally.words += markers.by_word([completion.text], markers.all)
+        tally.by_question[completion.benchmark, completion.id].append(total)
     return dict(sorted(found.items()))
