@@ -4,8 +4,10 @@ import json
 import re
 import shutil
 from pathlib import Path
+from string import ascii_lowercase
 
 import pytest
+import yaml
 
 from purified_opsd.config import build_run, to_yaml
 from purified_opsd.reporting.microscope import read_trajectories
@@ -78,7 +80,23 @@ def test_a_microscope_adds_what_is_not_there_and_keeps_the_rest(command, run):
     assert "or delete " in errors
 
 
-SAMPLE = [("target", "PMITarget"), ("teacher", "Teacher:"), ("student", "Student, step 2:"), ("base", "Base:")]
+def test_markers_of_ones_own_are_found_in_completions_old_and_new(command, run):
+    command("microscope", run, "--samples", "1", "--step", "2")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "markers": list(ascii_lowercase)}))
+    assert command("microscope", run, "--samples", "2", "--step", "2")[0] == 0
+    for trajectory in read_trajectories(run):
+        text = "".join(token["text"] for token in trajectory["tokens"]).lower()
+        found = [marker for _, _, marker in trajectory["markers"]]
+        assert sorted(found) == sorted(letter for letter in text if letter in ascii_lowercase) != []
+
+
+SAMPLE = [
+    ("target", "Purified target, beta 1, clip 10:"),
+    ("teacher", "Teacher:"),
+    ("student", "Student, step 2:"),
+    ("base", "Base:"),
+]
 
 
 @pytest.mark.parametrize(("source", "heading"), SAMPLE)
@@ -108,6 +126,12 @@ def test_sources_write_what_is_theirs(command, run):
         log_probs[source] = json.loads(file.read_text(encoding="utf-8"))["log_probs"]
     first = [round(values[0], 3) for values in log_probs.values()]
     assert len(set(first)) == 4, log_probs
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "target": {"kind": "teacher"}}))  # has no purified one of its own
+    _, output, _ = command("sample", run, "--samples", "1", "--temperature", "0")
+    assert "Purified target, beta 1, clip 10: " in output
+    kept = Path(re.search(r"Kept in (.*)\.\n", output)[1])
+    assert json.loads(kept.read_text(encoding="utf-8"))["log_probs"] == log_probs["target"]
 
 
 WRONG = {

@@ -46,18 +46,21 @@ def test_every_number_is_that_of_full_float64_logits(hidden, head, monkeypatch):
         "norm_fraction_ref": length(ref) / length(total),
         "norm_fraction_it": length(it) / length(total),
         "weighted_cos_ref": (q * ref * total).sum(-1) / ((q * ref**2).sum(-1) * (q * total**2).sum(-1)).sqrt(),
-        "weighted_norm_it": (q * it**2).sum(-1).sqrt(),
+        "weighted_cos_it": (q * it * total).sum(-1) / ((q * it**2).sum(-1) * (q * total**2).sum(-1)).sqrt(),
+        "top64_cos_ref": cosine(ref.gather(-1, top), total.gather(-1, top)),
         "top64_cos_it": cosine(it.gather(-1, top), total.gather(-1, top)),
-        "top64_norm_ref": length(ref.gather(-1, top)),
         "kl_to_base": (q * (q / p["base"]).log()).sum(-1),
         "kl_to_teacher": (q * (q / p["teacher"]).log()).sum(-1),
         "kl_to_target": (q * (q / target).log()).sum(-1),
         "teacher_disagrees": (p["teacher"].argmax(-1) != p["base"].argmax(-1)).double(),
         "target_disagrees": (target.argmax(-1) != p["base"].argmax(-1)).double(),
     }
+    for name, part in (("norm", total), ("norm_ref", ref), ("norm_it", it)):
+        wanted |= {f"weighted_{name}": (q * part**2).sum(-1).sqrt(), f"top64_{name}": length(part.gather(-1, top))}
     monkeypatch.setattr("purified_opsd.analysis.diagnosis.CHUNK_ELEMENTS", 2 * V)  # four chunks
     single = {name: states.float() for name, states in hidden.items()}
     found = token_numbers(single, lambda states: states @ head.float().T, PMITarget())
+    assert found.keys() == wanted.keys()
     for name, values in wanted.items():
         torch.testing.assert_close(found[name].double(), values, rtol=1e-4, atol=1e-4, msg=name)
 

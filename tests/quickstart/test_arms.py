@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
-from purified_opsd.quickstart import ArmFailed, Quickstart, run_quickstart
-from purified_opsd.quickstart.arms import ARMS, Arm
+from purified_opsd.miniature.task import Split, problems
+from purified_opsd.quickstart import ArmFailed, Quickstart, Stopped, run_quickstart
+from purified_opsd.quickstart.arms import ARMS, START_WORK, STEP_WORK, Arm
 from purified_opsd.reporting.outcomes import read_outcomes
 from purified_opsd.reporting.records import RunError, RunReader
 
@@ -24,22 +27,67 @@ def quickstart(folder, *words):
     )
 
 
+def children(folder):
+    """Ids of the processes that work for a quickstart."""
+    found = {}
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            found[int(file.parent.name)] = file.read_bytes().decode(errors="replace").split("\0")
+    return [id for id, words in found.items() if str(folder / "pmi") in words or str(folder / "standard") in words]
+
+
+def wait_until(happened, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not happened() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert happened()
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    """A quickstart stopped while it trains, then gone on with to the end."""
-    folder = tmp_path_factory.mktemp("quick") / "start"
+    """A quickstart stopped while it trains, by somebody impatient, then gone on with to the end."""
+    folder = tmp_path_factory.mktemp("quick") / "my start"
     first = quickstart(folder)
-    deadline = time.monotonic() + 120
-    while not all((folder / arm / "config.yaml").exists() for arm in ARMS) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    first.send_signal(signal.SIGINT)
+    wait_until(lambda: all((folder / arm / "config.yaml").exists() for arm in ARMS))
+    for _ in range(2):
+        first.send_signal(signal.SIGINT)
+        time.sleep(0.15)
     said, _ = first.communicate(timeout=180)
+    assert children(folder) == []
     assert first.returncode == 130, said
-    assert f"Go on with: purified-opsd quickstart --output-dir {folder}" in said
+    assert f"Stopped by SIGINT; both arms are saved. Go on with: purified-opsd quickstart --output-dir '{folder}'" in said
     second = quickstart(folder)
     out, _ = second.communicate(timeout=300)
     assert second.returncode == 0, out
     return folder, out
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGKILL, -9)])
+def test_no_arm_outlives_the_quickstart(tmp_path, number, code):
+    first = quickstart(tmp_path, "--steps", "1000")
+    try:
+        wait_until(lambda: len(children(tmp_path)) == len(ARMS))
+        first.send_signal(number)
+        first.communicate(timeout=60)
+        wait_until(lambda: children(tmp_path) == [], seconds=20)
+    finally:
+        for child in children(tmp_path):
+            os.kill(child, signal.SIGKILL)
+    assert first.returncode == code
+
+
+@pytest.mark.parametrize(("code", "said"), [(143, []), (7, ["`train` of pmi ended with exit code 7"]), (None, ["exit code -9"])])
+def test_saved_is_said_of_what_ended_as_it_was_asked_to(tmp_path, code, said):
+    arm = Arm("pmi", Quickstart(), tmp_path / "pmi")
+    what = "signal.pause()" if code is None else f"sys.exit({code})"
+    program = f"import signal, sys; signal.signal(15, signal.SIG_IGN); print(flush=True); {what}"
+    arm.process, arm.command = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE), ["train"]
+    arm.process.stdout.readline()
+    arm.ask_to_stop()
+    wrong = arm.end(time.monotonic() + (0.1 if code is None else 20))
+    assert [words for words in said if words not in wrong] == []
+    assert bool(wrong) == bool(said)
+    assert f"Stopped by SIGTERM; {'both arms are saved' if not said else wrong}" in str(Stopped(15, list(filter(None, [wrong]))))
 
 
 def test_stopped_and_gone_on_with_it_measures_both_arms(finished):
@@ -71,10 +119,13 @@ def test_the_base_is_the_same_in_both_arms(finished):
     assert of_pmi.diagnosis == of_standard.diagnosis
 
 
-def test_a_folder_begun_with_other_numbers_is_refused(finished):
+def test_a_folder_begun_with_other_numbers_is_refused(finished, tmp_path):
     folder, _ = finished
     with pytest.raises(RunError, match=r"was begun with .*'steps': 3.* and .*'steps': 6.* is asked for"):
         run_quickstart(Quickstart(6, 4, 2), folder)
+    (tmp_path / "quickstart.json").write_text("{")
+    with pytest.raises(RunError, match=r"quickstart.json is damaged: it is no JSON"):
+        run_quickstart(Quickstart(), tmp_path)
 
 
 def test_an_arm_that_fails_is_quoted_with_its_exit_code(tmp_path):
@@ -85,11 +136,20 @@ def test_an_arm_that_fails_is_quoted_with_its_exit_code(tmp_path):
     assert failure.value.exit_code == 2
 
 
-def test_too_few_steps_are_refused(tmp_path):
-    process = quickstart(tmp_path / "start", "--steps", "2")
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 2
-    assert "'--steps': Input should be greater than or equal to 3" in said
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--steps", "2"], "'--steps': Input should be greater than or equal to 3"),
+        (["--samples", "1956"], "'--samples': Input should be less than or equal to 1955"),
+        (["--questions", "1925"], "'--questions': Input should be less than or equal to 1924"),
+    ],
+)
+def test_numbers_out_of_reach_are_refused_before_anything_is_done(command, tmp_path, words, said):
+    assert (len(problems(Split.DISTILLATION)), len(problems(Split.EVALUATION))) == (1955, 1924)
+    code, _, errors = command("quickstart", "--output-dir", tmp_path / "start", *words)
+    assert code == 2
+    assert said in " ".join(errors.split())
+    assert not (tmp_path / "start").exists()
 
 
 def test_work_done_is_what_is_on_the_disk(tmp_path):
@@ -98,3 +158,14 @@ def test_work_done_is_what_is_on_the_disk(tmp_path):
     (tmp_path / "pmi").mkdir()
     (tmp_path / "pmi" / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in range(30)))
     assert 0.1 * arm.work < arm.done < 0.5 * arm.work
+
+
+def test_a_command_has_done_nothing_before_something_came_of_it(tmp_path):
+    (tmp_path / "pmi").mkdir()
+    arm = Arm("pmi", Quickstart(60, 300, 100), tmp_path / "pmi")
+    assert arm.advance()
+    assert arm.done == 0
+    (tmp_path / "pmi" / "metrics.jsonl").write_text("{}\n")
+    assert arm.done == STEP_WORK + START_WORK
+    arm.ask_to_stop()
+    assert arm.end(time.monotonic() + 60) == ""

@@ -4,7 +4,7 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.figure import Figure
 
-from purified_opsd.reporting.figures import Curve, Panel, write_figure
+from purified_opsd.reporting.figures import Bars, Curve, Panel, write_figure
 
 PANELS = [
     Panel("Accuracy", "share", [Curve("purified", "#2a6f97", [(0, 0.5, 0.1), (20, 0.6, None)])]),
@@ -33,4 +33,7 @@ def test_the_same_numbers_give_the_same_file(tmp_path):
 def test_an_axis_goes_below_zero_only_where_a_value_does(values, below):
     axes = Figure().subplots()
     Panel("Accuracy", "%", [Curve("purified", "#2a6f97", [(i, value, None) for i, value in enumerate(values)])]).draw(axes)
+    assert (axes.get_ylim()[0] < 0) == below
+    axes = Figure().subplots()
+    Bars("Markers", "per completion", ["wait", "hmm"], {"base": ("#8a8a8a", values)}).draw(axes)
     assert (axes.get_ylim()[0] < 0) == below

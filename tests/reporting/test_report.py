@@ -7,11 +7,11 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from math import sqrt
-from statistics import fmean, stdev
+from statistics import fmean
 from xml.etree import ElementTree
 
 import pytest
+import yaml
 
 from purified_opsd.analysis.markers import MARKERS, count_substrings, count_words
 from purified_opsd.cli import app
@@ -103,6 +103,23 @@ def test_markers_are_counted_as_the_evaluation_counts_them(arms):
     assert found[0].per_1000_tokens() == pytest.approx(scores["base"]["markers_per_1000_tokens"])
 
 
+def test_the_runs_own_markers_are_told_beside_the_others_and_in_no_total(runs, tmp_path):
+    before = tallies(runs / "pmi", "evaluation", KIMS)[0]
+    config = yaml.safe_load((runs / "pmi/config.yaml").read_text())
+    (runs / "pmi/config.yaml").write_text(yaml.safe_dump({**config, "markers": ["try"]}))
+    row = json.loads((runs / "pmi/metrics.jsonl").read_text())
+    row["marker_counts"]["word"]["by_marker"]["try"] = 77
+    (runs / "pmi/metrics.jsonl").write_text(json.dumps(row) + "\n")
+    text = words_of(report([runs / "pmi"], tmp_path))
+    drawn = list(csv.DictReader((tmp_path / "report_files/markers-evaluation-distribution.csv").open()))
+    texts = [json.loads(line)["text"].lower() for line in (runs / "pmi/evaluation/countdown/base/samples.jsonl").open()]
+    (own,) = [row for row in drawn if (row["panel"], row["series"], row["category"]) == ("As substrings", "base", "try")]
+    assert float(own["value"]) == sum(text.count("try") for text in texts) / 4 > 0
+    assert f"pmi, base 4 {before.tokens:,} {before.substrings.total():,}" in text
+    assert "Of the runs' own, and in no total: try." in text
+    assert "try 0 · 77" in text
+
+
 def test_samples_outside_what_was_last_asked_are_not_counted(runs):
     file = runs / "pmi/evaluation/countdown/asked.json"
     asked = json.loads(file.read_text())
@@ -130,8 +147,7 @@ def test_the_settings_that_differ_are_all_named(arms, tmp_path):
 def test_a_difference_is_paired_by_question():
     before = {"by_problem": {"a": 0.0, "b": 0.5, "c": 1.0, "gone": 1.0}}
     after = {"by_problem": {"a": 1.0, "b": 0.5, "c": 1.0, "new": 0.0}}
-    assert difference(before, after) == (pytest.approx(1 / 3), pytest.approx(stdev([1.0, 0.0, 0.0]) / sqrt(3)))
-    assert fmean([1.0, 0.0, 0.0]) == pytest.approx(1 / 3)
+    assert difference(before, after) == (pytest.approx(1 / 3), pytest.approx(1 / 3))  # by question +1, 0, 0
     assert difference({"by_problem": {"a": 1.0}}, {"by_problem": {"a": 1.0}}) is None
 
 
@@ -168,13 +184,56 @@ def test_a_part_that_is_not_there_is_missing_and_no_other(runs, part):
     remove(runs / "pmi" / part)
     record = read_runs([runs / "pmi"])
     found = {source: {"pmi": tallies(runs / "pmi", source, KIMS)} for source in ("evaluation", "diagnosis")}
-    missing = {item.what for section in sections(record, found, MARKERS) for item in section.missing}
-    assert missing == {MISSING[part].split("has no ")[1].split(" yet")[0]}
+    missing = {item.what for section in sections(record, found, KIMS) for item in section.missing}
+    assert missing == {MISSING[part].removeprefix("pmi ").split(":")[0]}
+
+
+def cut(run, candidate, count):
+    """Leaves of a candidate's completions the first few, as a kill does before results.json knows of them."""
+    folder = run / "evaluation/countdown" / candidate
+    for name in ("samples.jsonl", "grades.jsonl"):
+        lines = (folder / name).read_text().splitlines(keepends=True)
+        (folder / name).write_text("".join(lines[:count]))
+
+
+def test_an_evaluation_under_way_is_said_to_be_partial_wherever_it_shows(runs, tmp_path):
+    run = runs / "pmi"
+    (run / "evaluation/results.json").write_text('{"partial": true, "scores": []}')
+    cut(run, "step-000001", 1)
+    text = words_of(report([run], tmp_path))
+    assert "pmi has an incomplete evaluation, 5 of 8 completions" in text
+    assert "has no evaluation yet" not in text
+    assert "PARTIAL: pmi, step 1 (1 of 4 completions)." in text
+    assert "pmi, step 1 1 of 4 PARTIAL" in text
+    assert text.count("PARTIAL × ") == 1  # the card's markers
+    assert "(PARTIAL: step 1 has not answered yet)" not in text  # where it has, and elsewhere only the base is shown
+    base, after = tallies(run, "evaluation", KIMS).values()
+    (key,) = after.by_question
+    assert after.times(base) == after.by_question[key][0] / base.by_question[key][0]
+    assert f"× {after.times(base):.2f} on the questions that both answered, evaluation" in text
+    cut(run, "step-000001", 0)
+    assert "pmi has an incomplete evaluation, 4 of 8 completions" in words_of(report([run], tmp_path))
+
+
+def test_scores_of_a_part_are_said_to_be_partial(runs, tmp_path):
+    file = runs / "pmi/evaluation/results.json"
+    results = json.loads(file.read_text())
+    file.write_text(
+        json.dumps({**results, "scores": [{**row, "partial": row["candidate"] != "base"} for row in results["scores"]]})
+    )
+    text = words_of(report([runs / "pmi"], tmp_path))
+    assert re.search(r"Accuracy, % \(countdown\) [^→]*[0-9] → [^→]* PARTIAL", text)
+    assert text.count("PARTIAL: pmi, step 1 on countdown.") == 2  # accuracy, lengths
 
 
 def test_a_run_of_which_nothing_was_measured(runs, tmp_path):
     for name in ("evaluation", "diagnosis", "checkpoints", "rollouts", "metrics.jsonl", "environment.json"):
         remove(runs / "pmi" / name)
+    (runs / "pmi/checkpoints/step-mine").mkdir(parents=True)
+    (runs / "pmi/checkpoints/step-mine/manifest.json").write_text("{}")
+    (tmp_path / "report_files").mkdir()
+    for name in ("accuracy.svg", "accuracy.csv", "notes.txt"):
+        (tmp_path / "report_files" / name).touch()
     page = report([runs / "pmi"], tmp_path)
     text = words_of(page)
     for said in MISSING.values():
@@ -183,7 +242,10 @@ def test_a_run_of_which_nothing_was_measured(runs, tmp_path):
     assert "checkpoints none" in text
     assert "steps taken 0 of 1" in text
     assert "<svg" not in page
-    assert not list((tmp_path / "report_files").iterdir())
+    assert {file.name for file in (tmp_path / "report_files").iterdir()} == {"notes.txt"}  # the figures of another report are gone
+    remove(runs / "pmi" / "data.json")
+    with pytest.raises(RunError, match=r"data.json is missing, .* Copy it from where the run was made"):
+        report([runs / "pmi"], tmp_path)
 
 
 def test_a_last_line_that_was_never_finished_is_left_out(runs, tmp_path):
@@ -200,13 +262,24 @@ def test_a_last_line_that_was_never_finished_is_left_out(runs, tmp_path):
     ("file", "content", "said"),
     [
         ("metrics.jsonl", "{]\n", r"metrics.jsonl:1 is damaged: it is no JSON"),
-        ("evaluation/results.json", "{", r"results.json is damaged: it is no JSON .*Make it again with the command that wrote it"),
+        ("metrics.jsonl", "3\n", r"metrics.jsonl:1 is damaged: it holds int, not an object"),
+        ("metrics.jsonl", "{}\n", r"metrics.jsonl:1 is damaged: it has no `step`"),
+        ("evaluation/results.json", "[]", r"results.json is damaged: it holds list, not an object"),
+        ("evaluation/results.json", "{}", r"results.json is damaged: it has no `scores`"),
+        ("evaluation/countdown/base/samples.jsonl", "{}\n", r"samples.jsonl:1 is damaged: it has no `id`"),
+        ("diagnosis/base.json", "{}", r"diagnosis/base.json is damaged: it has no `summary`"),
+        ("diagnosis/step-x.json", '{"summary": {}}', r"`step-x` is neither `base` nor a checkpoint"),
+        ("environment.json", "{}", r"environment.json is damaged: it is no list of starts"),
+        ("microscope/base/000.json", "{", r"microscope/base/000.json is damaged: it is no JSON"),
+        ("microscope/base/000.json", "{}", r"microscope/base/000.json is damaged: it has no `candidate`"),
+        ("evaluation/results.json", "{", r"results.json is damaged: it is no JSON .*make it again with the command that wrote it"),
         ("config.yaml", "steps: [", r"config.yaml is damaged: it is no YAML"),
         ("config.yaml", "just a note", r"config.yaml holds no settings"),
         ("config.yaml", "steps: 2\n", r"config.yaml has no model section"),
     ],
 )
 def test_a_damaged_run_is_named_and_nothing_is_written(runs, tmp_path, file, content, said):
+    (runs / "pmi" / file).parent.mkdir(parents=True, exist_ok=True)
     (runs / "pmi" / file).write_text(content)
     with pytest.raises(RunError, match=said):
         report([runs / "pmi"], tmp_path)

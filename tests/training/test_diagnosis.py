@@ -9,7 +9,7 @@ import pytest
 from purified_opsd.analysis.diagnosis import measure
 from purified_opsd.config import to_yaml
 from purified_opsd.objective import PMITarget, TeacherTarget
-from purified_opsd.reporting.records import RunReader
+from purified_opsd.reporting.records import RunError, RunReader
 from purified_opsd.training.diagnosis import diagnose_run, summary
 from purified_opsd.training.start import start_run
 from purified_opsd.training.train import sample_rollouts, training_step
@@ -39,6 +39,14 @@ def test_markers_are_counted_in_every_candidates_completions(tiny_run):
     assert own not in json.loads(before["base.json"])["marker_counts"]["substring"]["by_marker"]
     diagnose_run(tiny_run, 4, 0)
     assert {file.name: file.read_bytes() for file in folder.glob("*.json")} == before
+    for file, content, said in (
+        ("base.jsonl", "3\n", "it holds int"),
+        ("base.json", "{", "no JSON"),
+        ("base.json", "{}", "no `settings`"),
+    ):
+        (folder / file).write_text(content)
+        with pytest.raises(RunError, match=f"{file}.* is damaged: .*{said}"):
+            diagnose_run(tiny_run, 4, 0)
 
 
 def test_a_decomposition_on_the_way_changes_nothing_and_is_in_the_metrics(tiny_run, tmp_path):

@@ -1,6 +1,6 @@
 """The verb for a first look: quickstart."""
 
-import signal
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -15,20 +15,19 @@ from .reporting import make_report
 def quickstart(
     output_dir: Annotated[Path, typer.Option(help="Where it goes; given again, it goes on.")] = Path("runs/quickstart"),
     steps: Annotated[int, typer.Option(min=3, help="Training steps of each arm.")] = 60,
-    questions: Annotated[int, typer.Option(min=2, help="Held-out questions of the evaluation.")] = 300,
-    samples: Annotated[int, typer.Option(min=2, help="Completions of the diagnosis.")] = 100,
+    questions: Annotated[int, typer.Option(min=2, max=1_924, help="Held-out questions of the evaluation.")] = 300,
+    samples: Annotated[int, typer.Option(min=2, max=1_955, help="Completions of the diagnosis.")] = 100,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
 ) -> None:
     """The paper in miniature on two processor cores: train, evaluate and diagnose both arms, side by side."""
-    from purified_opsd.quickstart import ARMS, NOTE, ArmFailed, Quickstart, run_quickstart, write_summary
+    from purified_opsd.quickstart import ARMS, NOTE, ArmFailed, Quickstart, Stopped, run_quickstart, write_summary
 
-    again = f"Go on with: purified-opsd {' '.join(sys.argv[1:])}"
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    again = f"Go on with: purified-opsd {shlex.join(sys.argv[1:])}"
     try:
         run_quickstart(Quickstart(steps, questions, samples, seed), output_dir)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        typer.echo(f"Stopped; both arms are saved. {again}", err=True)
-        raise typer.Exit(130 if isinstance(stop, KeyboardInterrupt) else 143) from stop
+    except Stopped as stop:
+        typer.echo(f"{stop} {again}", err=True)
+        raise typer.Exit(stop.exit_code) from stop
     except (ArmFailed, TimeoutError) as error:
         typer.echo(f"purified-opsd: {error}\n{again}", err=True)
         raise typer.Exit(error.exit_code if isinstance(error, ArmFailed) else 1) from error

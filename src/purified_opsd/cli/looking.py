@@ -26,7 +26,8 @@ def microscope(
 def sample(
     folder: RunFolder,
     source: Annotated[
-        Literal["target", "teacher", "student", "base"], typer.Option("--from", help="Who writes: the run's target is the default.")
+        Literal["target", "teacher", "student", "base"],
+        typer.Option("--from", help="Who writes: by default the purified target, the paper's where the run has none."),
     ] = "target",
     samples: Annotated[int, typer.Option(help="How many, each to a question of its own.")] = 3,
     step: Annotated[int | None, typer.Option(help="Which checkpoint of the student; the newest if left out.")] = None,

@@ -1,5 +1,6 @@
 """Verbs that make a run: train, resume, export; and those that tell about one before it is made: recipes, plan."""
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -158,5 +159,5 @@ def _resumable(folder: Path) -> Iterator[None]:
     try:
         yield
     except Stopped as stop:
-        typer.echo(f"{stop}\nGo on with: purified-opsd resume {folder}", err=True)
+        typer.echo(f"{stop}\nGo on with: purified-opsd resume {shlex.quote(str(folder))}", err=True)
         raise typer.Exit(stop.exit_code) from stop

@@ -1,5 +1,6 @@
 """The verb for ablations: sweep."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -28,7 +29,7 @@ def sweep(
     from purified_opsd.sweep import grid, refuse_changes
     from purified_opsd.training import Interrupted
 
-    folder = output_dir or Path("runs") / f"{Path(recipe).stem if Path(recipe).suffix == '.yaml' else recipe}-sweep"
+    folder = output_dir or Path("runs") / f"{Path(recipe).stem if Path(recipe).suffix in ('.yaml', '.yml') else recipe}-sweep"
     points = grid(settings_of(recipe), context.args, folder)
     refuse_changes(points)
     main, diverged = PartialState().is_main_process, []
@@ -39,7 +40,7 @@ def sweep(
             if not point.done:
                 point.go_on()
         except Interrupted as stop:
-            typer.echo(f"{stop}\nGo on with: purified-opsd {' '.join(sys.argv[1:])}", err=True)
+            typer.echo(f"{stop}\nGo on with: purified-opsd {shlex.join(sys.argv[1:])}", err=True)
             raise typer.Exit(stop.exit_code) from stop
         except FloatingPointError as error:  # of these values; the others may do well
             typer.echo(f"{point.folder} diverged, and the sweep goes on: {error}", err=True)

@@ -20,7 +20,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from purified_opsd.reporting.records import RunError, count_lines, locked, write_whole
+from purified_opsd.reporting.records import RunError, count_lines, locked, read_json, write_whole
+
+from .signals import Remembered, end_with_parent
 
 ARMS = ("pmi", "standard")
 BENCHMARK = "countdown"
@@ -29,6 +31,10 @@ PATIENCE_S = 900.0
 STEP_WORK, QUESTION_WORK, SAMPLE_WORK, START_WORK = 2.0, 0.06, 0.12, 8.0
 """What a training step, an evaluated question, a diagnosed sample and the start of a command take, in seconds here."""
 COMMANDS = 4
+STOPPING_S = 120.0
+"""How long the arms may take to save when they are asked to stop."""
+SAVED = (0, 128 + signal.SIGTERM, -signal.SIGTERM)
+"""Exit codes of a command that is done, or was asked to stop: what it has not written by then, it takes again."""
 SLIDES = 2
 """Completions of each candidate under the microscope."""
 
@@ -62,25 +68,33 @@ class ArmFailed(Exception):
         self.exit_code = code
 
 
-def run_quickstart(settings: Quickstart, folder: Path) -> None:
-    """Does what of it is not done yet.  Raises ArmFailed, TimeoutError, or RunError for a folder begun with other settings.
+class Stopped(Exception):
+    """A signal has ended it: which, what became of the arms, and the exit code."""
 
-    However it ends, by an exception or a signal that raises one, both arms are asked to save before it returns.
+    def __init__(self, number: int, lost: Sequence[str]):
+        what = f"{'; '.join(lost)}: its last steps may be lost, and are taken again" if lost else "both arms are saved"
+        super().__init__(f"Stopped by {signal.Signals(number).name}; {what}.")
+        self.exit_code = 128 + number
+
+
+def run_quickstart(settings: Quickstart, folder: Path) -> None:
+    """Does what of it is not done yet.  Raises ArmFailed, TimeoutError, Stopped, or RunError for a folder begun otherwise.
+
+    However it ends, both arms are asked to save, and have ended, before it returns; signals wait for that.
     """
-    with locked(folder):
+    with locked(folder), Remembered() as signals:
         _begin(settings, folder)
         arms = [Arm(name, settings, folder / name) for name in ARMS]
-        total = sum(arm.work for arm in arms)
-        with tqdm(total=round(total), bar_format=_BAR) as bar:
+        before, total = sum(arm.done for arm in arms), sum(arm.work for arm in arms)
+        with tqdm(initial=round(before), total=round(total), smoothing=0, bar_format=_BAR) as bar:
             try:
-                for done in _side_by_side(arms):
+                for done in _side_by_side(arms, signals):
                     bar.set_description_str(" · ".join(f"{arm.name}: {arm.doing}" for arm in arms), refresh=False)
-                    if bar.initial == 0 and bar.n == 0:
-                        bar.initial = bar.n = round(done)  # what is there already took no time
                     bar.update(round(done) - bar.n)
             finally:
-                for arm in arms:
-                    arm.stop()
+                lost = _stop(arms)
+        if signals.number:
+            raise Stopped(signals.number, lost)
 
 
 _BAR = "{percentage:3.0f}%|{bar:24}| {elapsed} gone, {remaining} left  {desc}"
@@ -95,6 +109,7 @@ class Arm:
         self.command: list[str] = []
         self.left = self._commands()
         self.moved, self.at = time.monotonic(), -1.0
+        self.rows_at_start = 0.0
 
     @property
     def work(self) -> float:
@@ -105,12 +120,16 @@ class Arm:
 
     @property
     def done(self) -> float:
-        """How much of `work` is on the disk."""
+        """How much of `work` is on the disk; that a command has started shows by what comes of it."""
+        rows = self._rows()
+        waiting = self.process is not None and rows == self.rows_at_start
+        return rows + (COMMANDS - len(self.left) - waiting) * START_WORK
+
+    def _rows(self) -> float:
         trained = count_lines(self.folder / "metrics.jsonl")
         evaluated = sum(map(count_lines, (self.folder / "evaluation" / BENCHMARK).glob("*/samples.jsonl")))
         diagnosed = sum(map(count_lines, (self.folder / "diagnosis").glob("*.jsonl")))
-        started = COMMANDS - len(self.left)
-        return trained * STEP_WORK + evaluated * QUESTION_WORK + diagnosed * SAMPLE_WORK + started * START_WORK
+        return trained * STEP_WORK + evaluated * QUESTION_WORK + diagnosed * SAMPLE_WORK
 
     @property
     def doing(self) -> str:
@@ -127,15 +146,20 @@ class Arm:
         self._watch()
         return self.process is not None
 
-    def stop(self) -> None:
-        """Asks the command to save and leave, and waits for it."""
-        if self.process and self.process.poll() is None:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(timeout=120)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(timeout=30)
+    def ask_to_stop(self) -> None:
+        if self.process:
+            self.process.terminate()
+
+    def end(self, deadline: float) -> str:
+        """Waits for the command, and kills it at the deadline; what went wrong with it, or nothing."""
+        if self.process is None:
+            return ""
+        try:
+            code = self.process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            code = self.process.wait()
+        return "" if code in SAVED else f"`{self.command[0]}` of {self.name} ended with exit code {code} (see {self.log})"
 
     @property
     def log(self) -> Path:
@@ -154,14 +178,15 @@ class Arm:
         return [*([] if finished else [train]), evaluate, diagnose, microscope]
 
     def _start(self, command: list[str]) -> None:
-        self.command = command
+        self.command, self.rows_at_start = command, self._rows()
         threads = str(max(1, (os.cpu_count() or 1) // len(ARMS)))
         environment = {**os.environ, "OMP_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false"}
         with self.log.open("a", encoding="utf-8") as log:
             log.write(f"$ purified-opsd {' '.join(command)}\n")
             log.flush()
             words = [sys.executable, "-m", "purified_opsd.cli", *command]
-            self.process = subprocess.Popen(words, stdout=log, stderr=log, env=environment, start_new_session=True)
+            self.process = subprocess.Popen(words, stdout=log, stderr=log, env=environment, start_new_session=True,
+                                            preexec_fn=end_with_parent)  # fmt: skip
 
     def _watch(self) -> None:
         """Raises TimeoutError where nothing has come of the command for too long."""
@@ -179,7 +204,7 @@ def _begin(settings: Quickstart, folder: Path) -> None:
     record = folder / "quickstart.json"
     if not record.exists():
         write_whole(record, json.dumps(asdict(settings), indent=2) + "\n")
-    before = json.loads(record.read_text(encoding="utf-8"))
+    before = read_json(record)
     if before != asdict(settings):
         raise RunError(
             f"{folder} was begun with {before}, and {asdict(settings)} is asked for: the numbers would not go together. Give "
@@ -187,11 +212,20 @@ def _begin(settings: Quickstart, folder: Path) -> None:
         )
 
 
-def _side_by_side(arms: Sequence[Arm]) -> Iterator[float]:
-    """Both arms at once, until both are done; the work done so far, four times a second."""
+def _side_by_side(arms: Sequence[Arm], signals: Remembered) -> Iterator[float]:
+    """Both arms at once, until both are done or a signal came; the work done so far, four times a second."""
     busy = list(arms)
-    while busy:
+    while busy and not signals.number:
         busy = [arm for arm in busy if arm.advance()]
         yield sum(arm.done for arm in arms)
         time.sleep(0.25)
-    yield sum(arm.work for arm in arms)
+    if not busy:
+        yield sum(arm.work for arm in arms)
+
+
+def _stop(arms: Sequence[Arm]) -> list[str]:
+    """Asks all to save, then waits for each; what went wrong."""
+    for arm in arms:
+        arm.ask_to_stop()
+    deadline = time.monotonic() + STOPPING_S
+    return [wrong for arm in arms if (wrong := arm.end(deadline))]

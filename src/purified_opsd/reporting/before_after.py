@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .completions import SOURCES, Written, problems, written
+from .completions import EVALUATION, SOURCES, Written, problems, written
 from .runs import RunRecord
 from .tallies import Markers
 from .texts import shortened
@@ -41,9 +41,12 @@ def before_and_after(runs: Sequence[RunRecord], markers: Markers, most: int = 3)
     for source in SOURCES:
         texts = {key: text for run in runs for key, text in problems(run.folder).items()}
         kept = _first_questions(runs, source, most)
+        last = {run.name: max(run.asked, default=0) if source == EVALUATION else 0 for run in runs}
         if kept:
             return [
-                Question(key[1], texts.get(key, ""), " ".join(filter(None, (source, key[0]))), list(_answers(answers, markers)))
+                Question(
+                    key[1], texts.get(key, ""), " ".join(filter(None, (source, key[0]))), list(_answers(answers, last, markers))
+                )
                 for key, answers in kept.items()
             ]
     return []
@@ -60,21 +63,23 @@ def _first_questions(runs: Sequence[RunRecord], source: str, most: int) -> dict[
     return kept
 
 
-def _answers(answers: Answers, markers: Markers) -> Iterator[Answer]:
-    """The base, once where all runs have the same, then the last checkpoint of each run."""
+def _answers(answers: Answers, last: Mapping[str, int], markers: Markers) -> Iterator[Answer]:
+    """The base, once where all runs have the same, then the last checkpoint of each run that has answered; `last` was asked to."""
     bases = {run: steps[0] for run, steps in answers.items() if 0 in steps}
     if len({base.text for base in bases.values()}) == 1:
         bases = {"": next(iter(bases.values()))}
     for run, base in bases.items():
         yield _answer(f"base of {run}" if run else "base", base, markers)
     for run, steps in answers.items():
-        if max(steps):
-            yield _answer(f"{run}, step {max(steps)}", steps[max(steps)], markers)
+        step = max(steps)
+        if step:
+            owed = f" (PARTIAL: step {last[run]} has not answered yet)" if step < last[run] else ""
+            yield _answer(f"{run}, step {step}{owed}", steps[step], markers)
 
 
 def _answer(by: str, completion: Written, markers: Markers) -> Answer:
-    count = markers.by_substring([completion.text]).total()
+    count = markers.by_substring([completion.text], markers.words).total()
     ended = "" if completion.ended else "cut off"
     facts = " · ".join(filter(None, (completion.verdict, f"{completion.tokens:,} tokens", ended, f"{count} markers")))
-    pattern = f"({'|'.join(map(re.escape, markers.words))})" if markers.words else "(?!)"
+    pattern = f"({'|'.join(map(re.escape, markers.all))})" if markers.all else "(?!)"
     return Answer(by, facts, re.split(pattern, shortened(completion.text, MOST), flags=re.IGNORECASE))

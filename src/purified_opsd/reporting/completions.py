@@ -1,5 +1,6 @@
 """The completions that a run directory holds, wherever they were sampled, one after another as they are read."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,14 +42,25 @@ def problems(run: Path) -> dict[tuple[str, str], str]:
     return {(file.parent.name, id): text for file in files for id, text in read_json(file).items()}
 
 
+def asked(run: Path) -> dict[int, int]:
+    """By step: how many completions the evaluation was last asked for; empty where there was none."""
+    found: Counter[int] = Counter()
+    for file in (run / EVALUATION).glob("*/asked.json"):
+        each = read_json(file, "questions", "runs")
+        candidates = (settings.parent.name for settings in file.parent.glob("*/settings.json"))
+        found.update({step_of(name): len(each["questions"]) * each["runs"] for name in candidates})
+    return dict(sorted(found.items()))
+
+
 def _evaluated(folder: Path) -> Iterator[Written]:
     for file in sorted(folder.glob("*/asked.json")):
-        asked = read_json(file)
+        asked = read_json(file, "questions", "runs")
         questions = set(asked["questions"])
         for samples in sorted(file.parent.glob("*/samples.jsonl")):
-            grades = {(row["run"], row["id"]): row["verdict"] for row in complete_lines(samples.with_name("grades.jsonl"))}
+            graded = complete_lines(samples.with_name("grades.jsonl"), "run", "id", "verdict")
+            grades = {(row["run"], row["id"]): row["verdict"] for row in graded}
             step = step_of(samples.parent.name)
-            for row in complete_lines(samples):
+            for row in complete_lines(samples, "id", "run", "text", "tokens", "finish"):
                 if row["id"] in questions and row["run"] < asked["runs"]:
                     verdict = grades.get((row["run"], row["id"]), "")
                     yield _sample(row, step, file.parent.name, verdict)
@@ -60,5 +72,5 @@ def _sample(row: dict[str, Any], step: int, benchmark: str, verdict: str) -> Wri
 
 def _diagnosed(folder: Path) -> Iterator[Written]:
     for file in [*folder.glob("base.jsonl"), *sorted(folder.glob("step-*.jsonl"))]:
-        for row in complete_lines(file):
+        for row in complete_lines(file, "id", "text", "completion_ids", "ended"):
             yield Written(step_of(file.stem), "", row["id"], 0, row["text"], len(row["completion_ids"]), row["ended"], "")

@@ -44,7 +44,7 @@ def accuracy(runs: Sequence[RunRecord]) -> Figure:
     if len(benchmarks) > 1:
         means = {run.name: mean_accuracies(run, benchmarks) for run in runs}
         panels.append(_accuracy_panel(runs, f"mean of {len(benchmarks)}", means))
-    caption = "Step 0 is the base; the dashed line goes on from it."
+    caption = f"Step 0 is the base; the dashed line goes on from it.{_partial(runs)}"
     return Figure("accuracy", "Accuracy by checkpoint (Figs. 1, 4)", caption, panels)
 
 
@@ -61,7 +61,9 @@ def lengths(runs: Sequence[RunRecord]) -> Figure:
             ("no_box_rate", "No final answer", "% of completions", 100),
         )
     ]  # fmt: skip
-    return Figure("lengths", "Lengths and truncation by checkpoint", "Of the completions of the evaluation.", panels)
+    return Figure(
+        "lengths", "Lengths and truncation by checkpoint", f"Of the completions of the evaluation.{_partial(runs)}", panels
+    )
 
 
 def decomposition(runs: Sequence[RunRecord], view: str, title: str, caption: str) -> Figure:
@@ -113,6 +115,18 @@ def _accuracy_panel(runs: Sequence[RunRecord], title: str, values: Mapping[str, 
     bases = dict.fromkeys(found[0].mean for found in percent.values() if 0 in found)
     lines = [Curve("base", GREY, [(0, base, None), (last, base, None)], dashed=True) for base in bases if last]
     return Panel(title, "accuracy, %", [*lines, *by_step(runs, title, "", percent).curves])
+
+
+def _partial(runs: Sequence[RunRecord]) -> str:
+    """Whose scores are of fewer completions than were asked for; empty where none is."""
+    who = [
+        f"{run.name}, {f'step {step}' if step else 'base'} on {benchmark}"
+        for run in runs
+        for benchmark, scores in run.scores.items()
+        for step, score in scores.items()
+        if score["partial"]
+    ]
+    return f" PARTIAL: {'; '.join(who)}." if who else ""
 
 
 def _diagnosed(runs: Sequence[RunRecord], number: str, title: str, unit: str) -> Panel:

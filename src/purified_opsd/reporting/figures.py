@@ -118,6 +118,8 @@ class Bars:
         for place, (label, (colour, values)) in enumerate(self.series.items()):
             left = [x - 0.4 + (place + 0.5) * width for x in range(len(values))]
             axes.bar(left, values, width, color=colour, label=visible(label))
+        if all(value >= 0 for _, values in self.series.values() for value in values):
+            axes.set_ylim(bottom=0.0)
         axes.set_xticks(range(len(self.categories)), map(visible, self.categories), rotation=35, ha="right")
 
 

@@ -4,18 +4,23 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 
 from . import curves, marker_curves, tables, training_curves
-from .completions import SOURCES
+from .completions import EVALUATION, SOURCES
 from .marker_curves import Tallies
 from .runs import RunRecord
 from .sections import Missing, Section
+from .tallies import Markers
 
 
-def sections(runs: Sequence[RunRecord], found: Mapping[str, Tallies], words: Sequence[str]) -> list[Section]:
+def sections(runs: Sequence[RunRecord], found: Mapping[str, Tallies], markers: Markers) -> list[Section]:
     """From what matters most to what only some will ask."""
-    return [_accuracy(runs), _markers(runs, found, words), _decomposition(runs), _training(runs), _lengths(runs), _seconds(runs)]
+    owed = _incomplete(runs, found[EVALUATION])
+    return [
+        _accuracy(runs, owed), _markers(runs, found, markers, owed), _decomposition(runs), _training(runs), _lengths(runs, owed),
+        _seconds(runs),
+    ]  # fmt: skip
 
 
-def _accuracy(runs: Sequence[RunRecord]) -> Section:
+def _accuracy(runs: Sequence[RunRecord], owed: Sequence[Missing]) -> Section:
     any_scores = any(run.scores for run in runs)
     return Section(
         "accuracy",
@@ -24,20 +29,20 @@ def _accuracy(runs: Sequence[RunRecord]) -> Section:
         figures=[curves.accuracy(runs)],
         tables=[tables.table_1(runs)] if any_scores else [],
         folded=[tables.details(runs)] if any_scores else [],
-        missing=_not_evaluated(runs),
+        missing=[*_not_evaluated(runs), *owed],
     )
 
 
-def _markers(runs: Sequence[RunRecord], found: Mapping[str, Tallies], words: Sequence[str]) -> Section:
+def _markers(runs: Sequence[RunRecord], found: Mapping[str, Tallies], markers: Markers, owed: Sequence[Missing]) -> Section:
     there = [source for source in SOURCES if any(found[source].values())]
     drawn = [
-        (marker_curves.totals(runs, source, found[source]), marker_curves.distribution(runs, source, found[source], words))
+        (marker_curves.totals(runs, source, found[source]), marker_curves.distribution(runs, source, found[source], markers))
         for source in there
     ]
     further = [
         item
         for source in there
-        for item in (marker_curves.each(runs, source, found[source], words), marker_curves.counts(source, found[source], words))
+        for item in (marker_curves.each(runs, source, found[source], markers), marker_curves.counts(source, found[source], markers))
     ]
     return Section(
         "markers",
@@ -45,9 +50,12 @@ def _markers(runs: Sequence[RunRecord], found: Mapping[str, Tallies], words: Seq
         "Words by which a model says that it is unsure, looks again, or tries another way. A count that collapses or explodes is "
         "what the paper calls pathological.",
         figures=drawn[0] if drawn else (),
-        folded=[*(figure for figures in drawn[1:] for figure in figures), *further],
-        missing=_missing(runs, "evaluated or diagnosed completions", _EVALUATE,
-                         lambda run: any(found[source][run.name] for source in SOURCES)),
+        folded=[
+            *(figure for figures in drawn[1:] for figure in figures), *further,
+            *([marker_curves.training(runs, markers)] if any(run.metrics for run in runs) else []),
+        ],
+        missing=[*_missing(runs, "evaluated or diagnosed completions", _EVALUATE,
+                           lambda run: any(found[source][run.name] for source in SOURCES) or bool(run.asked)), *owed],
     )  # fmt: skip
 
 
@@ -81,13 +89,13 @@ def _training(runs: Sequence[RunRecord]) -> Section:
     )
 
 
-def _lengths(runs: Sequence[RunRecord]) -> Section:
+def _lengths(runs: Sequence[RunRecord], owed: Sequence[Missing]) -> Section:
     return Section(
         "lengths",
         "Lengths and truncation",
         "A completion that is cut off has no answer: an accuracy may change because lengths do.",
         figures=[curves.lengths(runs)],
-        missing=_not_evaluated(runs),
+        missing=[*_not_evaluated(runs), *owed],
     )
 
 
@@ -105,8 +113,25 @@ _EVALUATE = "purified-opsd evaluate {run} --benchmarks NAME"
 
 
 def _not_evaluated(runs: Sequence[RunRecord]) -> list[Missing]:
-    return _missing(runs, "evaluation", _EVALUATE, lambda run: bool(run.scores))
+    return _missing(runs, "evaluation", _EVALUATE, lambda run: bool(run.scores or run.asked))
+
+
+def _incomplete(runs: Sequence[RunRecord], found: Tallies) -> list[Missing]:
+    """Evaluations that were begun and not finished, or finished and not written down."""
+    there = {run.name: sum(tally.completions for tally in found[run.name].values()) for run in runs}
+    owed = {run.name: sum(run.asked.values()) for run in runs}
+    return [
+        Missing(
+            run.name,
+            f"has an incomplete evaluation, {there[run.name]:,} of {owed[run.name]:,} completions; the same command goes on",
+            f"purified-opsd evaluate {shlex.quote(str(run.folder))} …",
+        )
+        for run in runs
+        if there[run.name] < owed[run.name] or (run.asked and not run.scores)
+    ]
 
 
 def _missing(runs: Sequence[RunRecord], what: str, command: str, has: Callable[[RunRecord], bool]) -> list[Missing]:
-    return [Missing(run.name, what, command.format(run=shlex.quote(str(run.folder)))) for run in runs if not has(run)]
+    return [
+        Missing(run.name, f"has no {what} yet", command.format(run=shlex.quote(str(run.folder)))) for run in runs if not has(run)
+    ]

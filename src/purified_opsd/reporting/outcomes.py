@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .records import read_json
+from .records import RunError, read_json
 
 
 class Estimate(NamedTuple):
@@ -50,21 +50,24 @@ def read_outcomes(run: Path, benchmark: str) -> list[Outcome]:
 def read_scores(run: Path) -> list[dict[str, Any]]:
     """The rows of evaluation/results.json: one a candidate and benchmark; none where nothing was evaluated."""
     file = run / "evaluation" / "results.json"
-    return read_json(file)["scores"] if file.exists() else []
+    return read_json(file, "scores")["scores"] if file.exists() else []
 
 
 def read_diagnoses(run: Path) -> dict[int, dict[str, Estimate]]:
     """By step, base first: every number of its diagnosis; empty where there was none."""
     found = {}
     for file in [*(run / "diagnosis").glob("base.json"), *(run / "diagnosis").glob("step-*.json")]:
-        summary = read_json(file)["summary"]
+        summary = read_json(file, "summary")["summary"]
         found[step_of(file.stem)] = {name: Estimate(value["mean"], value["standard_error"]) for name, value in summary.items()}
     return dict(sorted(found.items()))
 
 
 def step_of(candidate: str) -> int:
-    """`base` is step 0."""
-    return int(candidate.removeprefix("step-")) if candidate != "base" else 0
+    """`base` is step 0.  Raises RunError for what is neither the base nor a checkpoint."""
+    number = candidate.removeprefix("step-") if candidate != "base" else "0"
+    if not number.isdecimal():
+        raise RunError(f"`{candidate}` is neither `base` nor a checkpoint such as `step-000020`: no part of a run. Take it out.")
+    return int(number)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -45,16 +45,26 @@ class RunReader:
         return found
 
     def data(self) -> dict[str, Any]:
-        return read_json(self.folder / "data.json")
+        """What the run was trained on.  Raises RunError where data.json is missing or damaged."""
+        file = self.folder / "data.json"
+        if not file.exists():
+            raise RunError(
+                f"{file} is missing, so nothing says what the run was trained on. Copy it from where the run was made; without it, "
+                "start the run anew in another --output-dir."
+            )
+        return read_json(file)
 
     def starts(self) -> list[dict[str, Any]]:
         """The environment of each start, first to last."""
         file = self.folder / "environment.json"
-        return read_json(file) if file.exists() else []
+        starts = _parsed(file) if file.exists() else []
+        if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+            raise RunError(f"{file} is damaged: it is no list of starts. Delete it; the run does not need it.")
+        return starts
 
     def metrics(self) -> list[dict[str, Any]]:
         """One row a step, in order; a last line that was never finished is left out."""
-        return [row for row in complete_lines(self.folder / "metrics.jsonl") if "evaluation" not in row]
+        return [row for row in complete_lines(self.folder / "metrics.jsonl", "step") if "evaluation" not in row]
 
     def evaluations(self) -> list[dict[str, Any]]:
         """One row an evaluation on the way, in order, that of the base first."""
@@ -83,12 +93,11 @@ class RunWriter:
     def start(self, environment: Json) -> None:
         """Adds this start's environment to those before."""
         file = self.folder / "environment.json"
-        starts = json.loads(file.read_text(encoding="utf-8")) if file.exists() else []
-        write_whole(file, json.dumps([*starts, environment], indent=2) + "\n")
+        write_whole(file, json.dumps([*RunReader(self.folder).starts(), environment], indent=2) + "\n")
 
     def rewind(self, step: int) -> None:
         """Forgets every step after `step`, so that they can be taken again."""
-        rows = [row for row in complete_lines(self.folder / "metrics.jsonl") if row["step"] <= step]
+        rows = [row for row in complete_lines(self.folder / "metrics.jsonl", "step") if row["step"] <= step]
         write_whole(self.folder / "metrics.jsonl", "".join(map(json_line, rows)))
         for file in (self.folder / "rollouts").glob("*.jsonl"):
             if int(file.stem) > step:
@@ -166,18 +175,36 @@ def json_line(row: Json) -> str:
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_json(file: Path) -> Any:
-    """What a JSON file holds.  Raises RunError for one that is damaged."""
+def read_json(file: Path, *names: str) -> dict[str, Any]:
+    """The object in a JSON file.  Raises RunError for one that is damaged, or lacks any of these names."""
+    found = _parsed(file)
+    wrong = _wrong(found, names)
+    if wrong:
+        raise RunError(f"{file} is damaged: {wrong}. {_AGAIN}")
+    return found
+
+
+def _parsed(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise RunError(f"{file} is damaged: it is no JSON ({error}). Make it again with the command that wrote it.") from error
+        raise RunError(f"{file} is damaged: it is no JSON ({error}). {_AGAIN}") from error
 
 
-def complete_lines(file: Path) -> Iterator[dict[str, Any]]:
+_AGAIN = "Delete it, and make it again with the command that wrote it."
+
+
+def _wrong(found: Any, names: Iterable[str]) -> str:
+    """What keeps a value from being an object with these names; nothing where it is one."""
+    if not isinstance(found, dict):
+        return f"it holds {type(found).__name__}, not an object"
+    return ", ".join(f"it has no `{name}`" for name in names if name not in found)
+
+
+def complete_lines(file: Path, *names: str) -> Iterator[dict[str, Any]]:
     """The rows of a .jsonl file, none where there is none; a last line that was never finished is left out.
 
-    Raises RunError for a finished line that is no JSON.
+    Raises RunError for a finished line that is no JSON object, or lacks any of these names.
     """
     if not file.exists():
         return
@@ -185,6 +212,10 @@ def complete_lines(file: Path) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(lines, 1):
             if line.endswith(b"\n"):
                 try:
-                    yield json.loads(line)
+                    row = json.loads(line)
                 except ValueError as error:
                     raise RunError(f"{file}:{number} is damaged: it is no JSON ({error}). Nothing was changed.") from error
+                wrong = _wrong(row, names)
+                if wrong:
+                    raise RunError(f"{file}:{number} is damaged: {wrong}. Nothing was changed.")
+                yield row

@@ -3,7 +3,7 @@
 import base64
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -51,17 +51,21 @@ class Page:
 
 
 def write_report(folders: Sequence[Path], output: Path, markers: Markers) -> Path:
-    """Writes the page and, in a folder beside it, its figures; that folder.
+    """Writes the page and, in a folder beside it, its figures and no others; that folder.
 
     Raises RunError for a folder that is no run, or a run that is damaged; then nothing was written.
     """
     page = _page(read_runs(folders), output, markers)
     files = output.parent / page.files
     files.mkdir(parents=True, exist_ok=True)
+    written: list[Path] = []
     for section in page.sections:
         for figure in section.all_figures():
-            write_figure(figure.panels, min(2, len(figure.panels)), files / figure.name)
+            written += write_figure(figure.panels, min(2, len(figure.panels)), files / figure.name)
     write_whole(output, render(page))
+    for file in files.iterdir():
+        if file.suffix in (".png", ".svg", ".csv") and file not in written:
+            file.unlink()  # of a report that was here before
     return files
 
 
@@ -94,13 +98,15 @@ def microscope(run: RunRecord) -> str:
 
 
 def _page(runs: Sequence[RunRecord], output: Path, markers: Markers) -> Page:
+    own = dict.fromkeys(word for run in runs for word in run.settings.get("markers") or () if word not in markers.words)
+    markers = replace(markers, own=tuple(map(str, own)))
     found = {source: {run.name: tallies(run.folder, source, markers) for run in runs} for source in SOURCES}
     ink = colours(runs)
     return Page(
         cards=[Card(run, ink[run.name], target_of(run), changes(run, found)) for run in runs],
         facts=facts(runs),
         differences=differences(runs),
-        sections=sections(runs, found, markers.words),
+        sections=sections(runs, found, markers),
         questions=before_and_after(runs, markers),
         microscopes={run.name: fragment for run in runs if (fragment := microscope(run))},
         files=f"{output.stem}_files",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .completions import asked
 from .outcomes import Estimate, read_diagnoses, read_scores, step_of
 from .records import RunError, RunReader
 
@@ -25,6 +26,8 @@ class RunRecord:
     checkpoints: Sequence[int]
     scores: Mapping[str, Mapping[int, Score]]
     """By benchmark, then by step."""
+    asked: Mapping[int, int]
+    """By step: completions that the evaluation was last asked for."""
     diagnoses: Mapping[int, Mapping[str, Estimate]]
     """By step, then by the number's name."""
 
@@ -71,7 +74,7 @@ def _read_run(folder: Path, name: str) -> RunRecord:
     scores: dict[str, dict[int, Score]] = {}
     for row in sorted(read_scores(folder), key=lambda row: step_of(row["candidate"])):
         scores.setdefault(row["benchmark"], {})[step_of(row["candidate"])] = row
-    finished = (folder / "checkpoints").glob("step-*/manifest.json")
+    finished = [file.parent.name for file in (folder / "checkpoints").glob("step-*/manifest.json")]
     return RunRecord(
         name=name,
         folder=folder,
@@ -79,8 +82,9 @@ def _read_run(folder: Path, name: str) -> RunRecord:
         data=reader.data(),
         starts=reader.starts(),
         metrics=reader.metrics(),
-        checkpoints=sorted(step_of(file.parent.name) for file in finished),
+        checkpoints=sorted(step_of(name) for name in finished if name.removeprefix("step-").isdecimal()),
         scores=scores,
+        asked=asked(folder),
         diagnoses=read_diagnoses(folder),
     )
 

@@ -15,7 +15,7 @@ def layout(row: Mapping[str, Any], width: int) -> str:
     title = f"── {row['number']} · {visible(row['id'])} "
     whose = row["from"] if row["step"] is None else f"{row['from']}, step {row['step']}"
     if row["from"] == "target":
-        whose = f"target, {row['target']}"
+        whose = ", ".join(["purified target", *(f"{name} {value:g}" for name, value in row["target"].items() if value is not None)])
     end = "ended by itself" if row["ended"] else "cut off"
     shown = row["reference"][:REFERENCE_SHOWN]
     more = len(row["reference"]) - len(shown)

@@ -41,6 +41,7 @@ class Missing:
 
     run: str
     what: str
+    """`has no diagnosis yet`."""
     command: str
 
 

@@ -7,10 +7,11 @@ from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 
-from .completions import written
+from .completions import EVALUATION, asked, written
 from .outcomes import Estimate
 
-Count = Callable[[Iterable[str]], Counter[str]]
+Count = Callable[[Iterable[str], Sequence[str]], Counter[str]]
+"""Of these words, in these texts."""
 
 
 @dataclass(frozen=True)
@@ -21,18 +22,38 @@ class Markers:
     by_substring: Count
     """Kim et al.'s, and the paper's."""
     by_word: Count
+    own: Sequence[str] = ()
+    """The runs' own, counted beside them and in no total."""
+
+    @property
+    def all(self) -> list[str]:
+        return [*self.words, *self.own]
 
 
 @dataclass
 class Tally:
     """The markers of one candidate, from one source."""
 
+    owed: int
+    """Completions that were asked for."""
     completions: int = 0
     tokens: int = 0
+    total: int = 0
+    """Of the substrings, without the runs' own."""
     substrings: Counter[str] = field(default_factory=Counter)
     words: Counter[str] = field(default_factory=Counter)
     by_question: dict[tuple[str, str], list[int]] = field(default_factory=lambda: defaultdict(list))
     """The substrings of each completion."""
+
+    @property
+    def partial(self) -> bool:
+        return self.completions < self.owed
+
+    def times(self, base: "Tally") -> float | None:
+        """Its markers per completion over the base's, on the questions that both have; None where the base has none there."""
+        shared = [key for key in self.by_question if key in base.by_question]
+        before, after = (sum(fmean(tally.by_question[key]) for key in shared) for tally in (base, self))
+        return after / before if before else None
 
     def per_completion(self) -> Estimate:
         """Mean over questions; runs of one question are no independent evidence about others."""
@@ -40,17 +61,21 @@ class Tally:
         return Estimate(fmean(means), stdev(means) / sqrt(len(means)) if len(means) > 1 else None)
 
     def per_1000_tokens(self) -> float:
-        return 1000 * self.substrings.total() / max(self.tokens, 1)
+        return 1000 * self.total / max(self.tokens, 1)
 
 
 def tallies(run: Path, source: str, markers: Markers) -> dict[int, Tally]:
     """By step, base first; empty where the source has no completions."""
-    found: dict[int, Tally] = defaultdict(Tally)
+    owed = asked(run) if source == EVALUATION else {}
+    found: dict[int, Tally] = {}
     for completion in written(run, source):
-        tally, counts = found[completion.step], markers.by_substring([completion.text])
+        tally = found.setdefault(completion.step, Tally(owed.get(completion.step, 0)))
+        counts = markers.by_substring([completion.text], markers.all)
+        total = sum(counts[word] for word in markers.words)
         tally.completions += 1
         tally.tokens += completion.tokens
+        tally.total += total
         tally.substrings += counts
-        tally.words += markers.by_word([completion.text])
-        tally.by_question[completion.benchmark, completion.id].append(counts.total())
+        tally.words += markers.by_word([completion.text], markers.all)
+        tally.by_question[completion.benchmark, completion.id].append(total)
     return dict(sorted(found.items()))

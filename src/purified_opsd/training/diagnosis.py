@@ -20,7 +20,7 @@ from purified_opsd.evaluation import Candidate
 from purified_opsd.evaluation.statistics import Array, average_of
 from purified_opsd.objective import PMITarget
 from purified_opsd.policy import HF
-from purified_opsd.reporting.records import RunError, json_line, locked, write_whole
+from purified_opsd.reporting.records import RunError, complete_lines, json_line, locked, read_json, write_whole
 
 from .candidates import base_candidate, checkpoint_candidates
 from .checkpoint import list_checkpoints
@@ -71,8 +71,8 @@ def _markers(rows: Sequence[Mapping[str, Any]], own: Sequence[str]) -> dict[str,
 
 def _count_anew(diagnosed: Path, own: Sequence[str]) -> None:
     """The markers of a candidate that was diagnosed before, perhaps with others: counting costs no completion."""
-    rows = [json.loads(line) for line in diagnosed.with_suffix(".jsonl").read_text(encoding="utf-8").split("\n") if line]
-    record = json.loads(diagnosed.with_suffix(".json").read_text(encoding="utf-8"))
+    rows = list(complete_lines(diagnosed.with_suffix(".jsonl"), "text", "completion_ids"))
+    record = read_json(diagnosed.with_suffix(".json"))
     _write(diagnosed.with_suffix(".json"), {**record, "marker_counts": _markers(rows, own)})
 
 
@@ -82,10 +82,14 @@ def _write(file: Path, record: Mapping[str, Any]) -> None:
 
 def _diagnosed(job: Job, candidate: Candidate, examples: Sequence[Example], seed: int) -> list[Diagnosed]:
     run = job.run
-    target = run.target if isinstance(run.target, PMITarget) else PMITarget()
     prompts = [job.prompts.contexts(example) for example in examples]
     with candidate.sampler(run.sampling) as sampler:
-        return diagnose(job.policy, prompts, Probe(sampler, target, run.micro_batch_tokens, seed))
+        return diagnose(job.policy, prompts, Probe(sampler, purified_target(run), run.micro_batch_tokens, seed))
+
+
+def purified_target(run: Run) -> PMITarget:
+    """The run's own; the paper's where it trains on the teacher itself."""
+    return run.target if isinstance(run.target, PMITarget) else PMITarget()
 
 
 def _settings(job: Job, candidate: Candidate, samples: int, seed: int) -> dict[str, Any]:
@@ -101,11 +105,11 @@ def _settings(job: Job, candidate: Candidate, samples: int, seed: int) -> dict[s
 
 def refuse_other_settings(file: Path, settings: dict[str, Any]) -> None:
     """Raises RunError where the file is there and was made with others."""
-    before = json.loads(file.read_text(encoding="utf-8"))["settings"] if file.exists() else settings
+    before = read_json(file, "settings")["settings"] if file.exists() else settings
     for name, value in settings.items():
-        if before[name] != value:
+        if before.get(name) != value:
             raise RunError(
-                f"{file} was made with {name} = {before[name]}, and {value} is asked for: side by side they would mean nothing. "
+                f"{file} was made with {name} = {before.get(name)}, and {value} is asked for: together they would mean nothing. "
                 f"Ask for what it was made with, or delete {file.parent}."
             )
 

@@ -15,17 +15,17 @@ import torch
 from tqdm import tqdm
 
 from purified_opsd.analysis.diagnosis import hidden_states
+from purified_opsd.analysis.markers import MARKERS
 from purified_opsd.analysis.microscope import Reading, read_tokens
 from purified_opsd.analysis.tokens import marker_spans, token_text
 from purified_opsd.data import Contexts, Example, seed_for
 from purified_opsd.evaluation import Candidate
-from purified_opsd.objective import PMITarget
 from purified_opsd.policy import Completion, GeneralHead
 from purified_opsd.reporting.microscope import page, read_trajectories
-from purified_opsd.reporting.records import locked, write_whole
+from purified_opsd.reporting.records import locked, read_json, write_whole
 
 from .candidates import base_candidate, checkpoint_candidates, chosen_steps
-from .diagnosis import refuse_other_settings
+from .diagnosis import purified_target, refuse_other_settings
 from .job import Job, prepare
 from .run import Run
 
@@ -58,6 +58,9 @@ def microscope_run(run: Run, steps: Sequence[int] | None, samples: int, seed: in
         for slide in slides:
             refuse_other_settings(slide.file, slide.settings)
         owed = [slide for slide in slides if not slide.file.exists()]
+        for slide in slides:
+            if slide not in owed:
+                _mark_anew(slide.file, [*MARKERS, *run.markers])
         for slide, trajectory in tqdm(_looked_at(job, owed), total=len(owed), unit="completion", desc="microscope"):
             slide.file.parent.mkdir(exist_ok=True)
             write_whole(slide.file, json.dumps(trajectory, ensure_ascii=False, allow_nan=False) + "\n")
@@ -76,7 +79,7 @@ def _slides(job: Job, candidate: Candidate, examples: Sequence[Example], seed: i
         "weights": candidate.identity,
         "training_set": job.examples.fingerprint,
         "sampling": asdict(job.run.sampling),
-        "target": asdict(_target(job.run)),
+        "target": asdict(purified_target(job.run)),
         "seed": seed,
     }
     folder = job.run.output_dir / "microscope" / candidate.name
@@ -98,7 +101,7 @@ def _of_candidate(job: Job, head: GeneralHead, slides: Sequence[Slide]) -> Itera
         for slide, context, completion in zip(slides, prompts, completions, strict=True):
             hidden_ND = hidden_states(job.policy, [context], [completion.ids], job.run.micro_batch_tokens)
             ids_N = torch.tensor(completion.ids, device=job.policy.model.device)
-            readings = read_tokens(hidden_ND, ids_N, head, _target(job.run))
+            readings = read_tokens(hidden_ND, ids_N, head, purified_target(job.run))
             yield slide, _trajectory(job, slide, context, completion, readings)
 
 
@@ -118,15 +121,18 @@ def _trajectory(job: Job, slide: Slide, context: Contexts, completion: Completio
         "seed": slide.seed,
         "ended": completion.ended,
         "text": tokenizer.decode(completion.ids),
-        "markers": marker_spans([vocabulary[token] for token in completion.ids]),
+        "markers": marker_spans([vocabulary[token] for token in completion.ids], [*MARKERS, *job.run.markers]),
         "vocabulary": vocabulary,
         "tokens": [{"text": vocabulary[reading.id], **_rounded(asdict(reading))} for reading in readings],
     }
 
 
-def _target(run: Run) -> PMITarget:
-    """The run's purified target; the paper's where it trains on the teacher itself."""
-    return run.target if isinstance(run.target, PMITarget) else PMITarget()
+def _mark_anew(file: Path, markers: Sequence[str]) -> None:
+    """The markers of a completion that was looked at before, perhaps with others."""
+    trajectory = read_json(file, "markers", "tokens")
+    found = [list(span) for span in marker_spans([token["text"] for token in trajectory["tokens"]], markers)]
+    if found != trajectory["markers"]:
+        write_whole(file, json.dumps({**trajectory, "markers": found}, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _rounded(value: Any) -> Any:

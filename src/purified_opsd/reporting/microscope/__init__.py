@@ -3,22 +3,28 @@
 Model text is made visible here, escaped by the templates, and written by the script as text alone.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from ..records import read_json
 from ..visible import visible
+
+_SHOWN = ("candidate", "ended", "reference_cut", "markers")
+_TEXTS = ("id", "problem", "reference")
 
 Trajectory = Mapping[str, Any]
 """One file of RUN/microscope/, as read from JSON."""
 
 
 def read_trajectories(run: Path) -> list[Trajectory]:
-    """All that `purified-opsd microscope` left in a run directory: the base first, then checkpoints by step."""
-    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted((run / "microscope").glob("*/*.json"))]
+    """All that `purified-opsd microscope` left in a run directory: the base first, then checkpoints by step.
+
+    Raises RunError for a file that is damaged.
+    """
+    return [read_json(file, *_SHOWN, *_TEXTS, "vocabulary", "tokens") for file in sorted((run / "microscope").glob("*/*.json"))]
 
 
 def fragment(trajectories: Sequence[Trajectory]) -> str:
@@ -39,8 +45,8 @@ def _environment() -> Environment:
 
 def _shown(trajectory: Trajectory) -> dict[str, Any]:
     """What the page needs of a trajectory, its text made visible; a line break keeps its break."""
-    kept = {name: trajectory[name] for name in ("candidate", "ended", "reference_cut", "markers")}
-    texts = {name: visible(trajectory[name], keep="\n") for name in ("id", "problem", "reference")}
+    kept = {name: trajectory[name] for name in _SHOWN}
+    texts = {name: visible(trajectory[name], keep="\n") for name in _TEXTS}
     vocabulary = {token: visible(text, keep="\n").replace("\n", "⏎\n") for token, text in trajectory["vocabulary"].items()}
     tokens = [{name: value for name, value in token.items() if name != "text"} for token in trajectory["tokens"]]
     return {**kept, **texts, "vocabulary": vocabulary, "tokens": tokens}
