@@ -84,8 +84,12 @@ def evaluate(
         try:
             for cell in cells:
                 complete(cell, prompts, plan, reporter)
-        finally:
+        except OSError:  # where the samples found no room, results find none
+            raise
+        except BaseException:
             _write_down(folder)
+            raise
+        _write_down(folder)
     return read_results(folder)
 
 
