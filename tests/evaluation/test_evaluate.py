@@ -250,6 +250,32 @@ def test_a_row_drawn_again_has_the_neighbours_it_had(sums, prompts, plan, tmp_pa
     assert sorted(file.read_bytes().splitlines(keepends=True)) == sorted(before)
 
 
+class Alone(Scripted):
+    """Its rows have no neighbours, and come from the last to the first, until it is killed."""
+
+    left: int = 100
+
+    def generate_each(self, prompts, seeds, on_done):
+        for place in reversed(range(len(prompts))):
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+            on_done(place, *super().generate([prompts[place]], [seeds[place]]))
+
+
+def test_rows_without_neighbours_are_kept_as_they_come(sums, prompts, plan, tmp_path):
+    killed, rest, whole = Alone(), Alone(), Scripted()
+    killed.left = 6
+    with pytest.raises(Killed):
+        evaluate([candidate("a", killed)], [sums], prompts, plan, tmp_path / "cut")
+    file = tmp_path / "cut/sums/a/samples.jsonl"
+    assert len(file.read_text().splitlines()) == 6  # a batch has four
+    evaluate([candidate("a", rest)], [sums], prompts, plan, tmp_path / "cut")
+    assert len(rest.seen) == 24
+    evaluate([candidate("a", whole)], [sums], prompts, plan, tmp_path / "whole")
+    assert sorted(file.read_text().splitlines()) == sorted((tmp_path / "whole/sums/a/samples.jsonl").read_text().splitlines())
+
+
 def test_only_what_was_last_asked_is_counted(sums, prompts, plan, tmp_path):
     evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, tmp_path)
     fewer = evaluate([candidate("a", Scripted(0.5))], [sums], prompts, replace(plan, runs=2, limit=5), tmp_path).score("a", "sums")
