@@ -111,7 +111,7 @@ BAD = {
     "a negative warm-up": (2, ["--schedule.warmup-steps", "-5"], "warmup_steps must be at least 0, got -5"),
     "not a number": (2, ["--optimizer.learning-rate", "nan"], "needs learning_rate, max_grad_norm and epsilon above 0"),
     "not a run": (2, ["resume", "nowhere"], "nowhere is no run directory: it has no config.yaml"),
-    "missing data": (3, ["--data", "gone.jsonl"], "There is no training set at gone.jsonl"),
+    "missing data": (3, ["--data", "gone.jsonl"], "There is no data set at gone.jsonl"),
     "empty data": (3, ["--data", "empty.jsonl"], "empty.jsonl is empty: 0 bytes"),
     "wrong column": (3, ["--data", "column.jsonl"], "column.jsonl:1: it has no column 'problem'"),
     "null field": (3, ["--data", "null.jsonl"], r"null.jsonl:1: its column 'solution' \(solution\) is null"),

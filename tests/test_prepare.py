@@ -102,9 +102,9 @@ def test_columns_are_named_as_in_training_and_training_opens_the_result(command,
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("gone.jsonl", *NULL), 3, "There is no training set at gone.jsonl"),
+        (("gone.jsonl", *NULL), 3, "There is no data set at gone.jsonl"),
         (("dasd-1k", *NULL), 2, "There is no preparation 'dasd-1k'. Did you mean dasd-10k?"),
-        (("problems.jsonl",), 3, "--benchmarks aime25=FILE"),
+        (("problems.jsonl",), 3, "Overlap is looked for with aime24, aime25, hmmt25: read them from files"),
         (("problems.jsonl", "--benchmarks", "aime26"), 3, "There is no benchmark 'aime26'"),
         (("problems.jsonl", "--subset", "7", *NULL), 3, "has 6 usable rows, but a sample of 7 is asked for"),
         (("problems.jsonl", "--subset", "0", *NULL), 3, "has 6 usable rows, but a sample of 0 is asked for"),

@@ -133,11 +133,11 @@ def test_skipping_every_row_is_an_error_that_says_why(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("gone.jsonl", None, r"There is no training set at .*gone.jsonl \(looked for .*Give a .jsonl"),
+        ("gone.jsonl", None, r"There is no data set at .*gone.jsonl \(looked for .*Give a .jsonl"),
         ("empty.jsonl", b"", "is empty: 0 bytes"),
         ("blank.jsonl", b"\n\n", "It holds no rows"),
-        ("x.csv", b"a,b", "is a '.csv' file; training sets are .jsonl, .json, .parquet"),
-        ("x.json", b'{"a": 1}', "holds a dict; a .json training set is a list"),
+        ("x.csv", b"a,b", "is a '.csv' file; data sets are .jsonl, .json, .parquet"),
+        ("x.json", b'{"a": 1}', "holds a dict; a .json data set is a list"),
         ("x.json", b"[1,", "it is not JSON"),
         ("x.parquet", b"PAR1 no", "cannot be read as Parquet"),
     ],

@@ -99,7 +99,7 @@ def test_a_full_disk_loses_nothing(sums, prompts, plan, tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1500, limits[1]))  # bytes of a file: the disk is full in the middle of a line
     try:
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(OSError, match="File too large: '.*/sums/a/samples.jsonl'"):
             evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, full)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -248,6 +248,32 @@ def test_a_row_drawn_again_has_the_neighbours_it_had(sums, prompts, plan, tmp_pa
     file.write_bytes(b"".join(before[:5] + before[6:]))
     evaluate([candidate("a", Neighbourly())], [sums], prompts, plan, tmp_path)
     assert sorted(file.read_bytes().splitlines(keepends=True)) == sorted(before)
+
+
+class Alone(Scripted):
+    """Its rows have no neighbours, and come from the last to the first, until it is killed."""
+
+    left: int = 100
+
+    def generate_each(self, prompts, seeds, on_done):
+        for place in reversed(range(len(prompts))):
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+            on_done(place, *super().generate([prompts[place]], [seeds[place]]))
+
+
+def test_rows_without_neighbours_are_kept_as_they_come(sums, prompts, plan, tmp_path):
+    killed, rest, whole = Alone(), Alone(), Scripted()
+    killed.left = 6
+    with pytest.raises(Killed):
+        evaluate([candidate("a", killed)], [sums], prompts, plan, tmp_path / "cut")
+    file = tmp_path / "cut/sums/a/samples.jsonl"
+    assert len(file.read_text().splitlines()) == 6  # a batch has four
+    evaluate([candidate("a", rest)], [sums], prompts, plan, tmp_path / "cut")
+    assert len(rest.seen) == 24
+    evaluate([candidate("a", whole)], [sums], prompts, plan, tmp_path / "whole")
+    assert sorted(file.read_text().splitlines()) == sorted((tmp_path / "whole/sums/a/samples.jsonl").read_text().splitlines())
 
 
 def test_only_what_was_last_asked_is_counted(sums, prompts, plan, tmp_path):

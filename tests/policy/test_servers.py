@@ -188,6 +188,16 @@ def test_tries_are_bounded(policy, server):
     assert len(server.faults) == 96
 
 
+def test_what_came_before_servers_are_lost_is_given(policy, server):
+    sampler, done = opened(policy, server, tries=2), {}
+    sampler.sync(0)
+    server.faults = [200] + [503] * 99
+    with pytest.raises(ServersLost):
+        sampler.generate_each([[5], [6]], [31, 32], done.__setitem__)
+    ((place, completion),) = done.items()
+    assert completion.ids == [31 + place] * 3
+
+
 def test_a_server_that_is_lost_and_comes_back_is_looked_at_and_used_again(policy, server):
     other = Fake(policy)
     sampler = opened(policy, server, other)

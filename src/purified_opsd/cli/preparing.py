@@ -124,12 +124,13 @@ def _overlap(words: str | Sequence[str] | None, threshold: float | None, drops: 
         found = Overlap([], THRESHOLD if threshold is None else threshold, drops)
     except ValueError as error:
         raise SettingsError(str(error)) from error
+    names = [words] if isinstance(words, str) else words
     try:
-        benchmarks = [load_benchmark(word) for word in ([words] if isinstance(words, str) else words)]
+        benchmarks = [load_benchmark(name) for name in names]
     except DataError as error:
         raise DataError(
-            f"{error}\nOverlap is looked for with {words}: read them from files (--benchmarks aime25=FILE), or leave that out with "
-            "--benchmarks null."
+            f"{error}\nOverlap is looked for with {', '.join(names)}: read them from files (--benchmarks aime25=FILE), "
+            "or leave that out with --benchmarks null."
         ) from error
     return [replace(found, benchmarks=benchmarks)]
 

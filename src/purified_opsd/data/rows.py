@@ -29,7 +29,7 @@ def read_rows(path: str, config: str | None, split: str, revision: str | None) -
     if place.is_dir():
         files = sorted(file for file in place.iterdir() if file.suffix in SUFFIXES)
         if not files:
-            raise DataError(f"The folder {path} holds no {', '.join(SUFFIXES)} file. Put the training set there, or name its file.")
+            raise DataError(f"The folder {path} holds no {', '.join(SUFFIXES)} file. Put the set there, or name its file.")
         for file in files:
             yield from _read_file(file)
     elif place.is_file():
@@ -38,16 +38,16 @@ def read_rows(path: str, config: str | None, split: str, revision: str | None) -
         yield from _read_hub(path, config, split, revision)
     else:
         raise DataError(
-            f"There is no training set at {path} (looked for {place.absolute()}). "
+            f"There is no data set at {path} (looked for {place.absolute()}). "
             "Give a .jsonl, .json or .parquet file, a folder of them, or a hub data set id such as org/name."
         )
 
 
 def _read_file(file: Path) -> Iterator[Row]:
     if file.suffix not in SUFFIXES:
-        raise DataError(f"{file} is a '{file.suffix}' file; training sets are {', '.join(SUFFIXES)}. Convert it first.")
+        raise DataError(f"{file} is a '{file.suffix}' file; data sets are {', '.join(SUFFIXES)}. Convert it first.")
     if file.stat().st_size == 0:
-        raise DataError(f"{file} is empty: 0 bytes. Give a file with one JSON object a line, holding a problem and its solution.")
+        raise DataError(f"{file} is empty: 0 bytes. Give a file with one JSON object a line.")
     yield from {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}[file.suffix](file)
 
 
@@ -73,7 +73,7 @@ def _read_json(file: Path) -> Iterator[Row]:
     if isinstance(value, ValueError):
         raise DataError(f"{file}: {value}.")
     if not isinstance(value, list):
-        raise DataError(f"{file} holds a {type(value).__name__}; a .json training set is a list of objects. Or write it as .jsonl.")
+        raise DataError(f"{file} holds a {type(value).__name__}; a .json data set is a list of objects. Or write it as .jsonl.")
     for number, row in enumerate(value, 1):
         yield Row(f"{file}:{number}", row)
 
@@ -99,7 +99,7 @@ def _read_hub(path: str, config: str | None, split: str, revision: str | None) -
         raise DataError(
             f"{path} is no file or folder here, and loading it as a hub data set failed "
             f"({type(error).__name__}: {str(error)[:300]}). "
-            "Check the name, data.config and data.split, and that the hub can be reached; or give a local file."
+            "Check the name, its configuration and its split, and that the hub can be reached; or give a local file."
         ) from error
     for number, row in enumerate(rows, 1):
         yield Row(f"{path}:{number}", row)

@@ -19,6 +19,7 @@ _SPACES = re.compile(r"\\[ ,!;:]|\\q?quad\b|~|\$|\\left\b|\\right\b|\\displaysty
 _INTEGER = re.compile(r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:(?:,|\{,\})[0-9]{3})+)")
 _GROUPED = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:(?:,|\{,\})[0-9]{3})+(?![0-9,])")
 _WORDS = re.compile(r"\\(?:text|mathrm|textrm|mbox)\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![\\A-Za-z])(?:and|or)(?![A-Za-z])")
+_WIDE_DIGITS = {0xFF10 + digit: str(digit) for digit in range(10)}
 _SIGNS = {"\\pm": ("+", "-"), "\\mp": ("-", "+"), "±": ("+", "-"), "∓": ("-", "+")}
 _SIGN = re.compile(r"\\pm(?![A-Za-z])|\\mp(?![A-Za-z])|±|∓")
 _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
@@ -30,9 +31,9 @@ def plain(answer: str) -> str:
 
 
 def unstyled(answer: str) -> str:
-    r"""Without what only sets its type, and without the letter of a choice before it: `(051)` for `\textbf{(051)}`, `70` for
-    `\textbf{(C) }70`."""
-    bare = answer.strip()
+    r"""In plain digits, without what only sets its type, and without the letter of a choice before it: `(051)` for
+    `\textbf{(051)}`, `70` for `\textbf{(C) }70`."""
+    bare = answer.strip().translate(_WIDE_DIGITS)
     while True:
         choice = _CHOICE.match(bare)
         inside = _STYLED.fullmatch(bare) or _SWITCHED.fullmatch(bare)
@@ -78,13 +79,14 @@ def depth(answer: str) -> int:
 
 
 def parts(answer: str) -> list[str]:
-    r"""The parts of an answer, in no order: `1, 2`, `\{1, 2\}`, `1 \text{ or } 2`, `\pm 1`.  Tuples and intervals stay whole."""
+    r"""The parts of an answer, in no order: `1, 2`, `x \in \{1, 2\}`, `1 \text{ or } 2`, `\pm 1`.  Tuples and intervals stay
+    whole."""
     separated = _split(_WORDS.sub(",", _without_set_braces(answer)))
     return [signed for part in separated for signed in _signs_written_out(part)]
 
 
 def _without_set_braces(answer: str) -> str:
-    inside = re.fullmatch(r"\s*\$?\s*(?:\\left\s*)?\\\{(.*?)(?:\\right\s*)?\\\}\s*\$?\s*", answer, re.DOTALL)
+    inside = re.fullmatch(r"\s*\$?\s*(?:[A-Za-z]\s*\\in\s*)?(?:\\left\s*)?\\\{(.*?)(?:\\right\s*)?\\\}\s*\$?\s*", answer, re.DOTALL)
     return inside.group(1) if inside and "\\{" not in inside.group(1) else answer
 
 

@@ -3,7 +3,9 @@
 import re
 from typing import NamedTuple
 
-_TOKENS = re.compile(r"(?P<box>\\(?:boxed|fbox|framebox)\s*(?:\[[^\[\]{}]*\]\s*)*\{)|\\.|[{}]", re.DOTALL)
+_TOKENS = re.compile(
+    r"(?P<box>\\(?:boxed|fbox|framebox)\s*(?:\[[^\[\]{}]*\]\s*)*\{)|\\boxed\s+(?P<bare>-?[0-9]+)|\\.|[{}]", re.DOTALL
+)
 
 
 class Boxes(NamedTuple):
@@ -16,12 +18,15 @@ class Boxes(NamedTuple):
 
 
 def find_boxes(text: str) -> Boxes:
-    r"""Looks for `\boxed{}`, `\fbox{}` and `\framebox{}` in one pass; of a box in a box, the outer one is the answer."""
+    r"""Looks for `\boxed{}`, `\fbox{}` and `\framebox{}`, and for `\boxed 5`, in one pass; of a box in a box, the outer one
+    is the answer."""
     answer, last_opened, open_braces = None, None, []
     for token in _TOKENS.finditer(text):
         if token["box"]:
             last_opened = token.end()
             open_braces.append(last_opened)
+        elif token["bare"]:
+            answer = token["bare"]
         elif token.group() == "{":
             open_braces.append(None)
         elif token.group() == "}" and open_braces:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from purified_opsd.data import PromptBuilder
-from purified_opsd.policy import Sampler
+from purified_opsd.policy import Completion, OneByOne, Sampler
 from purified_opsd.reporting.records import locked
 
 from .benchmarks import Benchmark
@@ -84,8 +84,12 @@ def evaluate(
         try:
             for cell in cells:
                 complete(cell, prompts, plan, reporter)
-        finally:
+        except OSError:  # where the samples found no room, results find none
+            raise
+        except BaseException:
             _write_down(folder)
+            raise
+        _write_down(folder)
     return read_results(folder)
 
 
@@ -115,8 +119,8 @@ def open_cell(candidate: Candidate, benchmark: Benchmark, draws: Sequence[Draw],
 def complete(cell: Cell, prompts: PromptBuilder, plan: Plan, reporter: "Reporter") -> None:
     """Grades what was drawn and not graded, then draws and grades what is owed, a batch at a time.
 
-    Batches are cut from the whole list of draws, and one of which anything is owed is drawn whole: a row then has the neighbours
-    that it would have had without an interruption, and on CPU is the same, bit for bit.
+    Batches are cut from the whole list of draws, and one of which anything is owed is drawn whole, if rows have neighbours: a row
+    then has those that it would have had without an interruption, and on CPU is the same, bit for bit.
     """
     grade_draws(cell, [draw for draw in cell.draws if draw.key in cell.samples.keys() - cell.grades.keys()])
     refuse_repeats(cell.samples.values(), plan.runs)
@@ -136,12 +140,24 @@ def complete(cell: Cell, prompts: PromptBuilder, plan: Plan, reporter: "Reporter
 
 
 def draw_batch(cell: Cell, batch: Sequence[Draw], sampler: Sampler, prompts: PromptBuilder) -> None:
-    """Draws a batch and writes down what of it is not there yet."""
-    completions = sampler.generate([draw.prompt for draw in batch], [draw.seed for draw in batch])
+    """Draws a batch and writes down what of it is not there yet; only that, and each as it comes, where rows have no neighbours."""
+    if isinstance(sampler, OneByOne):
+        owed = [draw for draw in batch if draw.key not in cell.samples]
+        sampler.generate_each(*_asked(owed), lambda place, completion: keep(cell, [owed[place]], [completion], prompts))
+    else:
+        keep(cell, batch, sampler.generate(*_asked(batch)), prompts)
+
+
+def _asked(draws: Sequence[Draw]) -> tuple[list[list[int]], list[int]]:
+    return [draw.prompt for draw in draws], [draw.seed for draw in draws]
+
+
+def keep(cell: Cell, draws: Sequence[Draw], completions: Sequence[Completion], prompts: PromptBuilder) -> None:
+    """Writes down what is not there yet."""
     texts = prompts.tokenizer.batch_decode([completion.ids for completion in completions], skip_special_tokens=True)
     rows = [
         sample_row(draw.question.id, draw.run, draw.seed, completion.ids, completion.ended, text)
-        for draw, completion, text in zip(batch, completions, texts, strict=True)
+        for draw, completion, text in zip(draws, completions, texts, strict=True)
         if draw.key not in cell.samples
     ]
     cell.folder.append(rows)

@@ -165,10 +165,14 @@ def _rows(file: Path, read: Callable[[Mapping[str, Any]], Row]) -> Iterator[Row]
 
 
 def _append(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    with file.open("a", encoding="utf-8") as out:
-        out.write("".join(map(json_line, rows)))
-        out.flush()
-        os.fsync(out.fileno())
+    try:
+        with file.open("a", encoding="utf-8") as out:
+            out.write("".join(map(json_line, rows)))
+            out.flush()
+            os.fsync(out.fileno())
+    except OSError as error:  # a full disk names no file
+        error.filename = str(file)
+        raise
 
 
 def _mend(file: Path) -> None:

@@ -18,7 +18,7 @@ from .model import (
     saved_dtype,
 )
 from .rounds import ServersLost
-from .sampling import Completion, HFSampler, Sampler, Sampling
+from .sampling import Completion, HFSampler, OneByOne, Sampler, Sampling
 from .sampling_server import VLLMServers
 from .sampling_vllm import VLLM
 from .scoring import completion_hidden, contexts_hidden
@@ -37,6 +37,7 @@ __all__ = [
     "LoRA",
     "Model",
     "ModelError",
+    "OneByOne",
     "Policy",
     "Replicated",
     "Sampler",

@@ -3,7 +3,7 @@
 B rows of a batch, S prompt tokens, T completion tokens, V rows of the head.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -65,6 +65,17 @@ class Sampler(Protocol):
     def sync(self, step: int) -> None:
         """Takes over the adapter as it is after `step` optimizer steps."""
         ...
+
+
+OnDone = Callable[[int, Completion], None]
+"""Takes a completion and the place of its prompt."""
+
+
+@runtime_checkable
+class OneByOne(Sampler, Protocol):
+    """A sampler whose rows have no neighbours, so that each may be kept as soon as it is there, whatever becomes of the others."""
+
+    def generate_each(self, prompts: Sequence[Ids], seeds: Sequence[int], on_done: OnDone) -> None: ...
 
 
 class HFSampler:

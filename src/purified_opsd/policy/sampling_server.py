@@ -14,7 +14,7 @@ from .fingerprint import fingerprint_of
 from .handover import AdapterFolder
 from .model import Model, ModelError, Policy, frozen
 from .rounds import Post, Round, ServersLost
-from .sampling import Completion, Ids, Sampling, eos_ids
+from .sampling import Completion, Ids, OnDone, Sampling, eos_ids
 from .servers import Drawing, Server, Wanted
 from .wire import Unreachable
 
@@ -86,16 +86,26 @@ class ServerSampler:
 
     def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
         """Raises ServersLost past a deadline, ModelError where a server turns out not to serve this student."""
-        return asyncio.run(self._generate(prompts, seeds))
+        done: dict[int, Completion] = {}
+        self.generate_each(prompts, seeds, done.__setitem__)
+        return [done[i] for i in range(len(prompts))]
+
+    def generate_each(self, prompts: Sequence[Ids], seeds: Sequence[int], on_done: OnDone) -> None:
+        """Each as it comes.  Raises as `generate` does; what has come before stands."""
+        asyncio.run(self._generate(prompts, seeds, on_done))
 
     async def _load(self) -> None:
         async with self._round() as round:
             await round.load()
 
-    async def _generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
+    async def _generate(self, prompts: Sequence[Ids], seeds: Sequence[int], on_done: OnDone) -> None:
         async with self._round() as round:
+
+            async def complete(place: int, prompt: Ids, seed: int) -> None:
+                on_done(place, await round.complete(prompt, seed, self.drawing))
+
             pairs = zip(prompts, seeds, strict=True)
-            return await asyncio.gather(*(round.complete(prompt, seed, self.drawing) for prompt, seed in pairs))
+            await asyncio.gather(*(complete(place, prompt, seed) for place, (prompt, seed) in enumerate(pairs)))
 
     @asynccontextmanager
     async def _round(self) -> AsyncIterator[Round]:
