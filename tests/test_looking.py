@@ -45,7 +45,7 @@ def run(trained, tmp_path):
 def test_a_microscope_of_base_and_checkpoints(command, run):
     code, output, errors = command("microscope", run, "--samples", "2", "--step", "0", "--step", "2")
     assert code == 0, errors
-    assert f"Open {run / 'microscope.html'}." in output
+    assert re.search(f"Open {run / 'microscope.html'} \\([0-9.]+ MB\\)\\.", output)
     found = read_trajectories(run)
     assert [t["candidate"] for t in found] == ["base", "base", "step-000002", "step-000002"]
     assert [t["id"] for t in found[:2]] == [t["id"] for t in found[2:]]  # the same questions

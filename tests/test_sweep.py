@@ -54,7 +54,7 @@ def sweep(settings, *words):
 
 def test_stopped_gone_on_with_and_compared(command, settings, tmp_path):
     """SIGTERM while the first run trains; the same command finishes both; once more, it has nothing to do; another is refused."""
-    out, words = tmp_path / "sweep", ("--output-dir", str(tmp_path / "sweep"), "--steps", "20")
+    out, words = tmp_path / "my sweep", ("--output-dir", str(tmp_path / "my sweep"), "--steps", "20")
     first, deadline = sweep(settings, *words), time.monotonic() + 120
     begun = out / "target.clip=5" / "metrics.jsonl"
     while not begun.exists() and time.monotonic() < deadline:
@@ -62,7 +62,7 @@ def test_stopped_gone_on_with_and_compared(command, settings, tmp_path):
     first.send_signal(signal.SIGTERM)
     said, _ = first.communicate(timeout=120)
     assert first.returncode == 143, said
-    assert f"Go on with: purified-opsd sweep {settings} --target.clip 5 10 --output-dir {out} --steps 20" in said
+    assert f"Go on with: purified-opsd sweep {settings} --target.clip 5 10 --output-dir '{out}' --steps 20" in said
     taken = len(RunReader(out / "target.clip=5").metrics())
     assert 0 < taken < 20
     assert not (out / "target.clip=10").exists()
@@ -77,6 +77,8 @@ def test_stopped_gone_on_with_and_compared(command, settings, tmp_path):
     page = (out / "report.html").read_text()
     assert "target.clip=5, target.clip=10" in page
     assert (out / "report_files" / "training.csv").exists()
+    code, _, errors = command("report", *sorted(out.glob("*=*/")), "--output", out / "report.html")  # as docs/report.md has it
+    assert code == 0, errors
 
     code, said, _ = command("sweep", settings, "--target.clip", "5", "10", *words)
     assert code == 0
@@ -88,10 +90,13 @@ def test_stopped_gone_on_with_and_compared(command, settings, tmp_path):
     assert "target.clip=5 was begun with batch_size = 2, and 3 is asked for" in errors
 
 
-def test_a_signal_during_a_runs_last_step_ends_the_sweep(settings, tmp_path):
+def test_a_signal_during_a_runs_last_step_ends_the_sweep(settings, tmp_path, monkeypatch):
     """That run is finished, and the next one is not begun."""
-    out = tmp_path / "sweep"
-    process, said = sweep(settings, "--output-dir", str(out), "--steps", "1", "--sampling.max-new-tokens", "300"), ""
+    (tmp_path / "sub").mkdir()
+    settings.rename(tmp_path / "sub/x.yml")
+    monkeypatch.chdir(tmp_path)
+    out = tmp_path / "runs/x-sweep"
+    process, said = sweep("sub/x.yml", "--steps", "1", "--sampling.max-new-tokens", "300"), ""
     while "0/1" not in said and (letter := process.stdout.read(1)):
         said += letter
     time.sleep(0.1)

@@ -12,10 +12,11 @@ from purified_opsd import miniature
 from purified_opsd.config import SettingsError
 from purified_opsd.data import TrainingSet
 from purified_opsd.data.examples import READY_COLUMNS
-from purified_opsd.evaluation import CARDS
+from purified_opsd.evaluation import SamplingChoice
 from purified_opsd.objective import ForwardKL, PMITarget, TeacherTarget
-from purified_opsd.policy import LoRA, Model
+from purified_opsd.policy import LoRA, Model, Sampling
 from purified_opsd.training import AdamW, Run
+from purified_opsd.training.watching import Evaluation
 
 MODELS: Mapping[str, str] = {
     "qwen3-8b": "Qwen/Qwen3-8B",
@@ -47,7 +48,8 @@ MINIATURE = Run(
     TrainingSet(str(miniature.TRAINING_SET)),
     Path("runs"),
     adapter=LoRA(rank=32, alpha=64),
-    sampling=CARDS[str(miniature.BASE)],
+    sampling=Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=192, rows=100),
+    evaluation=Evaluation(sampling=SamplingChoice(rows=100)),
     optimizer=AdamW(learning_rate=3e-4, max_grad_norm=1.0),
     steps=60,
     checkpoint_every=20,

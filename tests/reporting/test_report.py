@@ -23,6 +23,8 @@ from purified_opsd.reporting.tables import difference, differences, table_1
 from purified_opsd.reporting.tallies import Markers, tallies
 from purified_opsd.reporting.training_curves import decomposition
 
+from .test_microscope import trajectory
+
 KIMS = Markers(MARKERS, count_substrings, count_words)
 
 
@@ -246,6 +248,18 @@ def test_a_run_of_which_nothing_was_measured(runs, tmp_path):
     remove(runs / "pmi" / "data.json")
     with pytest.raises(RunError, match=r"data.json is missing, .* Copy it from where the run was made"):
         report([runs / "pmi"], tmp_path)
+
+
+def test_microscopes_beyond_the_limit_are_linked(runs, tmp_path, monkeypatch):
+    for arm in ("pmi", "standard"):
+        file = runs / arm / "microscope/base/000.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps(trajectory("base")))
+    monkeypatch.setattr("purified_opsd.reporting.report.MOST_EMBEDDED", 1.5 * file.stat().st_size)
+    page = report([runs / "pmi", runs / "standard"], tmp_path)
+    assert page.count('class="data"') == 1
+    assert '<a href="runs/standard/microscope.html">' in page
+    assert "standard : too large for this page" in words_of(page)
 
 
 def test_a_last_line_that_was_never_finished_is_left_out(runs, tmp_path):

@@ -19,7 +19,8 @@ def microscope(
     """What teacher and purified target want at every token of a few completions: a page of the base and every checkpoint."""
     from purified_opsd.training.microscope import microscope_run
 
-    typer.echo(f"Open {microscope_run(run_of(folder), step, samples, seed)}.")
+    page = microscope_run(run_of(folder), step, samples, seed)
+    typer.echo(f"Open {page} ({page.stat().st_size / 1e6:.1f} MB).")
 
 
 @app.command()

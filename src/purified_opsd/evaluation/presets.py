@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
-from purified_opsd import miniature
 from purified_opsd.policy import Sampling
+from purified_opsd.reporting.records import read_json
 
 UPSTREAM = Sampling(temperature=1.0, top_p=0.95, top_k=0, max_new_tokens=38_912)
 
@@ -13,9 +14,16 @@ CARDS: Mapping[str, Sampling] = {
     "Qwen/Qwen3-4B": Sampling(temperature=0.6, top_p=0.95, top_k=20, max_new_tokens=38_912),
     "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": Sampling(temperature=0.6, top_p=0.95, top_k=0, max_new_tokens=32_768),
     "allenai/Olmo-3-7B-Think": Sampling(temperature=0.6, top_p=0.95, top_k=0, max_new_tokens=32_768),
-    str(miniature.BASE): Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=192, rows=100),
 }
-"""What the cards say, by hub id or folder."""
+"""What the cards say, by hub id."""
+
+
+def card_of(model: str) -> Sampling | None:
+    """What the card of a model says: by its hub id, or in a folder whose generation_config.json tells all of it; else None."""
+    file = Path(model) / "generation_config.json"
+    told = read_json(file) if file.is_file() else {}
+    found = {name: told[name] for name in ("temperature", "top_p", "top_k", "max_new_tokens") if told.get(name) is not None}
+    return CARDS.get(model) or (Sampling(**found) if len(found) == 4 else None)
 
 
 @dataclass(frozen=True)
@@ -42,9 +50,11 @@ class SamplingChoice:
     def _preset(self, model: str) -> Sampling:
         if self.preset not in (None, "card", "upstream"):
             raise ValueError(f"There is no sampling '{self.preset}'. Give card (as the model's card says) or upstream.")
-        if self.preset == "card" and model not in CARDS:
+        card = card_of(model)
+        if self.preset == "card" and card is None:
             raise ValueError(
-                f"The card of {model} is not known here; those of {', '.join(list(CARDS)[:-1])} are. Give --sampling upstream, and "
+                f"The card of {model} is not known here; those of {', '.join(CARDS)} are, and those of folders whose "
+                "generation_config.json gives temperature, top_p, top_k and max_new_tokens. Give --sampling upstream, and "
                 "what its card says as --temperature, --top-p, --top-k and --max-new-tokens."
             )
-        return UPSTREAM if self.preset == "upstream" else CARDS.get(model, UPSTREAM)
+        return UPSTREAM if self.preset == "upstream" or card is None else card

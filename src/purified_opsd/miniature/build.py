@@ -8,6 +8,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from .card import Card, measure_folder
+from .measurement import Sampling
 from .pretraining import Pretraining, Progress, pretrain
 from .tokenizer import END, PADDING, build_tokenizer, token_id
 
@@ -49,12 +50,14 @@ def build(folder: Path, settings: Build) -> Card:
 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Saves weights in float16 and sampling settings that cut nothing off the distribution."""
+    """Saves weights in float16 and sampling settings that cut nothing off the distribution,
+    with the room that the card's completions had."""
     model.generation_config = GenerationConfig(
         do_sample=True,
         temperature=1.0,
         top_k=0,
         top_p=1.0,
+        max_new_tokens=Sampling.new_tokens,
         eos_token_id=token_id(tokenizer, END),
         pad_token_id=token_id(tokenizer, PADDING),
     )

@@ -1,11 +1,14 @@
 """One page that shows what became of one or several runs: self-contained, with its figures beside it as PNG, SVG and CSV."""
 
 import base64
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from itertools import accumulate
 from pathlib import Path
+from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -46,8 +49,14 @@ class Page:
     questions: Sequence[Question]
     microscopes: Mapping[str, str]
     """By run: an HTML fragment."""
+    linked: Mapping[str, str]
+    """By run: where the page of its microscope is, as this page sees it, of those that are too large to be in it."""
     files: str
     """The folder of the figures, as the page sees it."""
+
+
+MOST_EMBEDDED = 50_000_000
+"""Bytes of microscope files up to which they are put into the page: a browser opens so much at once without trouble."""
 
 
 def write_report(folders: Sequence[Path], output: Path, markers: Markers) -> Path:
@@ -91,26 +100,33 @@ def content_policy(fragments: Iterable[str]) -> str:
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
 
 
-def microscope(run: RunRecord) -> str:
-    """The token microscope of the trajectories under RUN/microscope/, as an HTML fragment; empty where there are none."""
-    trajectories = read_trajectories(run.folder)
-    return fragment(trajectories) if trajectories else ""
+def _embedded(runs: Sequence[RunRecord]) -> list[RunRecord]:
+    """Those with trajectories, first to last, that fit into the page together."""
+    sizes = [sum(file.stat().st_size for file in (run.folder / "microscope").glob("*/*.json")) for run in runs]
+    return [run for run, size, total in zip(runs, sizes, accumulate(sizes), strict=True) if size and total <= MOST_EMBEDDED]
 
 
 def _page(runs: Sequence[RunRecord], output: Path, markers: Markers) -> Page:
     own = dict.fromkeys(word for run in runs for word in run.settings.get("markers") or () if word not in markers.words)
     markers = replace(markers, own=tuple(map(str, own)))
     found = {source: {run.name: tallies(run.folder, source, markers) for run in runs} for source in SOURCES}
-    ink = colours(runs)
+    ink, embedded = colours(runs), _embedded(runs)
+    looked_at = [run for run in runs if any((run.folder / "microscope").glob("*/*.json"))]
     return Page(
         cards=[Card(run, ink[run.name], target_of(run), changes(run, found)) for run in runs],
         facts=facts(runs),
         differences=differences(runs),
         sections=sections(runs, found, markers),
         questions=before_and_after(runs, markers),
-        microscopes={run.name: fragment for run in runs if (fragment := microscope(run))},
+        microscopes={run.name: fragment(read_trajectories(run.folder)) for run in embedded},
+        linked={run.name: _seen_from(output, run.folder / "microscope.html") for run in looked_at if run not in embedded},
         files=f"{output.stem}_files",
     )
+
+
+def _seen_from(page: Path, file: Path) -> str:
+    """The address of a file in a link of the page."""
+    return quote(os.path.relpath(file.absolute(), page.absolute().parent))
 
 
 def _drawn(figure: Figure) -> list[tuple[str, Markup]]:
