@@ -4,6 +4,7 @@ import shutil
 import socket
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -11,13 +12,17 @@ import pytest
 import yaml
 
 from purified_opsd.config import to_yaml
+from purified_opsd.evaluation import SamplingChoice
+from purified_opsd.reporting.records import RunReader
 from purified_opsd.training import checkpoint_folder, list_checkpoints
 from purified_opsd.training.start import start_run
+from purified_opsd.training.watching import Evaluation
 
 from .test_processes import TORCHRUN, TRAINER, launch
 
 SOON_S = 60
 """From the start of the launcher; a process that waits for another in vain does so for half an hour."""
+BROKEN = Path(__file__).with_name("broken.py")
 
 
 def outcome(*launchers: subprocess.Popen) -> list[str]:
@@ -57,7 +62,7 @@ def assert_said_once(said: list[str], reason: str, code: int) -> None:
     together = "".join(said)
     assert together.count("purified-opsd: ") == 1, together
     assert f"purified-opsd: {reason}" in together
-    assert together.count(f"exitcode  : {code}") == 2
+    assert all(f"exitcode  : {code}" in one for one in said)
 
 
 @pytest.fixture
@@ -91,3 +96,38 @@ def test_other_data_and_an_older_copy_of_the_run_are_refused(tiny_run, problems,
         two_nodes(words, words, folders=nodes), "process 1 of 2 (ranks count from 0) has another training set than process 0: ", 2
     )
     assert list_checkpoints(nodes[0] / "run") == [2, 4]
+
+
+def test_a_machine_whose_settings_are_not_there_ends_the_other(recipe, tmp_path):
+    said = two_nodes(["train", recipe], ["train", tmp_path / "gone.yaml"])
+    assert_said_once(said, f"The settings file {tmp_path / 'gone.yaml'} cannot be read", 2)
+
+
+def test_what_breaks_the_main_process_in_an_evaluation_ends_all(tiny_run, problems, recipe):
+    sampling = SamplingChoice(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=10, rows=2)
+    watched = replace(tiny_run, evaluation=Evaluation(every=2, benchmarks=(str(problems),), runs=2, sampling=sampling))
+    recipe.write_text(to_yaml(watched))
+    said = outcome(launch(TORCHRUN, [BROKEN, 0, "FloatingPointError", 2, "train", recipe]))
+    assert_said_once(said, "Broken on purpose.", 1)
+
+
+def test_an_interruption_of_one_process_ends_all(recipe):
+    said = outcome(launch(TORCHRUN, [BROKEN, 1, "KeyboardInterrupt", 2, "train", recipe]))
+    assert_said_once(said, "Interrupted. A run that had begun goes on", 130)
+
+
+@pytest.mark.parametrize(("sharding", "error", "code"), [("replicated", "ServersLost", 75), ("fsdp2", "ModelError", 4)])
+def test_what_one_process_cannot_draw_stops_all_after_the_step_before(tiny_run, recipe, sharding, error, code):
+    (said,) = outcome(launch(TORCHRUN, [BROKEN, 1, error, 4, "train", recipe, "--sharding", sharding]))
+    assert said.count("Stopped after step 3, which is saved. Broken on purpose.") == 1
+    assert said.count(f"Go on with: purified-opsd resume {tiny_run.output_dir}") == 1
+    assert said.count(f"exitcode  : {code}") == 2
+    assert list_checkpoints(tiny_run.output_dir) == [2, 3]
+    assert len(RunReader(tiny_run.output_dir).metrics()) == 3
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "report"])
+def test_what_one_process_does_is_refused_to_several(verb):
+    """Before their words are read."""
+    said = outcome(launch(TORCHRUN, [*TRAINER, verb, "runs/x"]))
+    assert_said_once(said, f"{verb} is done by one process, and 2 were started", 2)

@@ -132,7 +132,7 @@ def test_a_killed_process_ends_the_job_and_is_named(tiny_run, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode != 0
     assert errors.count("purified-opsd: ") == 1
-    assert "purified-opsd: process 1 of 2 (ranks count from 0) is not heard of any more: killed" in errors
+    assert "purified-opsd: process 1 of 2 (ranks count from 0) is not heard of: killed" in errors
     assert "with `purified-opsd resume RUN`" in errors
     assert "exitcode  : 4" in errors
 
@@ -160,16 +160,30 @@ def test_a_launcher_that_starts_fewer_processes_than_it_was_asked_for_is_found_o
     assert not tiny_run.output_dir.exists()
 
 
-WATCHED = "import sys, time; from purified_opsd.training.companions import *; Watch(Companions(), lost_s=1.5); time.sleep(60)"
+WATCHED = "import time; from purified_opsd.training.companions import *; Watch(Companions(), {}); time.sleep(60)"
+
+
+def watched(port: int, patience: str) -> subprocess.Popen:
+    """Process 0 of 2, which does nothing but watch the other."""
+    environment = os.environ | {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    return subprocess.Popen([sys.executable, "-c", WATCHED.format(patience)], env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def test_a_process_that_hangs_is_given_up_whatever_the_others_wait_for():
     store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
-    environment = os.environ | {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(store.port)}
-    process = subprocess.Popen([sys.executable, "-c", WATCHED], env=environment, stderr=subprocess.PIPE, text=True)
+    process = watched(store.port, "lost_s=1.5")
     for _ in range(3):  # the test is process 1, which lives, and then stands still
         store.add("purified-opsd/0/alive/1", 1)
         time.sleep(1)
     _, errors = process.communicate(timeout=50)
     assert process.returncode == 4
-    assert errors.startswith("purified-opsd: process 1 of 2 (ranks count from 0) is not heard of any more")
+    assert errors.startswith("purified-opsd: process 1 of 2 (ranks count from 0) is not heard of: killed")
+
+
+def test_a_process_that_never_begins_is_given_up_later():
+    store = TCPStore("localhost", 0, is_master=True, wait_for_workers=False)
+    process = watched(store.port, "lost_s=0.1, start_s=3")
+    _, errors = process.communicate(timeout=50)
+    assert process.returncode == 4
+    assert errors.startswith("purified-opsd: process 1 of 2 (ranks count from 0) is not heard of: killed")
+    assert store.add("purified-opsd/0/alive/0", 0) >= 3  # a beat a second

@@ -17,14 +17,14 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     warnings.filterwarnings("ignore", category=FutureWarning, message="`past_key_values`")  # the newer name is too new for some
+    if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        from .together import run_together
+
+        run_together(sys.argv[1:])
     code = 0
     try:
         app()
     except Exception as error:
-        if "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            from .together import end_together
-
-            end_together(error)
         known = exit_code(error)
         if known is None:
             raise

@@ -1,5 +1,6 @@
 """The application, and what several verbs need."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -42,6 +43,12 @@ def settings_errors() -> Iterator[None]:
         yield
     except ValueError as error:
         raise SettingsError(str(error)) from error
+
+
+def tell(line: str) -> None:
+    """On stderr; of several processes that have the same to tell, by the first."""
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(line, err=True)
 
 
 def settings_of(recipe: str) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """What a user can mend is said in a paragraph, with the exit code of its kind."""
 
 
-def exit_code(error: Exception) -> int | None:
-    """1: training diverged, 2: a setting, 3: data or a checkpoint, 4: model or machine, 75: try later; None: a mistake of ours."""
+def exit_code(error: BaseException) -> int | None:
+    """1: training diverged, 2: a setting, 3: data or a checkpoint, 4: model or machine, 75: try later, 130: interrupted; None: a
+    mistake of ours."""
     import torch
 
     from purified_opsd.config import SettingsError
@@ -12,7 +13,7 @@ def exit_code(error: Exception) -> int | None:
     from purified_opsd.reporting.records import RunError
     from purified_opsd.training import CheckpointError
 
-    codes: dict[type[Exception], int] = {
+    codes: dict[type[BaseException], int] = {
         FloatingPointError: 1,
         SettingsError: 2,
         RunError: 2,
@@ -24,11 +25,12 @@ def exit_code(error: Exception) -> int | None:
         WorkerError: 4,
         OSError: 4,
         torch.OutOfMemoryError: 4,
+        KeyboardInterrupt: 130,
     }
     return next((code for kind, code in codes.items() if isinstance(error, kind)), None)
 
 
-def paragraph(error: Exception) -> str:
+def paragraph(error: BaseException) -> str:
     """What went wrong, and what to do where the error itself does not say."""
     import torch
 
@@ -39,4 +41,6 @@ def paragraph(error: Exception) -> str:
         )
     if isinstance(error, OSError):
         return f"{error}. Nothing written before is lost: mend it, then resume the run or repeat the evaluation."
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted. A run that had begun goes on, from its newest checkpoint, with `purified-opsd resume RUN`."
     return str(error)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .app import OTHER_SETTINGS, RunFolder, app, run_of, settings_of
+from .app import OTHER_SETTINGS, RunFolder, app, run_of, settings_of, tell
 
 
 @app.command(context_settings=OTHER_SETTINGS)
@@ -159,5 +159,5 @@ def _resumable(folder: Path) -> Iterator[None]:
     try:
         yield
     except Stopped as stop:
-        typer.echo(f"{stop}\nGo on with: purified-opsd resume {shlex.quote(str(folder))}", err=True)
+        tell(f"{stop}\nGo on with: purified-opsd resume {shlex.quote(str(folder))}")
         raise typer.Exit(stop.exit_code) from stop

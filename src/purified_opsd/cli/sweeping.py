@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .app import OTHER_SETTINGS, app, settings_of
+from .app import OTHER_SETTINGS, app, settings_of, tell
 from .reporting import make_report
 
 
@@ -40,10 +40,10 @@ def sweep(
             if not point.done:
                 point.go_on()
         except Interrupted as stop:
-            typer.echo(f"{stop}\nGo on with: purified-opsd {shlex.join(sys.argv[1:])}", err=True)
+            tell(f"{stop}\nGo on with: purified-opsd {shlex.join(sys.argv[1:])}")
             raise typer.Exit(stop.exit_code) from stop
         except FloatingPointError as error:  # of these values; the others may do well
-            typer.echo(f"{point.folder} diverged, and the sweep goes on: {error}", err=True)
+            tell(f"{point.folder} diverged, and the sweep goes on: {error}")
             diverged.append(point.folder.name)
     if main:
         make_report([point.folder for point in points], folder / "report.html")

@@ -14,17 +14,24 @@ from torch.distributed import DistError, PrefixStore, TCPStore  # pyright: ignor
 
 BEAT_S = 1.0
 LOST_S = 40.0
-"""A process that was not heard of for so long is taken for dead, so that a job ends within a minute of a death."""
+"""A process that was not heard of for so long is taken for dead, so that a job ends within a minute of a death; and for so long a
+network may pause."""
+START_S = 300.0
+"""The same, for a process that was never heard of: it may import from a slow disk."""
 ROLL_CALL_S = 6.0
 """The same, once a collective has failed already."""
 CONNECT_S = 10.0
-
 LOST_CODE = 4
 
 
 def launched_processes() -> int:
     """How many processes the launcher says it has started."""
     return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def launcher_keeps_store() -> bool:
+    """As `torchrun` and `accelerate launch` do; else the first process keeps it, from when they join."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
 
 
 class Companions:
@@ -34,6 +41,7 @@ class Companions:
         """Raises DistError where the launcher's store cannot be reached."""
         address, port = os.environ.get("MASTER_ADDR", "localhost"), int(os.environ.get("MASTER_PORT", "29500"))
         store = TCPStore(address, port, is_master=False, timeout=timedelta(seconds=CONNECT_S), wait_for_workers=False)
+        store.set_timeout(timedelta(seconds=LOST_S))
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
         self.store = PrefixStore(f"purified-opsd/{attempt}", store)
         self.rank, self.processes = int(os.environ["RANK"]), launched_processes()
@@ -45,12 +53,12 @@ class Companions:
         """How often each of the others was heard of."""
         return {rank: self.store.add(f"alive/{rank}", 0) for rank in range(self.processes) if rank != self.rank}
 
-    def fail(self, code: int) -> bool:
-        """Says that this process fails with that exit code; whether it is the first to."""
-        first = self.store.add("failures", 1) == 1
-        if first:
+    def fail(self, code: int, reason: str) -> int:
+        """Tells why this process fails, if it is the first to; the exit code for all, which is that of the first."""
+        if self.store.add("failures", 1) == 1:
+            print(reason, file=sys.stderr, flush=True)  # before any, this one too, can leave for the code
             self.store.set("code", str(code))
-        return first
+        return int(self.store.get("code"))
 
     def failed(self) -> int | None:
         """The exit code of the first to fail."""
@@ -69,8 +77,8 @@ class Companions:
 class Watch:
     """A thread that beats, and ends this process when another has failed or is heard of no more."""
 
-    def __init__(self, companions: Companions, lost_s: float = LOST_S):
-        self.companions, self.lost_s = companions, lost_s
+    def __init__(self, companions: Companions, lost_s: float = LOST_S, start_s: float = START_S):
+        self.companions, self.lost_s, self.start_s = companions, lost_s, start_s
         self._over = threading.Event()
         threading.Thread(target=self._run, daemon=True, name="watch").start()
 
@@ -80,7 +88,8 @@ class Watch:
     def _run(self) -> None:
         try:
             for lost in self._lost_ones():
-                end(self.companions.failed() if not lost else self._say(lost))
+                reason = f"purified-opsd: {lost_paragraph(lost, self.companions.processes)}"
+                end(self.companions.fail(LOST_CODE, reason) if lost else self.companions.failed())
         except DistError:
             if not self._over.is_set():
                 print("purified-opsd: the launcher, or the process that kept its store, is gone.", file=sys.stderr)
@@ -93,23 +102,18 @@ class Watch:
             self.companions.beat()
             now = time.monotonic()
             heard = {r: (n, now) if n != heard[r][0] else heard[r] for r, n in self.companions.beats().items()}
-            lost = [rank for rank, (_, since) in heard.items() if now - since > self.lost_s]
+            lost = [r for r, (n, since) in heard.items() if now - since > (self.lost_s if n else self.start_s)]
             if lost or self.companions.failed() is not None:
                 yield lost
-
-    def _say(self, lost: list[int]) -> int:
-        if self.companions.fail(LOST_CODE):
-            print(f"purified-opsd: {lost_paragraph(lost, self.companions.processes)}", file=sys.stderr)
-        return LOST_CODE
 
 
 def lost_paragraph(ranks: list[int], processes: int) -> str:
     """What to tell of processes that died without a word."""
     names = " and ".join(map(str, ranks))
     return (
-        f"process {names} of {processes} (ranks count from 0) is not heard of any more: killed, most often for memory by the "
-        "system (see `dmesg`, or the scheduler's record), or its machine is gone. No other can go on without it, so the job ends. "
-        "Nothing written before is lost: start the same number of processes, or another, with `purified-opsd resume RUN`."
+        f"process {names} of {processes} (ranks count from 0) is not heard of: killed, most often for memory by the system (see "
+        "`dmesg`, or the scheduler's record), or its machine is gone, or it never began. No other can go on without it, so the job "
+        "ends. Nothing written before is lost: start the same number of processes, or another, with `purified-opsd resume RUN`."
     )
 
 

@@ -1,7 +1,7 @@
 """Evaluation on the way: the student in memory, on benchmarks, in the files that `purified-opsd evaluate` goes on with."""
 
 import logging
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -86,8 +86,8 @@ class Exam:
         stopped_by = 0
         with nullcontext() if step else frozen(model):
             if accelerator.is_main_process:
-                with closing(sampler):
-                    stopped_by = self._complete(self.sheet, step, sampler, stop)
+                stopped_by = self._complete(self.sheet, step, sampler, stop)
+                sampler.close()  # not after an error, which ends the others wherever they wait
             else:
                 sampler.serve()
         stopped_by = max(gather_object([stopped_by]))

@@ -37,7 +37,7 @@ def join() -> Accelerator:
             "several only with --multi_gpu, and never with --cpu."
         )
     if got > 1:
-        _watch()
+        keep_watch()
     return accelerator
 
 
@@ -51,7 +51,7 @@ def part(code: int) -> None:
         return
     gc.collect()
     PartialState().wait_for_everyone()
-    _watch().stop()
+    keep_watch().stop()
     dist.destroy_process_group()
     end(code)
 
@@ -70,7 +70,8 @@ def agreed(accelerator: Accelerator) -> Iterator[None]:
 
 
 @cache
-def _watch() -> Watch:
+def keep_watch() -> Watch:
+    """Over the others, from the first call on.  Raises DistError where there is no store yet."""
     return Watch(Companions())
 
 
