@@ -109,6 +109,8 @@ def test_the_runs_own_markers_are_told_beside_the_others_and_in_no_total(runs, t
     before = tallies(runs / "pmi", "evaluation", KIMS)[0]
     config = yaml.safe_load((runs / "pmi/config.yaml").read_text())
     (runs / "pmi/config.yaml").write_text(yaml.safe_dump({**config, "markers": ["try"]}))
+    asked = runs / "pmi/evaluation/countdown/asked.json"
+    asked.write_text(json.dumps({**json.loads(asked.read_text()), "markers": ["not so"]}))
     row = json.loads((runs / "pmi/metrics.jsonl").read_text())
     row["marker_counts"]["word"]["by_marker"]["try"] = 77
     (runs / "pmi/metrics.jsonl").write_text(json.dumps(row) + "\n")
@@ -118,7 +120,7 @@ def test_the_runs_own_markers_are_told_beside_the_others_and_in_no_total(runs, t
     (own,) = [row for row in drawn if (row["panel"], row["series"], row["category"]) == ("As substrings", "base", "try")]
     assert float(own["value"]) == sum(text.count("try") for text in texts) / 4 > 0
     assert f"pmi, base 4 {before.tokens:,} {before.substrings.total():,}" in text
-    assert "Of the runs' own, and in no total: try." in text
+    assert "Of the runs' own, and in no total: try, not so." in text
     assert "try 0 · 77" in text
 
 

@@ -26,7 +26,7 @@ def test_what_is_kept_stays():
 ROW = {
     "number": 2,
     "from": "target",
-    "target": "PMITarget(beta=1.0)",
+    "target": {"beta": 1.0, "clip": 10.0, "center_rows": None},
     "step": None,
     "id": "p1\x1b]0;title\x07",
     "problem": "What\x1b[2J is\n1 + 1?",
@@ -41,9 +41,9 @@ ROW = {
 @pytest.mark.parametrize("width", [40, 100])
 def test_a_layout_holds_its_width_and_nothing_that_a_terminal_would_obey(width):
     laid = layout(ROW, width)
-    assert all(len(line) <= width for line in laid.splitlines() if not line.startswith("Target,"))
+    assert all(len(line) <= width for line in laid.splitlines() if not line.startswith("Purified target,"))
     assert not {c for c in laid if ord(c) < 32 and c != "\n"} | {c for c in laid if c in "\x7f\x9b\u202e"}
     assert "── 2 · p1␛]0;title␇ ──" in laid
     assert "  What␛[2J is\n  1 + 1?" in laid
     assert "characters more in the file)" in " ".join(laid.split())
-    assert "Target, PMITarget(beta=1.0): temperature 0, 3 tokens, cut off\n  ␛[8mhidden⟨U+202E⟩ text␍\n  and so on" in laid
+    assert "Purified target, beta 1, clip 10: temperature 0, 3 tokens, cut off\n  ␛[8mhidden⟨U+202E⟩ text␍\n  and so on" in laid

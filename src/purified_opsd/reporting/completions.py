@@ -52,6 +52,11 @@ def asked(run: Path) -> dict[int, int]:
     return dict(sorted(found.items()))
 
 
+def asked_markers(run: Path) -> list[str]:
+    """The markers of one's own that the evaluation was last asked to count."""
+    return [word for file in (run / EVALUATION).glob("*/asked.json") for word in read_json(file).get("markers", ())]
+
+
 def _evaluated(folder: Path) -> Iterator[Written]:
     for file in sorted(folder.glob("*/asked.json")):
         asked = read_json(file, "questions", "runs")

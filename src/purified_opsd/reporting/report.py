@@ -107,8 +107,8 @@ def _embedded(runs: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _page(runs: Sequence[RunRecord], output: Path, markers: Markers) -> Page:
-    own = dict.fromkeys(word for run in runs for word in run.settings.get("markers") or () if word not in markers.words)
-    markers = replace(markers, own=tuple(map(str, own)))
+    own = dict.fromkeys(word for run in runs for word in run.markers if word not in markers.words)
+    markers = replace(markers, own=tuple(own))
     found = {source: {run.name: tallies(run.folder, source, markers) for run in runs} for source in SOURCES}
     ink, embedded = colours(runs), _embedded(runs)
     looked_at = [run for run in runs if any((run.folder / "microscope").glob("*/*.json"))]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .completions import asked
+from .completions import asked, asked_markers
 from .outcomes import Estimate, read_diagnoses, read_scores, step_of
 from .records import RunError, RunReader
 
@@ -20,6 +20,8 @@ class RunRecord:
     """Tells it from the others of the report."""
     folder: Path
     settings: Mapping[str, Any]
+    markers: Sequence[str]
+    """Epistemic markers of one's own: the run's, and those its evaluation was asked to count."""
     data: Mapping[str, Any]
     starts: Sequence[Mapping[str, Any]]
     metrics: Sequence[Mapping[str, Any]]
@@ -79,6 +81,7 @@ def _read_run(folder: Path, name: str) -> RunRecord:
         name=name,
         folder=folder,
         settings=settings,
+        markers=list(dict.fromkeys(map(str, [*(settings.get("markers") or ()), *asked_markers(folder)]))),
         data=reader.data(),
         starts=reader.starts(),
         metrics=reader.metrics(),
