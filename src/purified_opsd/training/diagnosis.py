@@ -18,7 +18,6 @@ from purified_opsd.analysis.markers import marker_counts
 from purified_opsd.data import Example
 from purified_opsd.evaluation import Candidate
 from purified_opsd.evaluation.statistics import Array, average_of
-from purified_opsd.objective import PMITarget
 from purified_opsd.policy import HF
 from purified_opsd.reporting.records import RunError, complete_lines, json_line, locked, read_json, write_whole
 
@@ -84,12 +83,7 @@ def _diagnosed(job: Job, candidate: Candidate, examples: Sequence[Example], seed
     run = job.run
     prompts = [job.prompts.contexts(example) for example in examples]
     with candidate.sampler(run.sampling) as sampler:
-        return diagnose(job.policy, prompts, Probe(sampler, purified_target(run), run.micro_batch_tokens, seed))
-
-
-def purified_target(run: Run) -> PMITarget:
-    """The run's own; the paper's where it trains on the teacher itself."""
-    return run.target if isinstance(run.target, PMITarget) else PMITarget()
+        return diagnose(job.policy, prompts, Probe(sampler, run.purified_target, run.micro_batch_tokens, seed))
 
 
 def _settings(job: Job, candidate: Candidate, samples: int, seed: int) -> dict[str, Any]:

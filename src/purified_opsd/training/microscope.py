@@ -25,7 +25,7 @@ from purified_opsd.reporting.microscope import page, read_trajectories
 from purified_opsd.reporting.records import locked, read_json, write_whole
 
 from .candidates import base_candidate, checkpoint_candidates, chosen_steps
-from .diagnosis import purified_target, refuse_other_settings
+from .diagnosis import refuse_other_settings
 from .job import Job, prepare
 from .run import Run
 
@@ -79,7 +79,7 @@ def _slides(job: Job, candidate: Candidate, examples: Sequence[Example], seed: i
         "weights": candidate.identity,
         "training_set": job.examples.fingerprint,
         "sampling": asdict(job.run.sampling),
-        "target": asdict(purified_target(job.run)),
+        "target": asdict(job.run.purified_target),
         "seed": seed,
     }
     folder = job.run.output_dir / "microscope" / candidate.name
@@ -101,7 +101,7 @@ def _of_candidate(job: Job, head: GeneralHead, slides: Sequence[Slide]) -> Itera
         for slide, context, completion in zip(slides, prompts, completions, strict=True):
             hidden_ND = hidden_states(job.policy, [context], [completion.ids], job.run.micro_batch_tokens)
             ids_N = torch.tensor(completion.ids, device=job.policy.model.device)
-            readings = read_tokens(hidden_ND, ids_N, head, purified_target(job.run))
+            readings = read_tokens(hidden_ND, ids_N, head, job.run.purified_target)
             yield slide, _trajectory(job, slide, context, completion, readings)
 
 

@@ -103,6 +103,11 @@ class Run:
         if self.evaluation.every:
             self.evaluation.plan(self.model.path)
 
+    @property
+    def purified_target(self) -> PMITarget:
+        """The run's own; the paper's where it trains on the teacher itself."""
+        return self.target if isinstance(self.target, PMITarget) else PMITarget()
+
     def saves(self, step: int) -> bool:
         """Is there a checkpoint after `step` steps?"""
         return step % self.checkpoint_every == 0 or step == self.steps or self.evaluation.due(step, self.steps)

@@ -18,7 +18,6 @@ from purified_opsd.reporting.records import json_line, locked, write_whole
 
 from .candidates import base_candidate, checkpoint_candidates, chosen_steps
 from .checkpoint import CheckpointError, list_checkpoints
-from .diagnosis import purified_target
 from .job import Job, prepare
 from .run import Run
 
@@ -61,7 +60,7 @@ def sample_run(run: Run, wish: Wish, show: Callable[[dict[str, Any]], None]) -> 
 def _writer(job: Job, source: Source, step: int | None) -> AbstractContextManager[Writer]:
     match source:
         case "target":
-            return _of_target(job, purified_target(job.run))
+            return _of_target(job, job.run.purified_target)
         case "teacher":
             return _of_target(job, TeacherTarget())
         case "base":
@@ -105,7 +104,7 @@ def _new_file(folder: Path, name: str) -> Path:
 
 def _row(job: Job, example: Example, contexts: Contexts, seed: int, completion: Completion) -> dict[str, Any]:
     return {
-        "target": asdict(purified_target(job.run)),
+        "target": asdict(job.run.purified_target),
         "sampling": asdict(job.run.sampling),
         "seed": seed,
         "id": example.id,

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from purified_opsd.analysis.diagnosis import measure
 from purified_opsd.data import seed_for
-from purified_opsd.objective import PMITarget, Terms, streamed_terms
+from purified_opsd.objective import Terms, streamed_terms
 from purified_opsd.policy import ModelError, ServersLost, completion_hidden, contexts_hidden, frozen, micro_batches
 from purified_opsd.reporting.records import RunWriter
 
@@ -154,9 +154,8 @@ def distillation_loss(
 def decompose(job: Job, rollouts: Sequence[Rollout]) -> list[dict[str, float]]:
     """What pulls the student on the first completions of the batch, as it is before the update.  Section 2.4; Fig. 3."""
     run, chosen = job.run, [rollout for rollout in rollouts if rollout.place < job.run.decomposed]
-    target = run.target if isinstance(run.target, PMITarget) else PMITarget()
     prompts, completions = [rollout.prompts for rollout in chosen], [rollout.completion for rollout in chosen]
-    return [found.numbers for found in measure(job.policy, prompts, completions, target, run.micro_batch_tokens)]
+    return [found.numbers for found in measure(job.policy, prompts, completions, run.purified_target, run.micro_batch_tokens)]
 
 
 def update(job: Job, step: int) -> tuple[float, float]:
