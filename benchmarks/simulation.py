@@ -8,6 +8,7 @@ import argparse
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -69,7 +70,8 @@ def measure(setting: Setting, steps: int) -> Measured:
 
 
 def together(runs: Sequence[Measured]) -> Measured:
-    return Measured(*([step for run in runs for step in part] for part in zip(*runs, strict=True)))
+    """Their steps, one run's after another's."""
+    return Measured(*(list(chain(*parts)) for parts in zip(*runs, strict=True)))
 
 
 def fit(runs: Sequence[Measured]) -> Rates:
