@@ -126,6 +126,15 @@ def test_what_one_process_cannot_draw_stops_all_after_the_step_before(tiny_run, 
     assert len(RunReader(tiny_run.output_dir).metrics()) == 3
 
 
+@pytest.mark.parametrize("sharding", ["replicated", "fsdp2"])
+def test_values_that_diverge_in_one_process_do_so_in_all_and_the_sweep_goes_on(recipe, tmp_path, sharding):
+    words = ["sweep", recipe, "--target.clip", 5, 10, "--steps", 2, "--sharding", sharding, "--output-dir", tmp_path / "sweep"]
+    (said,) = outcome(launch(TORCHRUN, [BROKEN, 1, "FloatingPointError", 2, *words]))
+    assert said.count("target.clip=5 diverged, and the sweep goes on: Broken on purpose.") == 1
+    assert [list_checkpoints(tmp_path / "sweep" / f"target.clip={clip}") for clip in (5, 10)] == [[], [2]]
+    assert (tmp_path / "sweep" / "report.html").exists()
+
+
 @pytest.mark.parametrize("verb", ["evaluate", "report"])
 def test_what_one_process_does_is_refused_to_several(verb):
     """Before their words are read."""

@@ -45,9 +45,14 @@ def settings_errors() -> Iterator[None]:
         raise SettingsError(str(error)) from error
 
 
+def is_first() -> bool:
+    """Is this the only process, or the one of several that speaks for all?"""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def tell(line: str) -> None:
     """On stderr; of several processes that have the same to tell, by the first."""
-    if os.environ.get("RANK", "0") == "0":
+    if is_first():
         typer.echo(line, err=True)
 
 

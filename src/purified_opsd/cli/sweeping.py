@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .app import OTHER_SETTINGS, app, settings_of, tell
+from .app import OTHER_SETTINGS, app, is_first, settings_of, tell
 from .reporting import make_report
 
 
@@ -24,17 +24,15 @@ def sweep(
     Settings by their dotted names, such as --target.clip 5 10 20 --target.beta 0.5 1 2 --steps 50; those with several values are
     varied.  Interrupted anywhere, the same command goes on: what is done is skipped, what was begun is resumed.
     """
-    from accelerate import PartialState
-
     from purified_opsd.sweep import grid, refuse_changes
     from purified_opsd.training import Interrupted
 
     folder = output_dir or Path("runs") / f"{Path(recipe).stem if Path(recipe).suffix in ('.yaml', '.yml') else recipe}-sweep"
     points = grid(settings_of(recipe), context.args, folder)
     refuse_changes(points)
-    main, diverged = PartialState().is_main_process, []
+    diverged = []
     for place, point in enumerate(points, 1):
-        if main:
+        if is_first():
             typer.echo(f"{place} of {len(points)}: {point.folder}{', done already' if point.done else ''}")
         try:
             if not point.done:
@@ -45,7 +43,7 @@ def sweep(
         except FloatingPointError as error:  # of these values; the others may do well
             tell(f"{point.folder} diverged, and the sweep goes on: {error}")
             diverged.append(point.folder.name)
-    if main:
+    if is_first():
         make_report([point.folder for point in points], folder / "report.html")
         typer.echo(f"{len(points) - len(diverged)} of {len(points)} runs are done. Open {folder / 'report.html'}.")
     if diverged:

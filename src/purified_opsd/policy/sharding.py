@@ -114,7 +114,7 @@ class Sharded:
     def together(self) -> Iterator[None]:
         try:
             yield
-        except (ModelError, ServersLost):  # what one process cannot draw, the others are told of once they are done
+        except (ModelError, ServersLost, FloatingPointError):  # the others are told of it once they are done
             self._go_along_until(Pass.DONE)
             raise
         self._go_along_until(Pass.DONE)

@@ -58,11 +58,11 @@ def part(code: int) -> None:
 
 @contextmanager
 def agreed(accelerator: Accelerator) -> Iterator[None]:
-    """What one process cannot do, none goes on without: its ModelError or ServersLost is raised in all."""
+    """What one process cannot do, none goes on without: its ModelError, ServersLost or FloatingPointError is raised in all."""
     problem = None
     try:
         yield
-    except (ModelError, ServersLost) as error:
+    except (ModelError, ServersLost, FloatingPointError) as error:
         problem = error
     for found in gather_object([problem]):
         if found:

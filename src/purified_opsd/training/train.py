@@ -75,7 +75,7 @@ def training_step(job: Job, step: int) -> Step:
         rollouts = sample_rollouts(job, step)
     weights = token_weights(job, rollouts)
     trajectories: list[Trajectory] = []
-    with job.layout.together():
+    with agreed(accelerator), job.layout.together():
         for places in micro_batches([rollout.tokens for rollout in rollouts], run.micro_batch_tokens):
             micro, weight_B = [rollouts[i] for i in places], [weights[rollouts[i].place] for i in places]
             with clock("frozen"), frozen(job.policy.model):
