@@ -9,7 +9,6 @@ import pytest
 from purified_opsd.evaluation.statistics import (
     average,
     best_of,
-    bootstrap_errors,
     compare,
     majority,
     pass_at,
@@ -66,6 +65,19 @@ def test_missing_samples_count_for_nothing():
     assert average(correct).value == 0.75
     assert average(correct[:1]) is None
     assert run_error(correct[:, :1]) is None
+
+
+def bootstrap_errors(correct_PR, draws: int, seed: int) -> tuple[float, float]:
+    """Standard errors of avg@k by the bootstrap: over problems (each taken with its runs), and over runs (problems held).
+
+    Of whole tables only.  The second is scaled by √(R/(R−1)), as a resampled variance is short by that factor.
+    """
+    P, R = correct_PR.shape
+    draw = np.random.default_rng(seed)
+    over_problems_N = correct_PR.mean(axis=1)[draw.integers(P, size=(draws, P))].mean(axis=1)
+    runs_NPR = draw.integers(R, size=(draws, P, R))
+    over_runs_N = np.take_along_axis(correct_PR[None], runs_NPR, axis=2).mean(axis=(1, 2))
+    return float(over_problems_N.std(ddof=1)), float(over_runs_N.std(ddof=1) * math.sqrt(R / (R - 1))) if R > 1 else math.nan
 
 
 def test_errors_by_bootstrap_agree_with_the_closed_forms():

@@ -111,6 +111,23 @@ def test_what_breaks_the_main_process_in_an_evaluation_ends_all(tiny_run, proble
     assert_said_once(said, "Broken on purpose.", 1)
 
 
+def test_a_signal_to_any_process_stops_an_evaluation_after_its_batch(tiny_run, problems, recipe):
+    """A scheduler warns the machine that it takes away, which need not be the main process's."""
+    sampling = SamplingChoice(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=10, rows=2)
+    watched = replace(tiny_run, evaluation=Evaluation(every=2, benchmarks=(str(problems),), runs=200, sampling=sampling))
+    recipe.write_text(to_yaml(watched))
+    launcher = launch(TORCHRUN, [*TRAINER, "train", recipe])
+    samples, deadline = tiny_run.output_dir / "evaluation" / problems.stem / "base" / "samples.jsonl", time.monotonic() + SOON_S
+    while not samples.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    (second,) = (p for p in psutil.Process(launcher.pid).children(recursive=True) if p.environ().get("RANK") == "1")
+    second.terminate()
+    (said,) = outcome(launcher)
+    assert said.count(f"Go on with: purified-opsd resume {tiny_run.output_dir}") == 1
+    assert RunReader(tiny_run.output_dir).evaluations() == RunReader(tiny_run.output_dir).metrics() == []
+
+
 def test_an_interruption_of_one_process_ends_all(recipe):
     said = outcome(launch(TORCHRUN, [BROKEN, 1, "KeyboardInterrupt", 2, "train", recipe]))
     assert_said_once(said, "Interrupted. A run that had begun goes on", 130)

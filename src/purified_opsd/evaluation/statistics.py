@@ -101,19 +101,6 @@ def run_error(correct_PR: Array) -> float | None:
     return float(np.sqrt((np.nanvar(several, axis=1, ddof=1) / count_P[count_P > 1]).sum()) / len(several))
 
 
-def bootstrap_errors(correct_PR: Array, draws: int, seed: int) -> tuple[float, float]:
-    """Standard errors of avg@k by the bootstrap: over problems (each taken with its runs), and over runs (problems held).
-
-    Of whole tables only.  The second is scaled by √(R/(R−1)), as a resampled variance is short by that factor.
-    """
-    P, R = correct_PR.shape
-    draw = np.random.default_rng(seed)
-    over_problems_N = correct_PR.mean(axis=1)[draw.integers(P, size=(draws, P))].mean(axis=1)
-    runs_NPR = draw.integers(R, size=(draws, P, R))
-    over_runs_N = np.take_along_axis(correct_PR[None], runs_NPR, axis=2).mean(axis=(1, 2))
-    return float(over_problems_N.std(ddof=1)), float(over_runs_N.std(ddof=1) * math.sqrt(R / (R - 1))) if R > 1 else math.nan
-
-
 def pass_at(correct_PR: Array, k: int) -> float | None:
     """pass@k, unbiased: mean over problems of 1 − C(n−c, k) / C(n, k), n samples of which c are correct.  Chen et al. 2021.
 

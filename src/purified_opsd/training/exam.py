@@ -82,11 +82,11 @@ class Exam:
         if self.sheet is None or not self.job.run.evaluation.due(step, self.job.run.steps):
             return
         model, accelerator = self.job.policy.model, self.job.accelerator
-        sampler = SharedSampler(HFSampler(model, self.sheet.plan.sampling), self.job.layout, accelerator)
+        sampler = SharedSampler(HFSampler(model, self.sheet.plan.sampling), self.job.layout, accelerator, stop)
         stopped_by = 0
         with nullcontext() if step else frozen(model):
             if accelerator.is_main_process:
-                stopped_by = self._complete(self.sheet, step, sampler, stop)
+                stopped_by = self._complete(self.sheet, step, sampler)
                 sampler.close()  # not after an error, which ends the others wherever they wait
             else:
                 sampler.serve()
@@ -94,7 +94,7 @@ class Exam:
         if stopped_by:
             raise Interrupted(stopped_by, step)
 
-    def _complete(self, sheet: Sheet, step: int, sampler: Sampler, stop: StopRequest) -> int:
+    def _complete(self, sheet: Sheet, step: int, sampler: SharedSampler) -> int:
         """The signal that cut it short, or 0.  What cannot be evaluated is said, and training goes on."""
         run, folder = self.job.run, self.writer.folder
         if not owed(run, folder, step):
@@ -105,10 +105,10 @@ class Exam:
         plan = replace(sheet.plan, sampling=replace(sheet.plan.sampling, rows=rows))
         try:
             with progress_bar() as show:
-                watch = _stoppable(show, stop)
+                watch = _stoppable(show, sampler)
                 results = evaluate([candidate], sheet.benchmarks, sheet.prompts, plan, folder / "evaluation", watch)
         except _Stopped:
-            return stop.signal
+            return sampler.stopped_by
         except (RunError, WorkerError) as error:
             logger.warning("The evaluation after step %d is left out, and training goes on. %s", step, error)
             return 0
@@ -129,12 +129,12 @@ class _Stopped(Exception):
     """A signal has asked the run to stop."""
 
 
-def _stoppable(show: Watch, stop: StopRequest) -> Watch:
-    """Shows each batch, and ends the evaluation after the one in which the run was asked to stop."""
+def _stoppable(show: Watch, sampler: SharedSampler) -> Watch:
+    """Shows each batch, and ends the evaluation after the one in which a process of the run was asked to stop."""
 
     def watch(progress: Progress) -> None:
         show(progress)
-        if stop.signal:
+        if sampler.stopped_by:
             raise _Stopped
 
     return watch

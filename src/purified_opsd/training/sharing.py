@@ -10,6 +10,8 @@ from accelerate.utils import broadcast_object_list, gather_object
 
 from purified_opsd.policy import Completion, Layout, Sampler
 
+from .stopping import StopRequest
+
 Ids = Sequence[int]
 Asked = tuple[Sequence[Ids], Sequence[int]]
 
@@ -17,8 +19,10 @@ Asked = tuple[Sequence[Ids], Sequence[int]]
 class SharedSampler:
     """The main process generates, the others `serve` until it lets them go.  With one process: its sampler as it is."""
 
-    def __init__(self, sampler: Sampler, layout: Layout, accelerator: Accelerator):
-        self.sampler, self.layout, self.accelerator = sampler, layout, accelerator
+    def __init__(self, sampler: Sampler, layout: Layout, accelerator: Accelerator, stop: StopRequest):
+        self.sampler, self.layout, self.accelerator, self.stop = sampler, layout, accelerator, stop
+        self.stopped_by = 0
+        """The signal that one of the processes was sent by the end of the last batch, or 0."""
 
     def sync(self, step: int) -> None:
         self.sampler.sync(step)
@@ -41,6 +45,7 @@ class SharedSampler:
         places = range(self.accelerator.process_index, len(prompts), self.accelerator.num_processes)
         with self.layout.together(), self.layout.whole_head():
             own = self.sampler.generate([prompts[i] for i in places], [seeds[i] for i in places])
+        self.stopped_by = max(gather_object([self.stop.signal]))
         everyone = dict(gather_object(list(zip(places, own, strict=True))))
         return [everyone[i] for i in range(len(prompts))]
 
