@@ -36,7 +36,12 @@ def standard(world: World) -> Callable[[], dict[str, float]]:
 
 def _step(world: World, target: PMITarget | TeacherTarget) -> Callable[[], dict[str, float]]:
     job = _job(world, target)
-    return lambda: training_step(job, 0).seconds
+
+    def run() -> dict[str, float]:
+        step = training_step(job, 0)
+        return {"tokens": sum(len(trajectory.completion.ids) for trajectory in step.trajectories), **step.seconds}
+
+    return run
 
 
 def _job(world: World, target: PMITarget | TeacherTarget) -> Job:
@@ -166,30 +171,36 @@ def described(world: World) -> str:
     if world.recipe:
         return f"the recipe {world.recipe}"
     model = world.model or f"random Qwen3, D = {world.hidden}, {world.layers} layers, V = {world.vocabulary}"
-    return f"{model}; batch {world.batch}, completions of {world.completion}, references around {world.reference} tokens"
+    problems = world.data or f"references around {world.reference} tokens"
+    return f"{model}{f', {world.dtype}' if world.dtype else ''}; batch {world.batch}, completions of {world.completion}, {problems}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.step", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a tiny problem, to see that everything runs")
     parser.add_argument("--model", help="folder of a real model (default: a random one)")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="of the base (default: bfloat16 on a GPU, else float32)")
+    parser.add_argument("--data", help="a file of real problems (default: random text)")
     parser.add_argument("--recipe", help="a recipe as it stands, such as miniature.pmi, instead of the run that the rest describes")
     parser.add_argument("--completion", type=int, default=256, help="tokens a completion")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--reference", type=int, default=600, help="median tokens of a reference")
+    parser.add_argument("--arms-only", action="store_true", help="nothing but the first table: purified against standard OPSD")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
     words = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    sizes = {"completion": words.completion, "batch": words.batch, "reference": words.reference}
-    world = World(device, **sizes, model=words.model, recipe=words.recipe)
+    names = ("completion", "batch", "reference", "model", "dtype", "data", "recipe")
+    world = World(device, **{name: getattr(words, name) for name in names})
     if words.quick:
         world = World(device, hidden=64, layers=2, vocabulary=512, question=20, reference=60, completion=8, batch=3)
     rounds = 1 if words.quick else words.rounds
     arms = parts(race({"standard": standard, "purified": purified}, world, rounds))
-    rest = after(race({"ours": ours_after_rollouts, "port of Section 3.2": port_after_rollouts}, world, rounds))
-    tables = {f"A whole step, seconds by part: {described(world)}": arms, "After the rollouts": rest}
-    if not world.recipe:
+    tables = {f"A whole step, seconds by part: {described(world)}": arms}
+    if not words.arms_only:
+        contenders = {"ours": ours_after_rollouts, "port of Section 3.2": port_after_rollouts}
+        tables["After the rollouts"] = after(race(contenders, world, rounds))
+    if not (words.arms_only or world.recipe or world.data):
         mix = replace(world, batch=32, completion=1024)
         tables["Padding, 32 questions of the same mix, completions of 1,024"] = padding(mix)
     publish("step", words.output, tables, device)

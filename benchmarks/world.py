@@ -7,6 +7,7 @@ import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import mkdtemp
+from typing import Literal
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -37,8 +38,12 @@ class World:
     reference: int = 600
     completion: int = 256
     batch: int = 8
+    dtype: Literal["bfloat16", "float32"] | None = None
+    """Of the base; null: bfloat16 on a GPU, float32 elsewhere."""
     model: str | None = None
     """A folder with a real model; null: a random one of the sizes above."""
+    data: str | None = None
+    """A file of real problems; null: random text of the lengths above."""
     recipe: str | None = None
     """A recipe that is run as it stands, instead of a made-up run."""
 
@@ -51,8 +56,8 @@ def run_of(world: World, target: PMITarget | TeacherTarget = PMITarget()) -> Run
         return replace(find_recipe(world.recipe), target=target, output_dir=folder / "run")
     model = world.model or write_model(world, folder / "model")
     return Run(
-        model=Model(model, dtype="bfloat16" if world.device == "cuda" else "float32"),
-        data=TrainingSet(str(write_problems(world, folder / "problems.jsonl"))),
+        model=Model(model, dtype=world.dtype or ("bfloat16" if world.device == "cuda" else "float32")),
+        data=TrainingSet(world.data or str(write_problems(world, folder / "problems.jsonl"))),
         output_dir=folder / "run",
         adapter=LoRA(rank=16, alpha=32),
         sampling=Sampling(max_new_tokens=world.completion, rows=world.batch),

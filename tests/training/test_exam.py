@@ -12,7 +12,7 @@ from purified_opsd.config import SettingsError, build_run, to_mapping, to_yaml
 from purified_opsd.data import DataError
 from purified_opsd.evaluation import SamplingChoice, evaluate, load_benchmark
 from purified_opsd.policy import HF
-from purified_opsd.reporting.records import RunReader
+from purified_opsd.reporting.records import RunError, RunReader
 from purified_opsd.training import checkpoint_folder
 from purified_opsd.training.candidates import run_subject
 from purified_opsd.training.checkpoint import verify
@@ -106,6 +106,17 @@ def test_a_step_taken_again_with_other_weights_is_evaluated_anew(watched_run):
     assert evaluation_files(folder) == right
 
 
+def test_samples_whose_settings_are_damaged_do_not_end_training(watched_run, caplog):
+    start_run(watched_run, to_yaml(watched_run))
+    folder = watched_run.output_dir
+    samples(folder, "step-000004").with_name("settings.json").write_text("{")
+    shutil.rmtree(checkpoint_folder(folder, 4))
+    resume_run(watched_run, folder, to_yaml(watched_run))
+    assert "The evaluation after step 4 is left out, and training goes on." in caplog.text
+    assert "settings.json is damaged" in caplog.text
+    assert verify(checkpoint_folder(folder, 4)).step == 4
+
+
 def test_what_cannot_be_evaluated_is_said_and_training_goes_on(watched_run, caplog):
     hotter = replace(watched_run.evaluation, sampling=replace(SAMPLING, temperature=0.5))
     start_run(watched_run, to_yaml(watched_run))
@@ -118,6 +129,14 @@ def test_what_cannot_be_evaluated_is_said_and_training_goes_on(watched_run, capl
     assert "holds samples drawn with temperature = 1.0, and 0.5 is asked for" in caplog.text
     assert verify(checkpoint_folder(watched_run.output_dir, 5)).step == 5
     assert RunReader(watched_run.output_dir).evaluations() == []  # beside the base of other settings no step can stand
+
+
+def test_two_benchmarks_of_one_name_are_refused_before_anything_is_written(watched_run):
+    asked = watched_run.evaluation
+    twice = replace(watched_run, evaluation=replace(asked, benchmarks=asked.benchmarks * 2))
+    with pytest.raises(RunError, match="2 benchmarks are called problems"):
+        start_run(twice, to_yaml(twice))
+    assert not watched_run.output_dir.exists()
 
 
 @pytest.mark.parametrize(

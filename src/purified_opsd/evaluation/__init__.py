@@ -5,6 +5,7 @@ from .benchmarks import AnswerColumns, Benchmark, Question, load_benchmark, loca
 from .comparison import Arm, Comparison, compare_arms, newest_candidate
 from .evaluate import evaluate, forget_other_weights
 from .grading import CountdownGrader, Grade, Grader, MathGrader, grade
+from .mixtures import refuse_namesakes
 from .overlap import Overlap
 from .plan import BASE, Candidate, Plan, draws_of
 from .presets import CARDS, SamplingChoice
@@ -47,6 +48,7 @@ __all__ = [
     "newest_candidate",
     "progress_bar",
     "read_results",
+    "refuse_namesakes",
     "regrade",
     "table",
 ]

@@ -1,8 +1,6 @@
 """Rows of the miniature's task in the columns of any training or evaluation set: id, problem, solution, answer."""
 
-import json
 import random
-from pathlib import Path
 
 from .task import Split, problems, reference
 
@@ -28,8 +26,3 @@ def rows(split: Split, seed: int, count: int) -> list[dict[str, str]]:
         }
         for problem in chosen
     ]
-
-
-def write_rows(path: Path, written: list[dict[str, str]]) -> None:
-    """Writes the rows as JSONL."""
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in written), encoding="utf-8")

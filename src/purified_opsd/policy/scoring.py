@@ -21,16 +21,16 @@ Ids = Sequence[int]
 def completion_hidden(model: PeftModel, prompts: Sequence[Ids], completions: Sequence[Ids]) -> Float[Tensor, "N D"]:
     """The decoder's last hidden states, after its final norm, at the positions that predict each completion token.
 
-    One padded batch, padded on the right only, so prompt and completion are never apart. Row n is the n-th token of the
+    One padded batch, padded on the right only, so prompt and completion are never apart, and causal attention sees no padding
+    without a mask, which would keep it from the kernel that leaves out what lies ahead. Row n is the n-th token of the
     completions laid end to end.
     """
     sequences = [[*prompt, *completion[:-1]] for prompt, completion in zip(prompts, completions, strict=True)]
     S = max(map(len, sequences))
     ids_BS = torch.tensor([[*sequence, *[0] * (S - len(sequence))] for sequence in sequences], device=model.device)
-    mask_BS = torch.tensor([[1] * len(sequence) + [0] * (S - len(sequence)) for sequence in sequences], device=model.device)
     with working_precision(model):
         decoder = base_of(model).get_decoder()
-        hidden_BSD = decoder(input_ids=ids_BS, attention_mask=mask_BS, use_cache=False).last_hidden_state
+        hidden_BSD = decoder(input_ids=ids_BS, use_cache=False).last_hidden_state
     rows = zip(hidden_BSD, prompts, completions, strict=True)
     return torch.cat([hidden[len(prompt) - 1 :][: len(completion)] for hidden, prompt, completion in rows])
 

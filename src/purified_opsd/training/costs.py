@@ -55,7 +55,7 @@ class Operations:
 
 
 def operations(run: Run, shape: Shape, lengths: Lengths) -> Operations:
-    """The head runs over completion tokens only; attention is counted over its whole square, as masked kernels compute it."""
+    """The head runs over completion tokens only; attention is counted over its whole square, as PyTorch counts it."""
     Q, T = lengths.question, lengths.completion
     adapter = 2 * shape.adapter_parameters(run.adapter)
     head = 2 * shape.head_parameters

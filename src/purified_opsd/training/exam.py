@@ -22,6 +22,7 @@ from purified_opsd.evaluation import (
     forget_other_weights,
     load_benchmark,
     progress_bar,
+    refuse_namesakes,
 )
 from purified_opsd.policy import HFSampler, Sampler, frozen
 from purified_opsd.reporting.records import RunError, RunReader, RunWriter
@@ -49,14 +50,15 @@ class Sheet:
 def prepare_sheet(run: Run) -> Sheet | None:
     """None where the run asks for no evaluation.
 
-    Raises DataError where a benchmark is not there, cannot be graded, or holds a question that does not fit, and ModelError where
-    no room is left for questions.
+    Raises DataError where a benchmark is not there, cannot be graded, or holds a question that does not fit, RunError where two
+    share a name, and ModelError where no room is left for questions.
     """
     asked = run.evaluation
     if not asked.every:
         return None
     plan = replace(asked.plan(run.model.path), markers=run.markers)
     benchmarks = [load_benchmark(name, asked.columns).first(plan.limit) for name in asked.benchmarks]
+    refuse_namesakes("benchmarks", [benchmark.name for benchmark in benchmarks])
     prompts = question_prompts(run.model, run.prompts, plan.sampling.max_new_tokens)
     for benchmark in benchmarks:
         draws_of(benchmark, prompts, plan)
@@ -100,10 +102,10 @@ class Exam:
         if not owed(run, folder, step):
             return 0
         candidate = self._candidate(step, sampler)
-        forget_other_weights(folder / "evaluation", candidate)
         rows = sheet.plan.sampling.rows * self.job.accelerator.num_processes
         plan = replace(sheet.plan, sampling=replace(sheet.plan.sampling, rows=rows))
         try:
+            forget_other_weights(folder / "evaluation", candidate)
             with progress_bar() as show:
                 watch = _stoppable(show, sampler)
                 results = evaluate([candidate], sheet.benchmarks, sheet.prompts, plan, folder / "evaluation", watch)
