@@ -36,7 +36,7 @@ STOPPING_S = 120.0
 SAVED = (0, 128 + signal.SIGTERM, -signal.SIGTERM)
 """Exit codes of a command that is done, or was asked to stop: what it has not written by then, it takes again."""
 KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
-"""glibc hands freed tensors out again, instead of giving their pages back to the system: a twelfth less for a step here."""
+"""glibc hands freed tensors out again, instead of giving their pages back to the system: 6 to 9 % of a step."""
 SLIDES = 2
 """Completions of each candidate under the microscope."""
 
