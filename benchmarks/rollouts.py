@@ -2,7 +2,7 @@
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -10,7 +10,6 @@ from typing import Any
 import torch
 
 from purified_opsd.policy import HF, VLLM, Completion, Engine, Policy, completion_hidden
-from purified_opsd.training import Run
 from purified_opsd.training.job import Job, prepare
 
 from .race import race
@@ -18,41 +17,28 @@ from .tables import publish
 from .world import World, run_of
 
 
-@dataclass(frozen=True)
-class Task:
-    """Which work: a world, and the dtype of its weights."""
-
-    world: World
-    dtype: str
-
-    @property
-    def device(self) -> str:
-        return self.world.device
-
-
-def _ready(task: Task, engine: Engine) -> tuple[Job, list[list[int]]]:
+def _ready(world: World, engine: Engine) -> tuple[Job, list[list[int]]]:
     """A run with an adapter that changes the logits, and the prompts of its first batch."""
-    run: Run = run_of(task.world)
-    job = prepare(replace(run, model=replace(run.model, dtype=task.dtype), sampler=engine))
+    job = prepare(replace(run_of(world), sampler=engine))
     torch.manual_seed(0)
     for name, parameter in job.policy.adapter_parameters().items():
         if "lora_B" in name:
             parameter.data.normal_(std=0.01)
     job.sampler.sync(1)
-    return job, [job.prompts.contexts(example).question for example in job.examples.batch(0, task.world.batch, 0)]
+    return job, [job.prompts.contexts(example).question for example in job.examples.batch(0, world.batch, 0)]
 
 
-def _drawing(task: Task, engine: Engine) -> Callable[[], list[Completion]]:
-    job, prompts = _ready(task, engine)
+def _drawing(world: World, engine: Engine) -> Callable[[], list[Completion]]:
+    job, prompts = _ready(world, engine)
     return lambda: job.sampler.generate(prompts, list(range(len(prompts))))
 
 
-def transformers(task: Task) -> Callable[[], list[Completion]]:
-    return _drawing(task, HF())
+def transformers(world: World) -> Callable[[], list[Completion]]:
+    return _drawing(world, HF())
 
 
-def vllm(task: Task) -> Callable[[], list[Completion]]:
-    return _drawing(task, VLLM(memory_fraction=0.2))
+def vllm(world: World) -> Callable[[], list[Completion]]:
+    return _drawing(world, VLLM(memory_fraction=0.2))
 
 
 def gaps(policy: Policy, prompts: list[list[int]], completions: list[Completion]) -> list[float]:
@@ -68,16 +54,16 @@ def gaps(policy: Policy, prompts: list[list[int]], completions: list[Completion]
     return sorted(found)
 
 
-def rows_of(task: Task, rounds: int) -> list[dict[str, Any]]:
-    lanes = race({"transformers": transformers, "vLLM": vllm}, task, rounds)
-    job, prompts = _ready(task, HF())
+def rows_of(world: World, rounds: int) -> list[dict[str, Any]]:
+    lanes = race({"transformers": transformers, "vLLM": vllm}, world, rounds)
+    job, prompts = _ready(world, HF())
     rows = []
     for name, lane in lanes.items():
         tokens = sum(len(completion.ids) for completion in lane.results[-1])
         off = gaps(job.policy, prompts, lane.results[-1])
         rows.append(
             {
-                "dtype": task.dtype,
+                "dtype": world.precision,
                 "sampler": name,
                 "tokens": tokens,
                 "tokens/s": round(tokens / median(lane.seconds), 1),
@@ -103,7 +89,8 @@ def main() -> None:
     world = World(device, completion=words.completion, batch=words.batch, model=words.model)
     if words.quick:
         world = World(device, hidden=64, layers=2, vocabulary=512, question=20, reference=20, completion=8, batch=3)
-    found = [row for dtype in ("float32", "bfloat16") for row in rows_of(Task(world, dtype), 1 if words.quick else words.rounds)]
+    worlds = [replace(world, dtype=dtype) for dtype in ("float32", "bfloat16")]
+    found = [row for world in worlds for row in rows_of(world, 1 if words.quick else words.rounds)]
     name = world.model or f"random Qwen3, D = {world.hidden}, {world.layers} layers, V = {world.vocabulary}"
     publish("rollouts", words.output, {f"{name}; {world.batch} rows, up to {world.completion} tokens each": found}, device)
 

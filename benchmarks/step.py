@@ -172,7 +172,7 @@ def described(world: World) -> str:
         return f"the recipe {world.recipe}"
     model = world.model or f"random Qwen3, D = {world.hidden}, {world.layers} layers, V = {world.vocabulary}"
     problems = world.data or f"references around {world.reference} tokens"
-    return f"{model}{f', {world.dtype}' if world.dtype else ''}; batch {world.batch}, completions of {world.completion}, {problems}"
+    return f"{model}, {world.precision}; batch {world.batch}, completions of {world.completion}, {problems}"
 
 
 def main() -> None:

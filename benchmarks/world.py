@@ -47,6 +47,10 @@ class World:
     recipe: str | None = None
     """A recipe that is run as it stands, instead of a made-up run."""
 
+    @property
+    def precision(self) -> Literal["bfloat16", "float32"]:
+        return self.dtype or ("bfloat16" if self.device == "cuda" else "float32")
+
 
 def run_of(world: World, target: PMITarget | TeacherTarget = PMITarget()) -> Run:  # noqa: B008
     """In a folder of its own, which goes when the process ends."""
@@ -56,7 +60,7 @@ def run_of(world: World, target: PMITarget | TeacherTarget = PMITarget()) -> Run
         return replace(find_recipe(world.recipe), target=target, output_dir=folder / "run")
     model = world.model or write_model(world, folder / "model")
     return Run(
-        model=Model(model, dtype=world.dtype or ("bfloat16" if world.device == "cuda" else "float32")),
+        model=Model(model, dtype=world.precision),
         data=TrainingSet(world.data or str(write_problems(world, folder / "problems.jsonl"))),
         output_dir=folder / "run",
         adapter=LoRA(rank=16, alpha=32),
