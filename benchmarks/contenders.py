@@ -1,6 +1,8 @@
-"""The losses that are compared: each builds its inputs and returns one forward and backward pass to the student's hidden states.
+"""The losses that are compared: each builds its inputs and returns one forward and backward pass to
+the student's hidden states.
 
-The floor and ours need four distributions, as the paper does; TRL's and Liger's chunked losses know two, and do less.
+The floor and ours need four distributions, as the paper does; TRL's and Liger's chunked losses know
+two, and do less.
 """
 
 from collections.abc import Callable
@@ -9,9 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from purified_opsd.objective import JSD, Compiled, Eager, Kernels, PMITarget, TeacherTarget, streamed_loss
-from purified_opsd.objective.chunks import rows_for, slices
-from purified_opsd.objective.products import products_with
+from purified_opsd.objective.chunked_loss import chunked_loss, rows_for, slices
+from purified_opsd.objective.divergences import JSD
+from purified_opsd.objective.head import products_with
+from purified_opsd.objective.kernels import Compiled, Eager, Kernels
+from purified_opsd.objective.targets import PMITarget, TeacherTarget
 
 
 @dataclass(frozen=True)
@@ -50,21 +54,33 @@ def inputs(case: Case) -> Inputs:
     def normal(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=draw, device=case.device)
 
-    head = nn.Linear(case.D, case.V, bias=False, device=case.device, dtype=case.dtype).requires_grad_(False)
+    head = nn.Linear(
+        case.D, case.V, bias=False, device=case.device, dtype=case.dtype
+    ).requires_grad_(False)
     with torch.no_grad():
         for rows in slices(case.V, 2**14):
-            head.weight[rows] = (normal(len(head.weight[rows]), case.D) * (3 / case.D**0.5)).to(case.dtype)
+            head.weight[rows] = (normal(len(head.weight[rows]), case.D) * (3 / case.D**0.5)).to(
+                case.dtype
+            )
     student = normal(case.N, case.D)
-    contexts = {name: (student + 0.2 * normal(case.N, case.D)).to(case.dtype) for name in ("teacher", "reference", "base")}
+    contexts = {
+        name: (student + 0.2 * normal(case.N, case.D)).to(case.dtype)
+        for name in ("teacher", "reference", "base")
+    }
     weight_N = torch.full((case.N,), 1 / case.N, device=case.device)
     return Inputs(student.to(case.dtype).requires_grad_(), contexts, head, weight_N)
 
 
 def floor(case: Case) -> Callable[[], None]:
-    """The four matrix products that no method can do without, on our chunks and nothing else: three projections, one way back."""
+    """The four matrix products that no method can do without, on our chunks and nothing else: three
+    projections, one way back.
+    """
     given = inputs(case)
     products = products_with(given.head.weight, torch.float32)
-    hidden = [given.student_ND.detach().float(), *(given.contexts_ND[name].float() for name in ("teacher", "base"))]
+    hidden = [
+        given.student_ND.detach().float(),
+        *(given.contexts_ND[name].float() for name in ("teacher", "base")),
+    ]
 
     def run() -> None:
         buffer_CV = torch.empty(case.chunk, case.V, device=case.device)
@@ -79,27 +95,34 @@ def floor(case: Case) -> Callable[[], None]:
 
 
 def ours_compiled(case: Case) -> Callable[[], None]:
-    """`streamed_loss` as a run uses it."""
-    return _ours(case, Compiled(least_rows=0))
+    """`chunked_loss` as a run uses it."""
+    return _ours(case, Compiled(least_rows=0), PMITarget())
 
 
 def ours_eager(case: Case) -> Callable[[], None]:
-    """`streamed_loss` with no compiler."""
-    return _ours(case, Eager())
+    """`chunked_loss` with no compiler."""
+    return _ours(case, Eager(), PMITarget())
 
 
 def ours_standard(case: Case) -> Callable[[], None]:
-    """`streamed_loss` with the teacher as target: two distributions, as TRL's and Liger's."""
+    """`chunked_loss` with the teacher as target: two distributions, as TRL's and Liger's."""
     return _ours(case, Compiled(least_rows=0), TeacherTarget())
 
 
-def _ours(case: Case, kernels: Kernels, target: PMITarget | TeacherTarget = PMITarget()) -> Callable[[], None]:  # noqa: B008
+def _ours(case: Case, kernels: Kernels, target: PMITarget | TeacherTarget) -> Callable[[], None]:
     given = inputs(case)
 
     def run() -> None:
         given.student_ND.grad = None
-        options = {"target": target, "divergence": JSD(), "kernels": kernels, "chunk_rows": case.chunk_rows}
-        streamed_loss(given.student_ND, given.contexts_ND, given.head, given.weight_N, **options).backward()
+        options = {
+            "target": target,
+            "divergence": JSD(),
+            "kernels": kernels,
+            "chunk_rows": case.chunk_rows,
+        }
+        chunked_loss(
+            given.student_ND, given.contexts_ND, given.head, given.weight_N, **options
+        ).backward()
 
     return run
 
@@ -111,14 +134,19 @@ def port(case: Case) -> Callable[[], None]:
     def run() -> None:
         given.student_ND.grad = None
         with torch.no_grad():
-            logs = {name: given.head(hidden).float().log_softmax(-1) for name, hidden in given.contexts_ND.items()}
+            logs = {
+                name: given.head(hidden).float().log_softmax(-1)
+                for name, hidden in given.contexts_ND.items()
+            }
             delta = logs["teacher"] - logs["reference"]
             delta = 10.0 * torch.tanh((delta - delta.mean(-1, keepdim=True)) / 10.0)
             log_target = (logs["base"] + delta).log_softmax(-1)
         log_student = given.head(given.student_ND).float().log_softmax(-1)
         log_mixture = torch.logaddexp(log_student, log_target) - torch.log(torch.tensor(2.0))
         divergence_N = 0.5 * (log_target.exp() * (log_target - log_mixture)).sum(-1)
-        divergence_N = divergence_N + 0.5 * (log_student.exp() * (log_student - log_mixture)).sum(-1)
+        divergence_N = divergence_N + 0.5 * (log_student.exp() * (log_student - log_mixture)).sum(
+            -1
+        )
         (given.weight_N * divergence_N).sum().backward()
 
     return run
@@ -141,7 +169,9 @@ def trl(case: Case) -> Callable[[], None]:
 
 
 def liger(case: Case) -> Callable[[], None]:
-    """Liger's chunked JSD of student and teacher, with its own defaults (compiled, chunks of 1,024 rows)."""
+    """Liger's chunked JSD of student and teacher, with its own defaults (compiled, chunks of 1,024
+    rows).
+    """
     from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
 
     given, teacher_ND = (found := inputs(case)), found.contexts_ND["teacher"]

@@ -1,7 +1,9 @@
-"""The frozen passes: micro-batches by length against one padded batch and against sequences packed into rows without padding.
+"""The frozen passes: micro-batches by length against one padded batch and against sequences packed
+into rows without padding.
 
-Packed, a sequence is told from its neighbour by its position ids alone, which start anew; the attention kernel must then skip what
-lies between the two. Hidden states at the completions' positions are compared with those of the micro-batches.
+Packed, a sequence is told from its neighbour by its position ids alone, which start anew; the
+attention kernel must then skip what lies between the two. Hidden states at the completions'
+positions are compared with those of the micro-batches.
 """
 
 import argparse
@@ -14,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from purified_opsd.policy import completion_hidden, contexts_hidden, frozen, micro_batches
-from purified_opsd.policy.model import base_of
-from purified_opsd.training.job import Job, prepare
+from purified_opsd.policy.model import base_of, frozen
+from purified_opsd.policy.scoring import completion_hidden, contexts_hidden, micro_batches
+from purified_opsd.training.setup import TrainingSetup, setup_training
 
 from .race import Lane, race
 from .tables import bars, publish
@@ -30,7 +32,7 @@ ROW_TOKENS = 8192
 class Work:
     """Prompts of the three contexts, each followed by the same made-up completion."""
 
-    job: Job
+    job: TrainingSetup
     prompts: dict[str, list[list[int]]]
     completions: list[list[int]]
 
@@ -44,12 +46,17 @@ class Work:
 
 
 def work_of(world: World) -> Work:
-    job = prepare(run_of(world))
+    job = setup_training(run_of(world))
     contexts = [job.prompts.contexts(example) for example in job.examples.batch(0, world.batch, 0)]
-    prompts = {"teacher": [c.teacher for c in contexts], "reference": [c.reference for c in contexts]}
+    prompts = {
+        "teacher": [c.teacher for c in contexts],
+        "reference": [c.reference for c in contexts],
+    }
     prompts["base"] = [c.question for c in contexts]
     draw = torch.Generator().manual_seed(0)
-    lengths = torch.randint(world.completion // 4, world.completion + 1, (world.batch,), generator=draw).tolist()
+    lengths = torch.randint(
+        world.completion // 4, world.completion + 1, (world.batch,), generator=draw
+    ).tolist()
     completions = [torch.randint(4, 200, (length,), generator=draw).tolist() for length in lengths]
     return Work(job, prompts, completions)
 
@@ -60,34 +67,53 @@ def by_length(world: World) -> Callable[[], list[float]]:
 
     def run() -> list[float]:
         with frozen(work.job.policy.model):
-            found = contexts_hidden(work.job.policy.model, work.prompts, work.completions, ROW_TOKENS)
+            found = contexts_hidden(
+                work.job.policy.model, work.prompts, work.completions, ROW_TOKENS
+            )
         return _sample(torch.cat(list(found.values())))
 
     return run
 
 
 def masked(world: World) -> Callable[[], list[float]]:
-    """The same micro-batches with a mask over the padding, which keeps attention from its causal kernel."""
+    """The same micro-batches with a mask over the padding, which keeps attention from its causal
+    kernel.
+    """
     work = work_of(world)
-    groups = micro_batches([len(prompt) + len(completion) - 1 for prompt, completion in work.sequences], ROW_TOKENS)
+    groups = micro_batches(
+        [len(prompt) + len(completion) - 1 for prompt, completion in work.sequences], ROW_TOKENS
+    )
 
     def run() -> list[float]:
         with frozen(work.job.policy.model):
             model = base_of(work.job.policy.model)
-            found = dict(hidden for group in groups for hidden in _masked_hidden(model, work.sequences, group))
+            found = dict(
+                hidden
+                for group in groups
+                for hidden in _masked_hidden(model, work.sequences, group)
+            )
         return _sample(torch.cat([found[i] for i in sorted(found)]))
 
     return run
 
 
-def _masked_hidden(model: Any, sequences: list[tuple[list[int], list[int]]], group: list[int]) -> list[tuple[int, Tensor]]:
+def _masked_hidden(
+    model: Any, sequences: list[tuple[list[int], list[int]]], group: list[int]
+) -> list[tuple[int, Tensor]]:
     texts = [[*sequences[place][0], *sequences[place][1][:-1]] for place in group]
     S = max(map(len, texts))
     ids_BS = torch.tensor([text + [0] * (S - len(text)) for text in texts], device=model.device)
-    mask_BS = torch.tensor([[1] * len(text) + [0] * (S - len(text)) for text in texts], device=model.device)
-    hidden_BSD = model.get_decoder()(input_ids=ids_BS, attention_mask=mask_BS, use_cache=False).last_hidden_state
+    mask_BS = torch.tensor(
+        [[1] * len(text) + [0] * (S - len(text)) for text in texts], device=model.device
+    )
+    hidden_BSD = model.get_decoder()(
+        input_ids=ids_BS, attention_mask=mask_BS, use_cache=False
+    ).last_hidden_state
     of_group = zip(group, hidden_BSD, texts, strict=True)
-    return [(place, hidden[len(sequences[place][0]) - 1 : len(text)]) for place, hidden, text in of_group]
+    return [
+        (place, hidden[len(sequences[place][0]) - 1 : len(text)])
+        for place, hidden, text in of_group
+    ]
 
 
 def one_batch(world: World) -> Callable[[], list[float]]:
@@ -120,7 +146,9 @@ def _packed(world: World, attention: str) -> Callable[[], list[float]]:
 
     def run() -> list[float]:
         with frozen(work.job.policy.model):
-            found = dict(hidden for row in rows for hidden in _row_hidden(model, work.sequences, row))
+            found = dict(
+                hidden for row in rows for hidden in _row_hidden(model, work.sequences, row)
+            )
         return _sample(torch.cat([found[i] for i in sorted(found)]))
 
     return run
@@ -140,13 +168,22 @@ def _rows(sequences: list[tuple[list[int], list[int]]]) -> list[list[int]]:
     return rows
 
 
-def _row_hidden(model: Any, sequences: list[tuple[list[int], list[int]]], row: list[int]) -> list[tuple[int, Tensor]]:
+def _row_hidden(
+    model: Any, sequences: list[tuple[list[int], list[int]]], row: list[int]
+) -> list[tuple[int, Tensor]]:
     texts = [[*sequences[place][0], *sequences[place][1][:-1]] for place in row]
     ids_1S = torch.tensor([[token for text in texts for token in text]], device=model.device)
-    position_1S = torch.tensor([[p for text in texts for p in range(len(text))]], device=model.device)
-    hidden_SD = model.get_decoder()(input_ids=ids_1S, position_ids=position_1S, use_cache=False).last_hidden_state[0]
+    position_1S = torch.tensor(
+        [[p for text in texts for p in range(len(text))]], device=model.device
+    )
+    hidden_SD = model.get_decoder()(
+        input_ids=ids_1S, position_ids=position_1S, use_cache=False
+    ).last_hidden_state[0]
     pieces = hidden_SD.split([len(text) for text in texts])
-    return [(place, piece[len(sequences[place][0]) - 1 :]) for place, piece in zip(row, pieces, strict=True)]
+    return [
+        (place, piece[len(sequences[place][0]) - 1 :])
+        for place, piece in zip(row, pieces, strict=True)
+    ]
 
 
 def _sample(hidden_ND: Tensor) -> list[float]:
@@ -179,7 +216,9 @@ CONTENDERS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.packing", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tiny problem, to see that everything runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny problem, to see that everything runs"
+    )
     parser.add_argument("--completion", type=int, default=256, help="most tokens of a completion")
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
@@ -189,12 +228,26 @@ def main() -> None:
     world = World(device, completion=words.completion, batch=words.batch)
     contenders = CONTENDERS
     if words.quick:
-        world = replace(world, hidden=64, layers=2, vocabulary=512, question=20, reference=60, completion=8, batch=3)
-        contenders = {name: build for name, build in CONTENDERS.items() if build is not packed_flex}  # it compiles for minutes
+        world = replace(
+            world,
+            hidden=64,
+            layers=2,
+            vocabulary=512,
+            question=20,
+            reference=60,
+            completion=8,
+            batch=3,
+        )
+        contenders = {
+            name: build for name, build in CONTENDERS.items() if build is not packed_flex
+        }  # it compiles for minutes
     found = rows_of(race(contenders, world, 1 if words.quick else words.rounds))
     shape = f"batch {world.batch}, completions of up to {world.completion}, references around {world.reference} tokens"
     publish(
-        "packing", words.output, {f"The three frozen passes: D = {world.hidden}, {world.layers} layers; {shape}": found}, device
+        "packing",
+        words.output,
+        {f"The three frozen passes: D = {world.hidden}, {world.layers} layers; {shape}": found},
+        device,
     )
     bars(words.output / "packing.png", found, "contender", ["seconds", "peak MB"])
 

@@ -1,7 +1,8 @@
 """Contenders against each other on a machine that is never quiet.
 
-Each contender lives in its own process, so that its peak memory is its own. They take turns, one at a time; a ratio is the median
-over the rounds of a contender's seconds and the floor's in the same round, which a slow minute of the machine slows alike.
+Each contender lives in its own process, so that its peak memory is its own. They take turns, one at
+a time; a ratio is the median over the rounds of a contender's seconds and the floor's in the same
+round, which a slow minute of the machine slows alike.
 """
 
 import ctypes
@@ -22,7 +23,9 @@ DEADLINE_S = 3600.0
 """For one turn of one contender, compiling included."""
 
 Build = Callable[[Any], Callable[[], Any]]
-"""From a case to the work that is timed, whose result is sent back.  A plain function: another process finds it by its name."""
+"""From a case to the work that is timed, whose result is sent back.  A plain function: another
+process finds it by its name.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,16 +34,21 @@ class Lane:
 
     seconds: list[float]
     peak_bytes: int
-    """Most memory above what it held before its timed turns: resident on a CPU, allocated on a GPU."""
+    """Most memory above what it held before its timed turns: resident on a CPU, allocated on a GPU.
+    """
     results: list[Any]
 
     def ratio(self, other: "Lane") -> float:
         """Of its seconds to the other's: the median of the rounds' pairs."""
-        return median(mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True))
+        return median(
+            mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True)
+        )
 
 
 def race(contenders: Mapping[str, Build], case: Any, rounds: int) -> dict[str, Lane]:
-    """Every contender once to warm up, then `rounds` times in turn.  A contender that fails is left out, and said so."""
+    """Every contender once to warm up, then `rounds` times in turn.  A contender that fails is left
+    out, and said so.
+    """
     lanes = _start(contenders, case)
     turns: dict[str, list[tuple[float, Any]]] = {name: [] for name in lanes}
     for _ in range(rounds):
@@ -51,7 +59,9 @@ def race(contenders: Mapping[str, Build], case: Any, rounds: int) -> dict[str, L
     for name, (process, connection) in lanes.items():
         connection.send("stop")
         peak = _receive(name, process, connection)
-        found[name] = Lane([seconds for seconds, _ in turns[name]], peak, [result for _, result in turns[name]])
+        found[name] = Lane(
+            [seconds for seconds, _ in turns[name]], peak, [result for _, result in turns[name]]
+        )
         process.join(DEADLINE_S)
     return found
 
@@ -78,7 +88,9 @@ def _receive(name: str, process: Any, connection: Connection) -> Any:
     deadline = time.monotonic() + DEADLINE_S
     while not connection.poll(1.0):
         if not process.is_alive() and not connection.poll(0):
-            raise RuntimeError(f"The contender {name} ended with exit code {process.exitcode} before it answered.")
+            raise RuntimeError(
+                f"The contender {name} ended with exit code {process.exitcode} before it answered."
+            )
         if time.monotonic() > deadline:
             process.kill()
             raise TimeoutError(f"The contender {name} has not answered for {DEADLINE_S:.0f} s.")
@@ -93,7 +105,9 @@ def _lane(connection: Connection, build: Build, case: Any) -> None:
         run = build(case)
         run()
     except Exception as error:  # the race goes on without a peer that cannot run here
-        connection.send(f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}")
+        connection.send(
+            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
+        )
         return
     connection.send("")
     before = _start_peak(cuda)
@@ -114,7 +128,9 @@ def _start_peak(cuda: bool) -> int:
         return torch.cuda.memory_allocated()
     with suppress(OSError, AttributeError):  # a C library without malloc_trim keeps a few MB more
         ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text("5")  # Linux: the resident high-water mark starts again
+    Path("/proc/self/clear_refs").write_text(
+        "5"
+    )  # Linux: the resident high-water mark starts again
     return _status("VmRSS")
 
 

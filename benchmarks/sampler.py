@@ -1,4 +1,6 @@
-"""The sampler against the library's own `generate`: the same model, prompts, settings and number of tokens, in tokens a second."""
+"""The sampler against the library's own `generate`: the same model, prompts, settings and number of
+tokens, in tokens a second.
+"""
 
 import argparse
 from collections.abc import Callable
@@ -9,9 +11,10 @@ from typing import Any
 
 import torch
 
-from purified_opsd.policy import HFSampler, Policy, Sampling
-from purified_opsd.policy.sampling import pad_left
-from purified_opsd.training.job import prepare
+from purified_opsd.policy.model import Policy
+from purified_opsd.sampling.hf import HFSampler, pad_left
+from purified_opsd.sampling.sampler import Sampling
+from purified_opsd.training.setup import setup_training
 
 from .race import Lane, race
 from .tables import bars, publish
@@ -20,7 +23,9 @@ from .world import World, run_of
 
 @dataclass(frozen=True)
 class Task:
-    """Which work: a world, how tokens are drawn, and the share of the vocabulary that ends a completion."""
+    """Which work: a world, how tokens are drawn, and the share of the vocabulary that ends a
+    completion.
+    """
 
     world: World
     sampling: Sampling
@@ -32,10 +37,12 @@ class Task:
 
 
 def _ready(task: Task) -> tuple[Policy, list[list[int]]]:
-    job = prepare(run_of(task.world))
+    job = setup_training(run_of(task.world))
     policy = job.policy
     ends = torch.randperm(task.world.vocabulary, generator=torch.Generator().manual_seed(1))
-    policy.base.generation_config.eos_token_id = ends[: max(1, int(task.ending * len(ends)))].tolist() if task.ending else [10**9]
+    policy.base.generation_config.eos_token_id = (
+        ends[: max(1, int(task.ending * len(ends)))].tolist() if task.ending else [10**9]
+    )
     examples = job.examples.batch(0, task.world.batch, 0)
     return policy, [job.prompts.contexts(example).question for example in examples]
 
@@ -56,7 +63,11 @@ def library(task: Task) -> Callable[[], int]:
     def run() -> int:
         torch.manual_seed(0)
         ids_BS, mask_BS = pad_left(prompts, model.device)
-        options: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": sampling.top_k}
+        options: dict[str, Any] = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": sampling.top_k,
+        }
         options |= {"do_sample": True, "max_new_tokens": sampling.max_new_tokens, "pad_token_id": 0}
         found_BS = model.generate(input_ids=ids_BS, attention_mask=mask_BS, **options)
         ended_BT = torch.isin(found_BS[:, ids_BS.shape[1] :], end)
@@ -67,7 +78,10 @@ def library(task: Task) -> Callable[[], int]:
 
 
 def rows_of(title: str, lanes: dict[str, Lane]) -> list[dict[str, Any]]:
-    per_second = {name: [r / s for r, s in zip(lane.results, lane.seconds, strict=True)] for name, lane in lanes.items()}
+    per_second = {
+        name: [r / s for r, s in zip(lane.results, lane.seconds, strict=True)]
+        for name, lane in lanes.items()
+    }
     pairs = zip(per_second["ours"], per_second["model.generate"], strict=True)
     ratio = median(mine / theirs for mine, theirs in pairs)
     return [
@@ -85,7 +99,9 @@ def rows_of(title: str, lanes: dict[str, Lane]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sampler", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a tiny problem, to see that everything runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="a tiny problem, to see that everything runs"
+    )
     parser.add_argument("--model", help="folder of a real model (default: a random one)")
     parser.add_argument("--completion", type=int, default=256, help="tokens a completion")
     parser.add_argument("--batch", type=int, default=16)
@@ -95,9 +111,18 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     world = World(device, completion=words.completion, batch=words.batch, model=words.model)
     if words.quick:
-        world = World(device, hidden=64, layers=2, vocabulary=512, question=20, reference=20, completion=8, batch=3)
+        world = World(
+            device,
+            hidden=64,
+            layers=2,
+            vocabulary=512,
+            question=20,
+            reference=20,
+            completion=8,
+            batch=3,
+        )
     T, rows = world.completion, world.batch
-    paper, whole = Sampling(max_new_tokens=T, rows=rows), Sampling(1.0, 1.0, 0, T, rows)
+    paper, whole = Sampling(max_new_tokens=T, batch_size=rows), Sampling(1.0, 1.0, 0, T, rows)
     nucleus = Sampling(1.0, 0.95, 0, T, rows)
     tasks = {
         "top-k 20, top-p 0.95, none ends early": Task(world, paper, ending=0.0),
@@ -109,8 +134,16 @@ def main() -> None:
         tasks = dict([*tasks.items()][:1] + [*tasks.items()][-1:])
     found = []
     for title, task in tasks.items():
-        found += rows_of(title, race({"model.generate": library, "ours": ours}, task, 1 if words.quick else words.rounds))
-    name = world.model or f"random Qwen3, D = {world.hidden}, {world.layers} layers, V = {world.vocabulary}"
+        found += rows_of(
+            title,
+            race(
+                {"model.generate": library, "ours": ours}, task, 1 if words.quick else words.rounds
+            ),
+        )
+    name = (
+        world.model
+        or f"random Qwen3, D = {world.hidden}, {world.layers} layers, V = {world.vocabulary}"
+    )
     publish("sampler", words.output, {f"{name}; {rows} rows, up to {T} tokens each": found}, device)
     drawn = [row | {"what": f"{row['contender']}: {row['work']}"} for row in found]
     bars(words.output / "sampler.png", drawn, "what", ["tokens/s"])

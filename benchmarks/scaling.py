@@ -1,4 +1,5 @@
-"""How time and memory grow: of the loss in N and V, of the passes after the rollouts in completion and reference length.
+"""How time and memory grow: of the loss in N and V, of the passes after the rollouts in completion
+and reference length.
 
 Exponents are slopes of log seconds (or log bytes) over log size, by least squares.
 """
@@ -40,7 +41,9 @@ def exponents(sizes: Sizes, lanes: Sequence[Lane]) -> tuple[float, float]:
     return seconds.slope, memory.slope
 
 
-def series(title: str, case: Case | World, build: Callable, field: str, sizes: Sizes, rounds: int) -> list[dict[str, Any]]:
+def series(
+    title: str, case: Case | World, build: Callable, field: str, sizes: Sizes, rounds: int
+) -> list[dict[str, Any]]:
     """One row a size, and the exponents in the last."""
     lanes = race({str(size): contender(build, field, size) for size in sizes}, case, rounds)
     found = [lanes[str(size)] for size in sizes]
@@ -54,12 +57,17 @@ def series(title: str, case: Case | World, build: Callable, field: str, sizes: S
         }
         for size, lane in zip(sizes, found, strict=True)
     ]
-    return [*rows, {"what": title, "size": "exponent", "seconds": round(time, 2), "peak MB": round(memory, 2)}]
+    return [
+        *rows,
+        {"what": title, "size": "exponent", "seconds": round(time, 2), "peak MB": round(memory, 2)},
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="tiny problems, to see that everything runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="tiny problems, to see that everything runs"
+    )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
     words = parser.parse_args()
@@ -67,26 +75,72 @@ def main() -> None:
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
     rounds = 1 if words.quick else words.rounds
     case = Case(N=256, D=512, V=32_768, dtype=dtype, device=device, chunk_rows=128)
-    world = World(device, hidden=256, layers=4, vocabulary=8192, question=50, reference=50, completion=64, batch=4)
-    by = {"N": (256, 512, 1024), "V": (16_384, 32_768, 65_536), "completion": (256, 512, 1024), "reference": (600, 1200, 2400)}
+    world = World(
+        device,
+        hidden=256,
+        layers=4,
+        vocabulary=8192,
+        question=50,
+        reference=50,
+        completion=64,
+        batch=4,
+    )
+    by = {
+        "N": (256, 512, 1024),
+        "V": (16_384, 32_768, 65_536),
+        "completion": (256, 512, 1024),
+        "reference": (600, 1200, 2400),
+    }
     if words.quick:
         case = replace(case, N=32, D=16, V=512, chunk_rows=8)
-        world = World(device, hidden=64, layers=2, vocabulary=512, question=20, reference=30, completion=8, batch=2)
-        by = {"N": (16, 32, 64), "V": (256, 512, 1024), "completion": (4, 8, 16), "reference": (30, 60, 120)}
+        world = World(
+            device,
+            hidden=64,
+            layers=2,
+            vocabulary=512,
+            question=20,
+            reference=30,
+            completion=8,
+            batch=2,
+        )
+        by = {
+            "N": (16, 32, 64),
+            "V": (256, 512, 1024),
+            "completion": (4, 8, 16),
+            "reference": (30, 60, 120),
+        }
     loss = series("the loss, N tokens", case, ours_compiled, "N", by["N"], rounds)
     passes = []
     if not words.quick:  # each size is a process of its own
         loss += series("a port of the formulas, N tokens", case, port, "N", by["N"], rounds)
         loss += series("the loss, V rows of the head", case, ours_compiled, "V", by["V"], rounds)
         passes += series(
-            "after the rollouts, completion length", world, ours_after_rollouts, "completion", by["completion"], rounds
+            "after the rollouts, completion length",
+            world,
+            ours_after_rollouts,
+            "completion",
+            by["completion"],
+            rounds,
         )
-        passes += series("after the rollouts, reference length", world, ours_after_rollouts, "reference", by["reference"], rounds)
-    tables = {f"Loss: D = {case.D}, else N = {case.N}, V = {case.V}, chunks of {case.chunk_rows}": loss}
+        passes += series(
+            "after the rollouts, reference length",
+            world,
+            ours_after_rollouts,
+            "reference",
+            by["reference"],
+            rounds,
+        )
+    tables = {
+        f"Loss: D = {case.D}, else N = {case.N}, V = {case.V}, chunks of {case.chunk_rows}": loss
+    }
     if passes:
         tables[f"Passes: D = {world.hidden}, {world.layers} layers, batch {world.batch}"] = passes
     publish("scaling", words.output, tables, device)
-    rows = [row | {"label": f"{row['what']}: {row['size']}"} for row in loss + passes if row["size"] != "exponent"]
+    rows = [
+        row | {"label": f"{row['what']}: {row['size']}"}
+        for row in loss + passes
+        if row["size"] != "exponent"
+    ]
     bars(words.output / "scaling.png", rows, "label", ["seconds", "peak MB"])
 
 

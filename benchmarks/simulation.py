@@ -1,7 +1,9 @@
-"""The simulated step against measured ones, on one machine: rates fitted to some settings of the miniature, others predicted.
+"""The simulated step against measured ones, on one machine: rates fitted to some settings of the
+miniature, others predicted.
 
-The simulation of docs/scaling.md knows a step by four rates: a decoding step and each row in it, a scored completion and each token
-of it.  They are fitted to the median steps of two settings; the predicted ones are run as well, and their median steps compared.
+The simulation of docs/scaling.md knows a step by four rates: a decoding step and each row in it, a
+scored completion and each token of it.  They are fitted to the median steps of two settings; the
+predicted ones are run as well, and their median steps compared.
 """
 
 import argparse
@@ -16,11 +18,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from purified_opsd.config import to_yaml
+from purified_opsd.planning.simulation import Cluster, Rates, simulate
 from purified_opsd.recipes import find_recipe
-from purified_opsd.reporting.records import RunReader
-from purified_opsd.training.simulation import Cluster, Rates, simulate
-from purified_opsd.training.start import start_run
+from purified_opsd.settings import to_yaml
+from purified_opsd.storage.run_dir import RunReader
+from purified_opsd.training.run import start_run
 
 from .tables import publish
 
@@ -34,8 +36,9 @@ class Setting:
 
 
 FITTED = (Setting(8, 160), Setting(16, 40))
-"""Unlike in completions, in tokens of one and in tokens of a step, or the rates would not be told apart; the first shows how long
-completions get."""
+"""Unlike in completions, in tokens of one and in tokens of a step, or the rates would not be told
+apart; the first shows how long completions get.
+"""
 PREDICTED = (Setting(32, 160), Setting(16, 80), Setting(48, 120))
 
 
@@ -66,7 +69,12 @@ def measure(setting: Setting, steps: int) -> Measured:
         lengths = [[len(r["completion_ids"]) for r in reader.rollouts(row["step"])] for row in rows]
     seconds = [row["seconds"] for row in rows]
     training = [part["frozen"] + part["student"] for part in seconds]
-    return Measured(lengths, [part["rollout"] for part in seconds], training, [part["optimizer"] for part in seconds])
+    return Measured(
+        lengths,
+        [part["rollout"] for part in seconds],
+        training,
+        [part["optimizer"] for part in seconds],
+    )
 
 
 def together(runs: Sequence[Measured]) -> Measured:
@@ -75,9 +83,11 @@ def together(runs: Sequence[Measured]) -> Measured:
 
 
 def fit(runs: Sequence[Measured]) -> Rates:
-    """Rollout seconds are linear in decoding steps and tokens, training's in completions and tokens.
+    """Rollout seconds are linear in decoding steps and tokens, training's in completions and
+    tokens.
 
-    Fitted to each run's median step, since another program's turn on the processor makes a step much longer and never shorter.
+    Fitted to each run's median step, since another program's turn on the processor makes a step
+    much longer and never shorter.
     """
     longest = [median(max(step) for step in run.lengths) for run in runs]
     completions = [len(run.lengths[0]) for run in runs]
@@ -94,7 +104,9 @@ def fit(runs: Sequence[Measured]) -> Rates:
     )
 
 
-def _solve(first: Sequence[float], second: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
+def _solve(
+    first: Sequence[float], second: Sequence[float], seconds: Sequence[float]
+) -> tuple[float, float]:
     found, *_ = np.linalg.lstsq(np.array([first, second], dtype=float).T, np.array(seconds))
     return float(found[0]), float(found[1])
 
@@ -102,13 +114,24 @@ def _solve(first: Sequence[float], second: Sequence[float], seconds: Sequence[fl
 def predict(setting: Setting, rates: Rates, seen: Sequence[int]) -> dict[str, float]:
     """Mean seconds by part of steps whose lengths are drawn from those seen and cut off."""
     draw = random.Random(0)
-    steps = [[min(draw.choice(seen), setting.longest) for _ in range(setting.batch)] for _ in range(200)]
+    steps = [
+        [min(draw.choice(seen), setting.longest) for _ in range(setting.batch)] for _ in range(200)
+    ]
     return simulate(Cluster(1, 1, setting.batch, 1), rates, steps).seconds
 
 
-def row(setting: Setting, measured: Measured, predicted: dict[str, float], what: str) -> dict[str, Any]:
-    of_parts = {"rollout": measured.rollout, "training": measured.training, "gradient": measured.optimizer}
-    found: dict[str, Any] = {"setting": f"batch {setting.batch}, up to {setting.longest} tokens", "rates": what}
+def row(
+    setting: Setting, measured: Measured, predicted: dict[str, float], what: str
+) -> dict[str, Any]:
+    of_parts = {
+        "rollout": measured.rollout,
+        "training": measured.training,
+        "gradient": measured.optimizer,
+    }
+    found: dict[str, Any] = {
+        "setting": f"batch {setting.batch}, up to {setting.longest} tokens",
+        "rates": what,
+    }
     for part in ("rollout", "training"):
         found |= _compared(part, median(of_parts[part]), predicted[part])
     return found | _compared("step", sum(map(median, of_parts.values())), sum(predicted.values()))
@@ -116,14 +139,25 @@ def row(setting: Setting, measured: Measured, predicted: dict[str, float], what:
 
 def _compared(part: str, measured: float, predicted: float) -> dict[str, Any]:
     off = f"{predicted / measured - 1:+.0%}"
-    return {f"{part}, s": round(measured, 3), f"{part}, simulated": round(predicted, 3), f"{part} off": off}
+    return {
+        f"{part}, s": round(measured, 3),
+        f"{part}, simulated": round(predicted, 3),
+        f"{part} off": off,
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.simulation", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="two steps each, to see that everything runs")
+    parser.add_argument(
+        "--quick", action="store_true", help="two steps each, to see that everything runs"
+    )
     parser.add_argument("--steps", type=int, default=5, help="of each setting in each round")
-    parser.add_argument("--rounds", type=int, default=3, help="the settings take turns, so a slow minute is no one setting's")
+    parser.add_argument(
+        "--rounds",
+        type=int,
+        default=3,
+        help="the settings take turns, so a slow minute is no one setting's",
+    )
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
     words = parser.parse_args()
     steps, rounds = (2, 1) if words.quick else (words.steps, words.rounds)
@@ -133,8 +167,16 @@ def main() -> None:
     fitted = [runs[setting] for setting in FITTED]
     rates, seen = fit(fitted), [length for step in fitted[0].lengths for length in step]
     kinds = {setting: "fitted" if setting in FITTED else "predicted" for setting in settings}
-    rows = [row(setting, runs[setting], predict(setting, rates, seen), kinds[setting]) for setting in settings]
-    publish("simulation", words.output, {f"The miniature, median of {rounds * steps} steps": rows}, "cpu")
+    rows = [
+        row(setting, runs[setting], predict(setting, rates, seen), kinds[setting])
+        for setting in settings
+    ]
+    publish(
+        "simulation",
+        words.output,
+        {f"The miniature, median of {rounds * steps} steps": rows},
+        "cpu",
+    )
 
 
 if __name__ == "__main__":

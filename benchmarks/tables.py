@@ -1,4 +1,6 @@
-"""A table on the screen, the numbers as JSON and a plot, with the command and the versions they came from."""
+"""A table on the screen, the numbers as JSON and a plot, with the command and the versions they
+came from.
+"""
 
 import json
 import platform
@@ -39,12 +41,18 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(f"| {line} |" for line in lines)
 
 
-def publish(name: str, output: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]], device: str) -> None:
+def publish(
+    name: str, output: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]], device: str
+) -> None:
     """Prints every table and writes them all to NAME.json."""
     for title, rows in tables.items():
         print(f"\n{title}\n\n{markdown(rows)}")
     output.mkdir(parents=True, exist_ok=True)
-    record = {"command": ["python", "-m", f"benchmarks.{name}", *sys.argv[1:]], "machine": machine(device), "tables": tables}
+    record = {
+        "command": ["python", "-m", f"benchmarks.{name}", *sys.argv[1:]],
+        "machine": machine(device),
+        "tables": tables,
+    }
     (output / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
     print(f"\n{describe(record['machine'])}\n{output / name}.json")
 
@@ -52,7 +60,9 @@ def publish(name: str, output: Path, tables: Mapping[str, Sequence[Mapping[str, 
 def machine(device: str) -> dict[str, Any]:
     """The machine in general words, and the versions."""
     return {
-        "device": torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.backends.cpu.get_cpu_capability()}",
+        "device": torch.cuda.get_device_name()
+        if device == "cuda"
+        else f"CPU, {torch.backends.cpu.get_cpu_capability()}",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "versions": {package: found for package in PACKAGES if (found := _version(package))},
@@ -61,11 +71,15 @@ def machine(device: str) -> dict[str, Any]:
 
 def describe(machine: Mapping[str, Any]) -> str:
     versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
-    return f"{machine['device']}, {machine['threads']} threads; Python {machine['python']}, {versions}"
+    return (
+        f"{machine['device']}, {machine['threads']} threads; Python {machine['python']}, {versions}"
+    )
 
 
 def bars(file: Path, rows: Sequence[Mapping[str, Any]], label: str, values: Sequence[str]) -> None:
-    """One panel a column, one bar a row.  Drawn where matplotlib is installed (the extra `bench` brings it)."""
+    """One panel a column, one bar a row.  Drawn where matplotlib is installed (the extra `bench`
+    brings it).
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:

@@ -1,4 +1,6 @@
-"""A training run of any size without a download: a random Qwen3 with a byte tokenizer, and problems of a realistic length mix."""
+"""A training run of any size without a download: a random Qwen3 with a byte tokenizer, and problems
+of a realistic length mix.
+"""
 
 import atexit
 import json
@@ -13,11 +15,12 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
 
-from purified_opsd.data import TrainingSet
-from purified_opsd.objective import PMITarget, TeacherTarget
-from purified_opsd.policy import LoRA, Model, Sampling
+from purified_opsd.data.dataset import TrainingSet
+from purified_opsd.objective.targets import PMITarget, TeacherTarget
+from purified_opsd.policy.model import LoRA, Model
 from purified_opsd.recipes import find_recipe
-from purified_opsd.training import Run
+from purified_opsd.sampling.sampler import Sampling
+from purified_opsd.training.config import TrainingConfig
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message.role }}|>{{ message.content }}<|end|>{% endfor %}"
@@ -52,19 +55,19 @@ class World:
         return self.dtype or ("bfloat16" if self.device == "cuda" else "float32")
 
 
-def run_of(world: World, target: PMITarget | TeacherTarget = PMITarget()) -> Run:  # noqa: B008
+def run_of(world: World, target: PMITarget | TeacherTarget = PMITarget()) -> TrainingConfig:  # noqa: B008
     """In a folder of its own, which goes when the process ends."""
     folder = Path(mkdtemp(prefix="purified-opsd-benchmark-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     if world.recipe:
         return replace(find_recipe(world.recipe), target=target, output_dir=folder / "run")
     model = world.model or write_model(world, folder / "model")
-    return Run(
+    return TrainingConfig(
         model=Model(model, dtype=world.precision),
         data=TrainingSet(world.data or str(write_problems(world, folder / "problems.jsonl"))),
         output_dir=folder / "run",
         adapter=LoRA(rank=16, alpha=32),
-        sampling=Sampling(max_new_tokens=world.completion, rows=world.batch),
+        sampling=Sampling(max_new_tokens=world.completion, batch_size=world.batch),
         target=target,
         steps=1,
         batch_size=world.batch,
@@ -97,11 +100,16 @@ def write_model(world: World, folder: Path) -> str:
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """A token a byte."""
-    vocabulary = {symbol: i for i, symbol in enumerate([*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    vocabulary = {
+        symbol: i
+        for i, symbol in enumerate([*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())])
+    }
     tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token=SPECIALS[0], eos_token=SPECIALS[1])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=SPECIALS[0], eos_token=SPECIALS[1]
+    )
     fast.add_special_tokens({"additional_special_tokens": SPECIALS[2:]})
     fast.chat_template = TEMPLATE
     return fast
@@ -112,8 +120,17 @@ def write_problems(world: World, file: Path) -> Path:
     lengths, text = random.Random(0), random.Random(1)
     rows = []
     for i in range(4 * world.batch):
-        question, reference = lengths.lognormvariate(0, 0.4) * world.question, lengths.lognormvariate(0, 0.8) * world.reference
-        rows.append({"id": str(i), "problem": _text(text, int(question)), "solution": _text(text, int(reference))})
+        question, reference = (
+            lengths.lognormvariate(0, 0.4) * world.question,
+            lengths.lognormvariate(0, 0.8) * world.reference,
+        )
+        rows.append(
+            {
+                "id": str(i),
+                "problem": _text(text, int(question)),
+                "solution": _text(text, int(reference)),
+            }
+        )
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
 

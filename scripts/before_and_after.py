@@ -10,13 +10,12 @@ from pathlib import Path
 import torch
 import yaml
 
-from purified_opsd.config import build_run
-from purified_opsd.data import seed_for
-from purified_opsd.policy import HFSampler
-from purified_opsd.reporting.records import RunReader
-from purified_opsd.training import checkpoint_folder, list_checkpoints
-from purified_opsd.training.checkpoint import load_adapter
-from purified_opsd.training.job import prepare
+from purified_opsd.data.seeds import seed_for
+from purified_opsd.sampling.hf import HFSampler
+from purified_opsd.settings import build_run
+from purified_opsd.storage.run_dir import RunReader
+from purified_opsd.training.checkpoint import checkpoint_folder, list_checkpoints, load_adapter
+from purified_opsd.training.setup import setup_training
 
 
 def main() -> None:
@@ -30,7 +29,7 @@ def main() -> None:
     steps = list_checkpoints(arguments.run)
     if not steps:
         parser.error(f"{arguments.run} has no checkpoint yet")
-    job = prepare(run)
+    job = setup_training(run)
     examples = job.examples.batch(0, arguments.questions, run.seed)
     prompts = [job.prompts.question(example.problem) for example in examples]
     seeds = [seed_for(run.seed, "before and after", place) for place in range(len(prompts))]

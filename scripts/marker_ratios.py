@@ -1,4 +1,5 @@
-"""What became of the markers and the accuracy: each checkpoint of a quickstart against its base, question by question.
+"""What became of the markers and the accuracy: each checkpoint of a quickstart against its base,
+question by question.
 
 python scripts/marker_ratios.py runs/quickstart runs/quickstart-1
 """
@@ -10,19 +11,29 @@ from pathlib import Path
 import numpy as np
 
 from purified_opsd.analysis.markers import count_substrings
-from purified_opsd.reporting.outcomes import table
+from purified_opsd.reporting.runs import table
 
 ARMS = ("pmi", "standard")
 DRAWS = 10_000
 
 
 def per_question(candidate: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Markers and verdicts (1 or 0) of a candidate's completions, in the order of the questions' ids."""
-    samples = {row["id"]: row["text"] for row in map(json.loads, (candidate / "samples.jsonl").open(encoding="utf-8"))}
-    verdicts = {row["id"]: row["verdict"] for row in map(json.loads, (candidate / "grades.jsonl").open(encoding="utf-8"))}
+    """Markers and verdicts (1 or 0) of a candidate's completions, in the order of the questions'
+    ids.
+    """
+    samples = {
+        row["id"]: row["text"]
+        for row in map(json.loads, (candidate / "samples.jsonl").open(encoding="utf-8"))
+    }
+    verdicts = {
+        row["id"]: row["verdict"]
+        for row in map(json.loads, (candidate / "grades.jsonl").open(encoding="utf-8"))
+    }
     ids = sorted(samples)
     markers = [count_substrings([samples[id]]).total() for id in ids]
-    return np.array(markers, dtype=float), np.array([verdicts[id] == "correct" for id in ids], dtype=float)
+    return np.array(markers, dtype=float), np.array(
+        [verdicts[id] == "correct" for id in ids], dtype=float
+    )
 
 
 def interval(values: np.ndarray) -> str:
@@ -47,7 +58,9 @@ def compare(base: Path, checkpoint: Path, draw: np.random.Generator) -> list[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("quickstarts", nargs="+", type=Path)
     rows, draw = [], np.random.default_rng(0)
     for folder in parser.parse_args().quickstarts:
@@ -56,7 +69,15 @@ def main() -> None:
             for checkpoint in sorted(candidates.glob("step-*")):
                 name = f"{folder.name}, {arm}, {int(checkpoint.name.removeprefix('step-'))}"
                 rows.append([name, *compare(candidates / "base", checkpoint, draw)])
-    header = ("run, arm, step", "markers of base", "markers", "ratio (95 %)", "accuracy of base", "accuracy", "difference (95 %)")
+    header = (
+        "run, arm, step",
+        "markers of base",
+        "markers",
+        "ratio (95 %)",
+        "accuracy of base",
+        "accuracy",
+        "difference (95 %)",
+    )
     print(table(header, rows), end="")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from purified_opsd.reporting.records import RunReader
+from purified_opsd.storage.run_dir import RunReader
 
 
 def main() -> None:

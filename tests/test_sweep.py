@@ -9,9 +9,10 @@ import time
 import pytest
 import yaml
 
-from purified_opsd.config import SettingsError, to_mapping
+from purified_opsd.errors import SettingsError
 from purified_opsd.recipes import find_recipe
-from purified_opsd.reporting.records import RunReader
+from purified_opsd.settings import to_mapping
+from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.sweep import grid
 
 SETTINGS = to_mapping(find_recipe("miniature.pmi"))
@@ -27,8 +28,15 @@ def test_the_grid_is_every_combination_and_its_folders_say_which(tmp_path):
 
 
 def test_arms_and_data_can_be_swept_too(tmp_path):
-    points = grid(SETTINGS, ["--target", "pmi", "teacher", "--data", "a/x.jsonl", "b/x.jsonl"], tmp_path)
-    assert [point.run.arm for point in points] == ["opsd-pmi", "opsd-pmi", "opsd-standard", "opsd-standard"]
+    points = grid(
+        SETTINGS, ["--target", "pmi", "teacher", "--data", "a/x.jsonl", "b/x.jsonl"], tmp_path
+    )
+    assert [point.run.arm for point in points] == [
+        "opsd-pmi",
+        "opsd-pmi",
+        "opsd-standard",
+        "opsd-standard",
+    ]
     assert [point.run.data.path for point in points[:2]] == ["a/x.jsonl", "b/x.jsonl"]
     assert points[3].folder == tmp_path / "target=teacher,data=b_x.jsonl"
 
@@ -48,13 +56,30 @@ def test_a_grid_that_cannot_be_is_refused(tmp_path, words, said):
 
 
 def sweep(settings, *words):
-    command = [sys.executable, "-m", "purified_opsd.cli", "sweep", str(settings), "--target.clip", "5", "10", *words]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
+    command = [
+        sys.executable,
+        "-m",
+        "purified_opsd.cli",
+        "sweep",
+        str(settings),
+        "--target.clip",
+        "5",
+        "10",
+        *words,
+    ]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ
+    )
 
 
 def test_stopped_gone_on_with_and_compared(command, settings, tmp_path):
-    """SIGTERM while the first run trains; the same command finishes both; once more, it has nothing to do; another is refused."""
-    out, words = tmp_path / "my sweep", ("--output-dir", str(tmp_path / "my sweep"), "--steps", "20")
+    """SIGTERM while the first run trains; the same command finishes both; once more, it has nothing
+    to do; another is refused.
+    """
+    out, words = (
+        tmp_path / "my sweep",
+        ("--output-dir", str(tmp_path / "my sweep"), "--steps", "20"),
+    )
     first, deadline = sweep(settings, *words), time.monotonic() + 120
     begun = out / "target.clip=5" / "metrics.jsonl"
     while not begun.exists() and time.monotonic() < deadline:
@@ -62,7 +87,10 @@ def test_stopped_gone_on_with_and_compared(command, settings, tmp_path):
     first.send_signal(signal.SIGTERM)
     said, _ = first.communicate(timeout=120)
     assert first.returncode == 143, said
-    assert f"Go on with: purified-opsd sweep {settings} --target.clip 5 10 --output-dir '{out}' --steps 20" in said
+    assert (
+        f"Go on with: purified-opsd sweep {settings} --target.clip 5 10 --output-dir '{out}' "
+        "--steps 20" in said
+    )
     taken = len(RunReader(out / "target.clip=5").metrics())
     assert 0 < taken < 20
     assert not (out / "target.clip=10").exists()
@@ -77,7 +105,9 @@ def test_stopped_gone_on_with_and_compared(command, settings, tmp_path):
     page = (out / "report.html").read_text()
     assert "target.clip=5, target.clip=10" in page
     assert (out / "report_files" / "training.csv").exists()
-    code, _, errors = command("report", *sorted(out.glob("*=*/")), "--output", out / "report.html")  # as docs/report.md has it
+    code, _, errors = command(
+        "report", *sorted(out.glob("*=*/")), "--output", out / "report.html"
+    )  # as docs/report.md has it
     assert code == 0, errors
 
     code, said, _ = command("sweep", settings, "--target.clip", "5", "10", *words)
@@ -85,7 +115,9 @@ def test_stopped_gone_on_with_and_compared(command, settings, tmp_path):
     assert said.count("done already") == 2
     assert "opsd-pmi on" not in said
 
-    code, _, errors = command("sweep", settings, "--target.clip", "5", "10", *words, "--batch-size", "3")
+    code, _, errors = command(
+        "sweep", settings, "--target.clip", "5", "10", *words, "--batch-size", "3"
+    )
     assert code == 2
     assert "target.clip=5 was begun with batch_size = 2, and 3 is asked for" in errors
 
@@ -109,7 +141,17 @@ def test_a_signal_during_a_runs_last_step_ends_the_sweep(settings, tmp_path, mon
 
 def test_a_run_that_diverges_does_not_end_the_sweep(command, settings, tmp_path):
     code, said, errors = command(
-        *("sweep", settings, "--loss-temperature", "1e-40", "1", "--steps", "2", "--output-dir", tmp_path / "sweep")
+        *(
+            "sweep",
+            settings,
+            "--loss-temperature",
+            "1e-40",
+            "1",
+            "--steps",
+            "2",
+            "--output-dir",
+            tmp_path / "sweep",
+        )
     )
     assert code == 1, errors
     assert "loss_temperature=1e-40 diverged, and the sweep goes on: " in errors

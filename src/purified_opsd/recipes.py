@@ -1,6 +1,8 @@
-"""Named runs: every cell of the paper's Table 1, every ablation of Figs. 6 and 7, upstream's own setting, and the miniature.
+"""Named runs: every cell of the paper's Table 1, every ablation of Figs. 6 and 7, upstream's own
+setting, and the miniature.
 
-All but the miniature's have the paper's 200 steps of 32 questions, completions of 1,024 tokens and a checkpoint every 50 steps.
+All but the miniature's have the paper's 200 steps of 32 questions, completions of 1,024 tokens and
+a checkpoint every 50 steps.
 """
 
 import difflib
@@ -8,15 +10,17 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from purified_opsd import miniature
-from purified_opsd.config import SettingsError
-from purified_opsd.data import TrainingSet
-from purified_opsd.data.examples import READY_COLUMNS
-from purified_opsd.evaluation import SamplingChoice
-from purified_opsd.objective import ForwardKL, PMITarget, TeacherTarget
-from purified_opsd.policy import LoRA, Model, Sampling
-from purified_opsd.training import AdamW, Run
-from purified_opsd.training.watching import Evaluation
+from purified_opsd.data.dataset import READY_COLUMNS, TrainingSet
+from purified_opsd.evaluation.config import EvaluationConfig, SamplingOverrides
+from purified_opsd.objective.divergences import ForwardKL
+from purified_opsd.objective.targets import PMITarget, TeacherTarget
+from purified_opsd.policy.model import LoRA, Model
+from purified_opsd.sampling.sampler import Sampling
+from purified_opsd.training.config import TrainingConfig
+from purified_opsd.training.optimizer import AdamW
+
+from . import miniature
+from .errors import SettingsError
 
 MODELS: Mapping[str, str] = {
     "qwen3-8b": "Qwen/Qwen3-8B",
@@ -28,12 +32,18 @@ MODELS: Mapping[str, str] = {
 DATA: Mapping[str, TrainingSet] = {
     # The paper's 10K rows are unpublished: these are a seeded sample of the mathematical ones.
     "dasd": TrainingSet(
-        "Alibaba-Apsara/Superior-Reasoning-SFT-gpt-oss-120b", config="stage1", where={"domain": "math"}, subset=10_000
+        "Alibaba-Apsara/Superior-Reasoning-SFT-gpt-oss-120b",
+        config="stage1",
+        where={"domain": "math"},
+        subset=10_000,
     ),
     "math-cot": TrainingSet("jasonrqh/Math-CoT-20k"),
 }
 
-PREPARATIONS: Mapping[str, TrainingSet] = {"dasd-10k": DATA["dasd"], "math-cot-20k": DATA["math-cot"]}
+PREPARATIONS: Mapping[str, TrainingSet] = {
+    "dasd-10k": DATA["dasd"],
+    "math-cot-20k": DATA["math-cot"],
+}
 """The paper's training sets, as `purified-opsd prepare` knows them."""
 
 ARMS: Mapping[str, PMITarget | TeacherTarget] = {"pmi": PMITarget(), "standard": TeacherTarget()}
@@ -43,39 +53,56 @@ ABLATIONS: Mapping[str, PMITarget] = {
     **{f"pmi-beta-{beta:g}": PMITarget(beta=beta) for beta in (0.5, 1.0, 2.0)},
 }
 
-MINIATURE = Run(
+MINIATURE = TrainingConfig(
     Model(str(miniature.BASE), dtype="float32", gradient_checkpointing=False),
     TrainingSet(str(miniature.TRAINING_SET)),
     Path("runs"),
     adapter=LoRA(rank=32, alpha=64),
-    sampling=Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=192, rows=100),
-    evaluation=Evaluation(sampling=SamplingChoice(rows=100)),
+    sampling=Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=192, batch_size=100),
+    evaluation=EvaluationConfig(sampling=SamplingOverrides(batch_size=100)),
     optimizer=AdamW(learning_rate=3e-4, max_grad_norm=1.0),
     steps=60,
     checkpoint_every=20,
 )
-"""Minutes on two processor cores.  A model this small learns at a higher rate, and samples from all it knows."""
+"""Minutes on two processor cores.  A model this small learns at a higher rate, and samples from all
+it knows.
+"""
 
 
-def _recipes() -> dict[str, Run]:
-    recipes = {f"{model}.{data}.{arm}": _run(model, DATA[data], ARMS[arm]) for model in MODELS for data in DATA for arm in ARMS}
+def _recipes() -> dict[str, TrainingConfig]:
+    recipes = {
+        f"{model}.{data}.{arm}": _run(model, DATA[data], ARMS[arm])
+        for model in MODELS
+        for data in DATA
+        for arm in ARMS
+    }
     for model in ("qwen3-8b", "r1-distill-7b"):
-        recipes |= {f"{model}.math-cot.{name}": _run(model, DATA["math-cot"], target) for name, target in ABLATIONS.items()}
-    upstream = _run("qwen3-8b", TrainingSet("siyanzhao/Openthoughts_math_30k_opsd"), TeacherTarget())
-    recipes["qwen3-8b.openthoughts.upstream"] = replace(upstream, divergence=ForwardKL(), loss_temperature=1.1)
-    recipes |= {f"miniature.{arm}": replace(MINIATURE, target=target) for arm, target in ARMS.items()}
+        recipes |= {
+            f"{model}.math-cot.{name}": _run(model, DATA["math-cot"], target)
+            for name, target in ABLATIONS.items()
+        }
+    upstream = _run(
+        "qwen3-8b", TrainingSet("siyanzhao/Openthoughts_math_30k_opsd"), TeacherTarget()
+    )
+    recipes["qwen3-8b.openthoughts.upstream"] = replace(
+        upstream, divergence=ForwardKL(), loss_temperature=1.1
+    )
+    recipes |= {
+        f"miniature.{arm}": replace(MINIATURE, target=target) for arm, target in ARMS.items()
+    }
     return {name: replace(run, output_dir=Path("runs") / name) for name, run in recipes.items()}
 
 
-def _run(model: str, data: TrainingSet, target: PMITarget | TeacherTarget) -> Run:
-    return Run(Model(MODELS[model]), data, Path("runs"), target=target)
+def _run(model: str, data: TrainingSet, target: PMITarget | TeacherTarget) -> TrainingConfig:
+    return TrainingConfig(Model(MODELS[model]), data, Path("runs"), target=target)
 
 
-RECIPES: Mapping[str, Run] = _recipes()
+RECIPES: Mapping[str, TrainingConfig] = _recipes()
 
 
 def find_preparation(name: str) -> TrainingSet:
-    """A set to prepare: by name (`dasd-10k`), by path or hub id, or a named one read from a path (`dasd-10k=rows.parquet`).
+    """A set to prepare: by name (`dasd-10k`), by path or hub id, or a named one read from a path
+    (`dasd-10k=rows.parquet`).
 
     Raises SettingsError where there is none of that name.
     """
@@ -83,19 +110,25 @@ def find_preparation(name: str) -> TrainingSet:
     if known in PREPARATIONS:
         preparation = PREPARATIONS[known]
         columns = READY_COLUMNS[preparation.path]
-        return replace(preparation, path=path, config=None, columns=columns) if path else preparation
+        return (
+            replace(preparation, path=path, config=None, columns=columns) if path else preparation
+        )
     close = difflib.get_close_matches(known, PREPARATIONS, 1)
     if close and not Path(name).expanduser().exists():
-        raise SettingsError(f"There is no preparation '{known}'. Did you mean {close[0]}? Named ones: {', '.join(PREPARATIONS)}.")
+        raise SettingsError(
+            f"There is no preparation '{known}'. Did you mean {close[0]}? Named ones: "
+            f"{', '.join(PREPARATIONS)}."
+        )
     return TrainingSet(name)
 
 
-def find_recipe(name: str) -> Run:
+def find_recipe(name: str) -> TrainingConfig:
     """The recipe of that name.  Raises SettingsError that names the nearest."""
     if name not in RECIPES:
         close = difflib.get_close_matches(name, RECIPES, 1, cutoff=0.4)
         raise SettingsError(
-            f"There is no recipe '{name}', and it is no YAML file (.yaml).{f' Did you mean {close[0]}?' if close else ''} "
-            "`purified-opsd recipes` lists them all."
+            f"There is no recipe '{name}', and it is no YAML file "
+            f"(.yaml).{f' Did you mean {close[0]}?' if close else ''} `purified-opsd recipes` "
+            "lists them all."
         )
     return RECIPES[name]

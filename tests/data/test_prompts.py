@@ -1,18 +1,22 @@
-"""Contexts under the chat templates of the paper's models, in miniature: what each template does that others do not."""
+"""Contexts under the chat templates of the paper's models, in miniature: what each template does
+that others do not.
+"""
 
 import pytest
 
-from purified_opsd.data import DataError, Example, PromptBuilder, Prompts, TemplateError
-from purified_opsd.data.prompts import QUESTION, REFERENCE, TEACHER
+from purified_opsd.data.dataset import Example
+from purified_opsd.data.prompts import QUESTION, REFERENCE, TEACHER, PromptBuilder, Prompts
+from purified_opsd.errors import DataError, TemplateError
 
 from ..conftest import CHAT_TEMPLATE, byte_tokenizer
 
 EXAMPLE = Example("a", "What is 1 + 1?", "1 + 1 = 2, {braces} and <b>all</b>.", "2", "set.jsonl:1")
 
 QWEN3 = (
-    "{% for m in messages %}<|user|>\n{{ m.content }}<|end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>\n"
-    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}{% endif %}"
+    "{% for m in messages %}<|user|>\n{{ m.content }}<|end|>\n{% endfor %}{% if "
+    "add_generation_prompt %}<|assistant|>\n"
+    "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% "
+    "endif %}{% endif %}"
 )
 R1 = (
     "{{ bos_token }}{% for m in messages %}<|user|>{{ m.content }}{% endfor %}"
@@ -38,7 +42,9 @@ def template(request):
 def test_the_probe_is_the_teacher_without_the_problem():
     assert TEACHER == "{problem}\n\n" + REFERENCE
     assert not {"problem", "question"} & set(REFERENCE.replace("{reference}", "").lower().split())
-    assert QUESTION.removeprefix("{problem}\n\n") == REFERENCE[-len(QUESTION) + len("{problem}\n\n") :]
+    assert (
+        QUESTION.removeprefix("{problem}\n\n") == REFERENCE[-len(QUESTION) + len("{problem}\n\n") :]
+    )
 
 
 def test_contexts_hold_what_they_should_and_nothing_else(template):
@@ -59,18 +65,27 @@ def test_contexts_hold_what_they_should_and_nothing_else(template):
 
 
 def test_thinking_is_switched_the_same_way_for_every_context():
-    thinking, not_thinking = (builder(QWEN3, thinking=flag).contexts(EXAMPLE) for flag in (True, False))
-    empty = builder(QWEN3).tokenizer("<think>\n\n</think>\n\n", add_special_tokens=False)["input_ids"]
+    thinking, not_thinking = (
+        builder(QWEN3, thinking=flag).contexts(EXAMPLE) for flag in (True, False)
+    )
+    empty = builder(QWEN3).tokenizer("<think>\n\n</think>\n\n", add_special_tokens=False)[
+        "input_ids"
+    ]
     for on, off in zip(thinking[:3], not_thinking[:3], strict=True):
         assert off == on + empty
 
 
 def test_templates_that_know_no_thinking_flag_ignore_it(template):
     if template is not QWEN3:
-        assert builder(template, thinking=True).contexts(EXAMPLE) == builder(template, thinking=False).contexts(EXAMPLE)
+        assert builder(template, thinking=True).contexts(EXAMPLE) == builder(
+            template, thinking=False
+        ).contexts(EXAMPLE)
 
 
-@pytest.mark.parametrize("template", ["{{ bos_token }}" + CHAT_TEMPLATE, "{{ bos_token }}{{ bos_token }}" + CHAT_TEMPLATE])
+@pytest.mark.parametrize(
+    "template",
+    ["{{ bos_token }}" + CHAT_TEMPLATE, "{{ bos_token }}{{ bos_token }}" + CHAT_TEMPLATE],
+)
 def test_exactly_one_beginning_of_sequence(template):
     """The template writes it, and so does the tokenizer when it is asked to add special tokens."""
     tokenizer = byte_tokenizer(template)
@@ -90,12 +105,16 @@ def test_only_the_reference_is_cut_and_as_little_as_fits(short_by):
     cut = builder(max_tokens=len(full.teacher) - short_by).contexts(LONG)
     assert cut.cut
     assert cut.question == full.question
-    assert len(full.teacher) - short_by - 1 <= len(cut.teacher) <= len(full.teacher) - short_by  # é is two tokens
+    assert (
+        len(full.teacher) - short_by - 1 <= len(cut.teacher) <= len(full.teacher) - short_by
+    )  # é is two tokens
     decode = builder().tokenizer.decode
     kept = decode(cut.teacher).split("Begin ===\n")[1].split("\n=== Reference Solution End")[0]
     assert LONG.reference.startswith(kept)
     assert decode(cut.teacher) == decode(full.teacher).replace(LONG.reference, kept)
-    assert decode(cut.reference) == decode(full.reference).replace(LONG.reference, kept)  # the probe sees the same
+    assert decode(cut.reference) == decode(full.reference).replace(
+        LONG.reference, kept
+    )  # the probe sees the same
 
 
 def test_the_models_context_counts_as_well_as_the_setting():
@@ -107,14 +126,19 @@ def test_the_models_context_counts_as_well_as_the_setting():
 def test_a_question_that_cannot_fit_is_refused_by_row():
     made = builder(max_tokens=60)
     for refuse in (made.check, made.contexts):
-        with pytest.raises(DataError, match=r"set.jsonl:1: its question does not fit: .* more than 60 tokens .*never cut"):
+        with pytest.raises(
+            DataError,
+            match=r"set.jsonl:1: its question does not fit: .* more than 60 tokens .*never cut",
+        ):
             refuse(EXAMPLE)
 
 
 def test_a_long_reference_can_be_refused_instead():
     limit = len(builder().contexts(LONG).teacher) - 1
     with pytest.raises(
-        DataError, match=f"set.jsonl:1: its reference does not fit: .* more than {limit} tokens.*long-reference cut"
+        DataError,
+        match=f"set.jsonl:1: its reference does not fit: .* more than {limit} "
+        "tokens.*long-reference cut",
     ):
         builder(max_tokens=limit, long_reference="refuse").check(LONG)
     builder(max_tokens=limit, long_reference="cut").check(LONG)
@@ -122,5 +146,8 @@ def test_a_long_reference_can_be_refused_instead():
 
 
 def test_a_tokenizer_without_a_chat_template():
-    with pytest.raises(TemplateError, match="has no chat template, so a question cannot be put .* put a chat_template.jinja"):
+    with pytest.raises(
+        TemplateError,
+        match="has no chat template, so a question cannot be put .* put a chat_template.jinja",
+    ):
         builder(template=None)

@@ -1,4 +1,4 @@
-from purified_opsd.data import seed_for
+from purified_opsd.data.seeds import seed_for
 
 
 def test_a_seed_is_the_same_everywhere():

@@ -16,14 +16,18 @@ from purified_opsd.cli.measuring import completable
 @pytest.fixture
 def run(command, settings):
     """A trained run with checkpoints of steps 1 and 2."""
-    code, _, errors = command("train", settings, "--checkpoint-every", "1", "--optimizer.learning-rate", "1e-2")
+    code, _, errors = command(
+        "train", settings, "--checkpoint-every", "1", "--optimizer.learning-rate", "1e-2"
+    )
     assert code == 0, errors
     return "runs/my_run"
 
 
 @pytest.fixture
 def own_set(tmp_path):
-    (tmp_path / "own.jsonl").write_text("".join(json.dumps({"q": f"What is {i}?", "answer": str(i)}) + "\n" for i in range(6)))
+    (tmp_path / "own.jsonl").write_text(
+        "".join(json.dumps({"q": f"What is {i}?", "answer": str(i)}) + "\n" for i in range(6))
+    )
     return "own.jsonl"
 
 
@@ -35,7 +39,9 @@ def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
     code, output, errors = command("evaluate", run, "--benchmarks", own_set, "countdown", *words)
     assert code == 0, errors
     assert "temperature=1.0, top_p=0.95, top_k=0, max_new_tokens=12" in output
-    rows = re.findall(r"^\| (\S+)(?: \| 0\.0 \(0 to 60\.2\)){3} \|$", output, re.MULTILINE)  # of four problems
+    rows = re.findall(
+        r"^\| (\S+)(?: \| 0\.0 \(0 to 60\.2\)){3} \|$", output, re.MULTILINE
+    )  # of four problems
     assert sorted(rows) == ["base", "step-000001", "step-000002"]
     assert "accuracy 0.0%" in errors  # the bar
     folder = tmp_path / run / "evaluation"
@@ -52,19 +58,37 @@ def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
     assert code == 0, errors
     assert "0 grades changed." in output
 
-    better = shutil.copytree(tmp_path / run, tmp_path / "runs/better") / "evaluation/own/step-000002/samples.jsonl"
-    rows = [json.loads(line) for line in better.read_text().splitlines()]  # answers to three of four questions, both times
-    texts = [f"\\boxed{{{int(row['id'].removeprefix('row-')) - 1}}}" if row["id"] != "row-4" else row["text"] for row in rows]
-    better.write_text("".join(json.dumps({**row, "text": text}) + "\n" for row, text in zip(rows, texts, strict=True)))
+    better = (
+        shutil.copytree(tmp_path / run, tmp_path / "runs/better")
+        / "evaluation/own/step-000002/samples.jsonl"
+    )
+    rows = [
+        json.loads(line) for line in better.read_text().splitlines()
+    ]  # answers to three of four questions, both times
+    texts = [
+        f"\\boxed{{{int(row['id'].removeprefix('row-')) - 1}}}"
+        if row["id"] != "row-4"
+        else row["text"]
+        for row in rows
+    ]
+    better.write_text(
+        "".join(
+            json.dumps({**row, "text": text}) + "\n" for row, text in zip(rows, texts, strict=True)
+        )
+    )
     code, output, errors = command("regrade", "runs/better")
     assert code == 0, errors
     assert "6 from ungraded to correct" in output
     code, output, errors = command("compare", "runs/better", run)
     assert code == 0, errors
-    assert re.search(r"^\| better/step-000002 \| 0\.0 .* \| 75\.0 ± 25\.0 \| 37\.5 ± ", output, re.MULTILINE)
+    assert re.search(
+        r"^\| better/step-000002 \| 0\.0 .* \| 75\.0 ± 25\.0 \| 37\.5 ± ", output, re.MULTILINE
+    )
     assert "| +75.0 [-4.5, +154.5], p = 0.250 |" in output
 
-    code, output, errors = command("evaluate", run, "--benchmarks", own_set, *words, "--temperature", "0.5")
+    code, output, errors = command(
+        "evaluate", run, "--benchmarks", own_set, *words, "--temperature", "0.5"
+    )
     assert code == 2
     assert "holds samples drawn with temperature = 1.0, and 0.5 is asked for" in errors
     assert (folder / "own" / "base" / "samples.jsonl").read_bytes() == drawn["base"]
@@ -72,26 +96,51 @@ def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
 
 def test_a_model_without_a_run(command, tiny_model, own_set, tmp_path):
     words = ("--columns", "problem=q", "--limit", "2", *SMALL, "--output", "here")
-    code, _, errors = command("evaluate", tiny_model, "--benchmarks", own_set, own_set, *words, "--dtype", "float32")
+    code, _, errors = command(
+        "evaluate", tiny_model, "--benchmarks", own_set, own_set, *words, "--dtype", "float32"
+    )
     assert code == 2
     assert "2 benchmarks are called own" in errors
     assert not (tmp_path / "here").exists()
-    code, _, errors = command("evaluate", tiny_model, "--benchmarks", own_set, *words, "--dtype", "float32")
+    code, _, errors = command(
+        "evaluate", tiny_model, "--benchmarks", own_set, *words, "--dtype", "float32"
+    )
     assert code == 0, errors
-    assert [file.parent.name for file in (tmp_path / "here").glob("own/*/samples.jsonl")] == ["base"]
-    code, _, errors = command("evaluate", tiny_model, "--benchmarks", "countdown", *words, "--dtype", "bfloat16")
+    assert [file.parent.name for file in (tmp_path / "here").glob("own/*/samples.jsonl")] == [
+        "base"
+    ]
+    code, _, errors = command(
+        "evaluate", tiny_model, "--benchmarks", "countdown", *words, "--dtype", "bfloat16"
+    )
     assert code == 2
-    assert re.search("here/own/base holds samples drawn with weights = .* float32, and .* bfloat16 is asked for", errors)
+    assert re.search(
+        "here/own/base holds samples drawn with weights = .* float32, and .* bfloat16 is asked for",
+        errors,
+    )
     assert json.loads((tmp_path / "here/subject.json").read_text())["dtype"] == "float32"
 
 
-def test_a_model_with_an_adapter_is_drawn_as_the_run_it_comes_from(command, run, tiny_model, own_set, tmp_path):
+def test_a_model_with_an_adapter_is_drawn_as_the_run_it_comes_from(
+    command, run, tiny_model, own_set, tmp_path
+):
     words = ("--columns", "problem=q", "--limit", "3", *SMALL)
-    code, _, errors = command("evaluate", run, "--benchmarks", own_set, "--step", "0", "--step", "2", *words)
+    code, _, errors = command(
+        "evaluate", run, "--benchmarks", own_set, "--step", "0", "--step", "2", *words
+    )
     assert code == 0, errors
     adapter = tmp_path / run / "checkpoints/step-000002/adapter"
     code, output, errors = command(
-        "evaluate", tiny_model, "--adapter", adapter, "--benchmarks", own_set, *words, "--dtype", "float32", "--output", "here"
+        "evaluate",
+        tiny_model,
+        "--adapter",
+        adapter,
+        "--benchmarks",
+        own_set,
+        *words,
+        "--dtype",
+        "float32",
+        "--output",
+        "here",
     )
     assert code == 0, errors
     assert re.findall(r"^\| (\S+) \| 0\.0", output, re.MULTILINE) == ["base", "step-000002"]
@@ -104,47 +153,121 @@ def test_a_model_with_an_adapter_is_drawn_as_the_run_it_comes_from(command, run,
             ).read_bytes()
     assert command("evaluate", run, "--adapter", adapter, "--benchmarks", own_set, *words)[0] == 2
     (adapter.parent / "state.json").write_text("{}")
-    code, _, errors = command("evaluate", tiny_model, "--adapter", adapter, "--benchmarks", own_set, *words, "--output", "there")
+    code, _, errors = command(
+        "evaluate",
+        tiny_model,
+        "--adapter",
+        adapter,
+        "--benchmarks",
+        own_set,
+        *words,
+        "--output",
+        "there",
+    )
     assert code == 3
     assert "state.json is damaged" in errors
-    code, _, errors = command("evaluate", tiny_model, "--adapter", "gone", "--benchmarks", own_set, *words, "--output", "there")
+    code, _, errors = command(
+        "evaluate",
+        tiny_model,
+        "--adapter",
+        "gone",
+        "--benchmarks",
+        own_set,
+        *words,
+        "--output",
+        "there",
+    )
     assert code == 4
     assert "gone is no adapter in PEFT's format" in errors
     assert not (tmp_path / "there").exists()
 
 
 def test_a_run_that_was_evaluated_on_the_way_is_gone_on_with(command, settings, own_set, tmp_path):
-    asked = ("--evaluation.every", "2", "--evaluation.benchmarks", own_set, "--evaluation.columns.problem", "q")
-    asked += ("--evaluation.runs", "2", "--evaluation.limit", "3", "--evaluation.sampling.max-new-tokens", "12")
+    asked = (
+        "--evaluation.every",
+        "2",
+        "--evaluation.benchmarks",
+        own_set,
+        "--evaluation.columns.problem",
+        "q",
+    )
+    asked += (
+        "--evaluation.runs",
+        "2",
+        "--evaluation.limit",
+        "3",
+        "--evaluation.sampling.max-new-tokens",
+        "12",
+    )
     code, _, errors = command("train", settings, *asked, "--markers", "let me think")
     assert code == 0, errors
     samples = tmp_path / "runs/my_run/evaluation/own/step-000002/samples.jsonl"
     drawn = samples.read_bytes()
     assert drawn.count(b"\n") == 6
-    words = ("evaluate", "runs/my_run", "--benchmarks", own_set, "--columns", "problem=q", "--limit", "3")
+    words = (
+        "evaluate",
+        "runs/my_run",
+        "--benchmarks",
+        own_set,
+        "--columns",
+        "problem=q",
+        "--limit",
+        "3",
+    )
     code, _, errors = command(*words, "--runs", "3")
     assert code == 0, errors
     assert samples.read_bytes().startswith(drawn)
     assert samples.read_bytes().count(b"\n") == 9
     scores = json.loads((tmp_path / "runs/my_run/evaluation/results.json").read_text())["scores"]
-    assert [score["marker_counts"]["word"]["by_marker"]["let me think"] for score in scores] == [0, 0]
+    assert [score["marker_counts"]["word"]["by_marker"]["let me think"] for score in scores] == [
+        0,
+        0,
+    ]
 
 
 BAD = {
-    "no such benchmark": (3, ["--benchmarks", "aime26"], "There is no benchmark 'aime26'. Did you mean"),
+    "no such benchmark": (
+        3,
+        ["--benchmarks", "aime26"],
+        "There is no benchmark 'aime26'. Did you mean",
+    ),
     "no such column": (3, ["--benchmarks", "own.jsonl"], "own.jsonl:1: it has no column 'problem'"),
-    "columns of what": (2, ["--benchmarks", "own.jsonl", "--columns", "question=q"], "--columns question names no column"),
+    "columns of what": (
+        2,
+        ["--benchmarks", "own.jsonl", "--columns", "question=q"],
+        "--columns question names no column",
+    ),
     "no runs": (2, ["--benchmarks", "countdown", "--runs", "0"], "runs must be at least 1, got 0"),
-    "no problems": (2, ["--benchmarks", "countdown", "--limit", "0"], "limit must be at least 1, got 0"),
-    "greedy many times": (2, ["--benchmarks", "countdown", "--temperature", "0"], "12 runs at temperature 0 would be one run"),
+    "no problems": (
+        2,
+        ["--benchmarks", "countdown", "--limit", "0"],
+        "limit must be at least 1, got 0",
+    ),
+    "greedy many times": (
+        2,
+        ["--benchmarks", "countdown", "--temperature", "0"],
+        "12 runs at temperature 0 would be one run",
+    ),
     "no such step": (
         3,
         ["--benchmarks", "countdown", "--step", "7"],
         "has no checkpoint of step 7; it has 1, 2, and 0 is the base",
     ),
-    "no such preset": (2, ["--benchmarks", "countdown", "--sampling", "paper"], "There is no sampling 'paper'"),
-    "no card": (2, ["--benchmarks", "countdown", "--sampling", "card"], "The card of .* is not known here"),
-    "no room": (4, ["--benchmarks", "countdown", "--max-new-tokens", "1024"], "no room is left for a question"),
+    "no such preset": (
+        2,
+        ["--benchmarks", "countdown", "--sampling", "paper"],
+        "There is no sampling 'paper'",
+    ),
+    "no card": (
+        2,
+        ["--benchmarks", "countdown", "--sampling", "card"],
+        "The card of .* is not known here",
+    ),
+    "no room": (
+        4,
+        ["--benchmarks", "countdown", "--max-new-tokens", "1024"],
+        "no room is left for a question",
+    ),
 }
 
 
@@ -192,4 +315,7 @@ def test_a_signal_before_anything_is_loaded_is_answered_too(tmp_path):
     words = ("evaluate", "gone", "--benchmarks", "countdown")
     run = [sys.executable, "-c", SIGNALLED_AT_AN_IMPORT, *words]
     ended = subprocess.run(run, capture_output=True, text=True, timeout=120, cwd=tmp_path)
-    assert (ended.returncode, ended.stderr) == (130, "\nStopped. Nothing was drawn yet; the same command draws the rest.\n")
+    assert (ended.returncode, ended.stderr) == (
+        130,
+        "\nStopped. Nothing was drawn yet; the same command draws the rest.\n",
+    )

@@ -1,4 +1,6 @@
-"""The evaluation loop: what is drawn, what is kept, what is refused, and what an interruption costs."""
+"""The evaluation loop: what is drawn, what is kept, what is refused, and what an interruption
+costs.
+"""
 
 import json
 import resource
@@ -7,23 +9,38 @@ from functools import partial
 
 import pytest
 
-from purified_opsd.data import DataError, PromptBuilder, Prompts
-from purified_opsd.evaluation import Arm, evaluate, load_benchmark, read_results, regrade
-from purified_opsd.policy import Sampling
-from purified_opsd.reporting.records import RunError
+from purified_opsd.data.prompts import PromptBuilder, Prompts
+from purified_opsd.errors import DataError, RunError
+from purified_opsd.evaluation.benchmarks import load_benchmark
+from purified_opsd.evaluation.comparison import Arm
+from purified_opsd.evaluation.evaluate import evaluate
+from purified_opsd.evaluation.regrade import regrade
+from purified_opsd.evaluation.results import read_results
+from purified_opsd.sampling.sampler import Sampling
 
 from ..conftest import byte_tokenizer
 from .conftest import Scripted, candidate
 
 
 def files(folder):
-    return {str(file.relative_to(folder)): file.read_bytes() for file in sorted(folder.rglob("*.json*")) if file.is_file()}
+    return {
+        str(file.relative_to(folder)): file.read_bytes()
+        for file in sorted(folder.rglob("*.json*"))
+        if file.is_file()
+    }
 
 
 def test_the_score_is_that_of_what_was_drawn(sums, prompts, plan, tmp_path):
     half, full = Scripted(0.5), Scripted(1.0)
     seen = []
-    results = evaluate([candidate("half", half), candidate("full", full)], [sums], prompts, plan, tmp_path / "e", seen.append)
+    results = evaluate(
+        [candidate("half", half), candidate("full", full)],
+        [sums],
+        prompts,
+        plan,
+        tmp_path / "e",
+        seen.append,
+    )
     assert results.score("full", "sums").accuracy == 1
     right = sum(seed % 1000 < 500 for seed in half.seen)
     score = results.score("half", "sums")
@@ -54,7 +71,9 @@ class Killed(Exception):
 
 
 @pytest.mark.parametrize("torn", ["", '{"id": "s3", "run": 1, "se'])
-def test_an_interrupted_evaluation_is_completed_to_the_same_bytes(sums, prompts, plan, tmp_path, torn):
+def test_an_interrupted_evaluation_is_completed_to_the_same_bytes(
+    sums, prompts, plan, tmp_path, torn
+):
     def die(progress):
         if progress.done >= 16:
             raise Killed
@@ -75,7 +94,9 @@ def test_an_interrupted_evaluation_is_completed_to_the_same_bytes(sums, prompts,
 
 
 def test_what_is_owed_is_marked_from_the_beginning(sums, prompts, plan, tmp_path):
-    """A candidate that was not begun is owed too; a process that is killed leaves what it wrote before."""
+    """A candidate that was not begun is owed too; a process that is killed leaves what it wrote
+    before.
+    """
 
     def die(progress):
         assert json.loads((tmp_path / "results.json").read_text())["partial"] is True
@@ -83,13 +104,22 @@ def test_what_is_owed_is_marked_from_the_beginning(sums, prompts, plan, tmp_path
             raise Killed
 
     with pytest.raises(Killed):
-        evaluate([candidate("a", Scripted()), candidate("b", Scripted(0.5))], [sums], prompts, plan, tmp_path, die)
+        evaluate(
+            [candidate("a", Scripted()), candidate("b", Scripted(0.5))],
+            [sums],
+            prompts,
+            plan,
+            tmp_path,
+            die,
+        )
     results = read_results(tmp_path)
     assert [(score.candidate, score.partial) for score in results.scores] == [("a", False)]
     assert results.partial
     assert json.loads((tmp_path / "results.json").read_text())["partial"] is True
     assert "PARTIAL: samples are still owed" in (tmp_path / "table.md").read_text()
-    assert not evaluate([candidate("a", Scripted()), candidate("b", Scripted(0.5))], [sums], prompts, plan, tmp_path).partial
+    assert not evaluate(
+        [candidate("a", Scripted()), candidate("b", Scripted(0.5))], [sums], prompts, plan, tmp_path
+    ).partial
     assert "PARTIAL" not in (tmp_path / "table.md").read_text()
 
 
@@ -97,7 +127,9 @@ def test_a_full_disk_loses_nothing(sums, prompts, plan, tmp_path):
     whole, full = tmp_path / "whole", tmp_path / "full"
     evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, whole)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1500, limits[1]))  # bytes of a file: the disk is full in the middle of a line
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (1500, limits[1])
+    )  # bytes of a file: the disk is full in the middle of a line
     try:
         with pytest.raises(OSError, match="File too large: '.*/sums/a/samples.jsonl'"):
             evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, full)
@@ -108,7 +140,9 @@ def test_a_full_disk_loses_nothing(sums, prompts, plan, tmp_path):
     assert files(full) == files(whole)
 
 
-@pytest.mark.parametrize("part", [{"temperature": 0.5}, {"top_p": 0.9}, {"top_k": 3}, {"max_new_tokens": 9}])
+@pytest.mark.parametrize(
+    "part", [{"temperature": 0.5}, {"top_p": 0.9}, {"top_k": 3}, {"max_new_tokens": 9}]
+)
 def test_other_sampling_does_not_mix(sums, prompts, plan, tmp_path, part):
     evaluate([candidate("a", Scripted())], [sums], prompts, plan, tmp_path)
     other = replace(plan, sampling=replace(plan.sampling, **part))
@@ -125,24 +159,54 @@ def test_other_weights_questions_and_seeds_do_not_mix(sums, prompts, plan, tmp_p
         evaluate([again], [replace(sums, fingerprint="changed")], prompts, plan, tmp_path)
     with pytest.raises(RunError, match="drawn with seed = 0"):
         evaluate([again], [sums], prompts, replace(plan, seed=1), tmp_path)
-    rows = replace(plan, sampling=replace(plan.sampling, rows=7))  # how many side by side is no matter
+    rows = replace(
+        plan, sampling=replace(plan.sampling, batch_size=7)
+    )  # how many side by side is no matter
     evaluate([again], [sums], prompts, rows, tmp_path)
 
 
 def test_what_stands_beside_each_other_is_drawn_alike(sums, prompts, plan, tmp_path):
     evaluate([candidate("base", Scripted())], [sums], prompts, plan, tmp_path)
-    step, cooler = candidate("step-000001", Scripted()), replace(plan, sampling=replace(plan.sampling, temperature=0.3))
-    for other, said in ((cooler, "temperature = 1.0, and 0.3"), (replace(plan, seed=5), "seed = 0, and 5")):
-        with pytest.raises(RunError, match=f"sums/base holds samples drawn with {said} is asked for"):
+    step, cooler = (
+        candidate("step-000001", Scripted()),
+        replace(plan, sampling=replace(plan.sampling, temperature=0.3)),
+    )
+    for other, said in (
+        (cooler, "temperature = 1.0, and 0.3"),
+        (replace(plan, seed=5), "seed = 0, and 5"),
+    ):
+        with pytest.raises(
+            RunError, match=f"sums/base holds samples drawn with {said} is asked for"
+        ):
             evaluate([step], [sums], prompts, other, tmp_path)
-    more, another = replace(sums, name="more"), replace(candidate("base", Scripted()), identity="others")
-    with pytest.raises(RunError, match="sums/base holds samples drawn with weights = weights of base, and others is asked for"):
+    more, another = (
+        replace(sums, name="more"),
+        replace(candidate("base", Scripted()), identity="others"),
+    )
+    with pytest.raises(
+        RunError,
+        match="sums/base holds samples drawn with weights = weights of base, and others is asked "
+        "for",
+    ):
         evaluate([another], [more], prompts, plan, tmp_path)
     assert [file.parent.name for file in tmp_path.glob("*/*/settings.json")] == ["base"]
     evaluate([step, candidate("base", Scripted())], [sums, more], prompts, plan, tmp_path)
-    drawn = {"engine": "transformers", "temperature": 1.0, "top_p": 1.0, "top_k": 0, "max_new_tokens": 64, "seed": 0}
-    assert json.loads((tmp_path / "results.json").read_text())["sampling"] == {"more": drawn, "sums": drawn}
-    assert "Drawn: engine = transformers, temperature = 1.0, top_p = 1.0" in (tmp_path / "table.md").read_text()
+    drawn = {
+        "engine": "transformers",
+        "temperature": 1.0,
+        "top_p": 1.0,
+        "top_k": 0,
+        "max_new_tokens": 64,
+        "seed": 0,
+    }
+    assert json.loads((tmp_path / "results.json").read_text())["sampling"] == {
+        "more": drawn,
+        "sums": drawn,
+    }
+    assert (
+        "Drawn: engine = transformers, temperature = 1.0, top_p = 1.0"
+        in (tmp_path / "table.md").read_text()
+    )
 
 
 def test_two_of_one_name_are_refused_and_leave_nothing(sums, prompts, plan, tmp_path):
@@ -174,14 +238,25 @@ class Deaf(Scripted):
 
 
 def test_runs_that_repeat_each_other_are_refused(sums, prompts, plan, tmp_path):
-    with pytest.raises(RunError, match="Runs 0 and 1 gave the same completion.*each of 10 problems.*takes no notice of the seeds"):
+    with pytest.raises(
+        RunError,
+        match="Runs 0 and 1 gave the same completion.*each of 10 problems.*takes no notice of the "
+        "seeds",
+    ):
         evaluate([candidate("deaf", Deaf())], [sums], prompts, plan, tmp_path)
-    assert len((tmp_path / "sums/deaf/samples.jsonl").read_text().splitlines()) == 20  # no third run was drawn
+    assert (
+        len((tmp_path / "sums/deaf/samples.jsonl").read_text().splitlines()) == 20
+    )  # no third run was drawn
 
 
 def test_one_greedy_run_is_fine_and_several_are_refused(sums, prompts, plan, tmp_path):
     greedy = replace(plan, sampling=Sampling(temperature=0.0, max_new_tokens=64), runs=1)
-    assert evaluate([candidate("a", Deaf())], [sums], prompts, greedy, tmp_path).score("a", "sums").accuracy == 1
+    assert (
+        evaluate([candidate("a", Deaf())], [sums], prompts, greedy, tmp_path)
+        .score("a", "sums")
+        .accuracy
+        == 1
+    )
     with pytest.raises(ValueError, match="3 runs at temperature 0 would be one run 3 times over"):
         replace(greedy, runs=3)
 
@@ -194,7 +269,9 @@ def test_nothing_to_do_is_an_error(plan, wrong):
 
 def test_a_question_that_does_not_fit_is_named(sums, plan, tmp_path):
     tight = PromptBuilder(byte_tokenizer(), Prompts(), room=60)
-    with pytest.raises(DataError, match=r"sums.jsonl:1: its question takes \d+ tokens, and 60 are left"):
+    with pytest.raises(
+        DataError, match=r"sums.jsonl:1: its question takes \d+ tokens, and 60 are left"
+    ):
         evaluate([candidate("a", Scripted())], [sums], tight, plan, tmp_path / "e")
     assert not (tmp_path / "e").exists()
 
@@ -216,7 +293,14 @@ def test_what_is_damaged_is_named(sums, prompts, plan, tmp_path, name, line, tex
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join([*lines[: line - 1], text + "\n", *lines[line:]]) if line else text)
     where = f"{file}{f':{line}' if line else ''} is damaged"
-    evaluating = partial(evaluate, [candidate("a", Scripted())], [replace(sums, name="more")], prompts, plan, tmp_path)
+    evaluating = partial(
+        evaluate,
+        [candidate("a", Scripted())],
+        [replace(sums, name="more")],
+        prompts,
+        plan,
+        tmp_path,
+    )
     for work in (evaluating, partial(regrade, tmp_path), Arm(tmp_path, "a").graded):
         with pytest.raises(RunError, match=where):
             work()
@@ -226,7 +310,10 @@ def test_the_miniatures_questions_are_graded_by_its_own_grader():
     benchmark = load_benchmark("countdown")
     question = benchmark.questions[0]
     for text, verdict in [(question.answer, "correct"), ("1 + 1", "incorrect")]:
-        assert benchmark.grader(question.problem, question.answer, f"So \\boxed{{{text}}}").verdict == verdict
+        assert (
+            benchmark.grader(question.problem, question.answer, f"So \\boxed{{{text}}}").verdict
+            == verdict
+        )
     assert benchmark.grader(question.problem, question.answer, "no idea").reason == "no box"
     cut = f"So \\boxed{{{question.answer}}}. But \\boxed{{1 +"
     assert benchmark.grader(question.problem, question.answer, cut).reason == "cut off"
@@ -273,13 +360,19 @@ def test_rows_without_neighbours_are_kept_as_they_come(sums, prompts, plan, tmp_
     evaluate([candidate("a", rest)], [sums], prompts, plan, tmp_path / "cut")
     assert len(rest.seen) == 24
     evaluate([candidate("a", whole)], [sums], prompts, plan, tmp_path / "whole")
-    assert sorted(file.read_text().splitlines()) == sorted((tmp_path / "whole/sums/a/samples.jsonl").read_text().splitlines())
+    assert sorted(file.read_text().splitlines()) == sorted(
+        (tmp_path / "whole/sums/a/samples.jsonl").read_text().splitlines()
+    )
 
 
 def test_only_what_was_last_asked_is_counted(sums, prompts, plan, tmp_path):
     evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, tmp_path)
-    fewer = evaluate([candidate("a", Scripted(0.5))], [sums], prompts, replace(plan, runs=2, limit=5), tmp_path).score("a", "sums")
-    grades = [json.loads(line) for line in (tmp_path / "sums/a/grades.jsonl").read_text().splitlines()]
+    fewer = evaluate(
+        [candidate("a", Scripted(0.5))], [sums], prompts, replace(plan, runs=2, limit=5), tmp_path
+    ).score("a", "sums")
+    grades = [
+        json.loads(line) for line in (tmp_path / "sums/a/grades.jsonl").read_text().splitlines()
+    ]
     asked = [row["verdict"] == "correct" for row in grades if row["run"] < 2 and row["id"] < "s5"]
     assert (fewer.samples, fewer.partial, len(asked)) == (10, False, 10)
     assert fewer.accuracy == sum(asked) / 10

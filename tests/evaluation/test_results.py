@@ -6,19 +6,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from purified_opsd.data import DataError
-from purified_opsd.evaluation import (
-    Arm,
-    compare_arms,
-    comparison_table,
-    evaluate,
-    load_benchmark,
-    newest_candidate,
-    read_results,
-    regrade,
-    table,
-)
-from purified_opsd.reporting.records import RunError
+from purified_opsd.errors import DataError, RunError
+from purified_opsd.evaluation.benchmarks import load_benchmark
+from purified_opsd.evaluation.comparison import Arm, compare_arms, newest_candidate
+from purified_opsd.evaluation.evaluate import evaluate
+from purified_opsd.evaluation.regrade import regrade
+from purified_opsd.evaluation.results import read_results
+from purified_opsd.evaluation.summary import comparison_table, table
 
 from .conftest import Scripted, candidate
 
@@ -27,16 +21,25 @@ from .conftest import Scripted, candidate
 def many(tmp_path):
     """Forty sums."""
     file = tmp_path / "many.jsonl"
-    rows = [{"id": f"m{i}", "problem": f"What is {i} + {i * i}?", "answer": str(i + i * i)} for i in range(40)]
+    rows = [
+        {"id": f"m{i}", "problem": f"What is {i} + {i * i}?", "answer": str(i + i * i)}
+        for i in range(40)
+    ]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return load_benchmark(str(file))
 
 
 @pytest.fixture
 def evaluated(many, sums, prompts, plan, tmp_path):
-    """A base that is right half the time, a checkpoint that is hardly ever wrong and one that is like the base."""
+    """A base that is right half the time, a checkpoint that is hardly ever wrong and one that is
+    like the base.
+    """
     folder = tmp_path / "run" / "evaluation"
-    arms = [candidate("base", Scripted(0.5)), candidate("step-000002", Scripted(0.97)), candidate("step-000004", Scripted(0.52))]
+    arms = [
+        candidate("base", Scripted(0.5)),
+        candidate("step-000002", Scripted(0.97)),
+        candidate("step-000004", Scripted(0.52)),
+    ]
     evaluate(arms, [many, sums], prompts, plan, folder)
     return folder
 
@@ -56,10 +59,14 @@ def test_the_table_is_bold_only_where_the_difference_is_significant(evaluated):
 
 def test_markers_are_counted_from_the_samples_with_ones_own(many, prompts, plan, tmp_path):
     for own in ((), ("by",)):
-        evaluate([candidate("base", Scripted())], [many], prompts, replace(plan, markers=own), tmp_path)
+        evaluate(
+            [candidate("base", Scripted())], [many], prompts, replace(plan, markers=own), tmp_path
+        )
         (score,) = json.loads((tmp_path / "results.json").read_text())["scores"]
         found = score["marker_counts"]["word"]
-        assert {name: count for name, count in found["by_marker"].items() if count} == {"hmm": 120} | dict.fromkeys(own, 120)
+        assert {name: count for name, count in found["by_marker"].items() if count} == {
+            "hmm": 120
+        } | dict.fromkeys(own, 120)
         assert (found["total"], found["per_response"]) == (120, 1.0)
         assert found["per_1000_tokens"] == pytest.approx(1000 / score["mean_tokens"])
     before = (tmp_path / "results.json").read_bytes()
@@ -72,13 +79,22 @@ def test_results_json_holds_every_number(evaluated, many):
     differences = {(d["candidate"], *d["benchmarks"]): d for d in record["differences_to_base"]}
     assert len(differences) == 6
     wanted = compare_arms(Arm(evaluated, "step-000002"), Arm(evaluated, "base"))
-    for key, difference in [(("many",), wanted.by_benchmark["many"]), (("many", "sums"), wanted.overall)]:
+    for key, difference in [
+        (("many",), wanted.by_benchmark["many"]),
+        (("many", "sums"), wanted.overall),
+    ]:
         found = differences["step-000002", *key]
-        assert (found["value"], found["low"], found["p_value"]) == (difference.value, difference.low, difference.p_value)
+        assert (found["value"], found["low"], found["p_value"]) == (
+            difference.value,
+            difference.low,
+            difference.p_value,
+        )
         assert found["significant"]
     best = record["best_of_checkpoints"]["many"]
     assert best["best"] > best["last"]
-    assert best["cross_fitted"] == pytest.approx(best["best"])  # no part of the problems would choose the other one
+    assert best["cross_fitted"] == pytest.approx(
+        best["best"]
+    )  # no part of the problems would choose the other one
     scores = {(s["candidate"], s["benchmark"]): s for s in record["scores"]}
     score = scores["base", "many"]
     assert len(score["by_problem"]) == 40
@@ -86,9 +102,13 @@ def test_results_json_holds_every_number(evaluated, many):
     assert score["interval"]["low"] < score["accuracy"] < score["interval"]["high"]
     assert set(score["pass_at"]) == {"1", "2", "3"}
     assert score["pass_at"]["1"] == pytest.approx(score["accuracy"])
-    assert score["pass_at"]["3"] == pytest.approx(np.mean([mean > 0 for mean in score["by_problem"].values()]))
+    assert score["pass_at"]["3"] == pytest.approx(
+        np.mean([mean > 0 for mean in score["by_problem"].values()])
+    )
     assert score["run_error"] > 0
-    majority = np.mean([round(3 * mean) >= 2 for mean in score["by_problem"].values()])  # wrong answers agree with each other here
+    majority = np.mean(
+        [round(3 * mean) >= 2 for mean in score["by_problem"].values()]
+    )  # wrong answers agree with each other here
     assert score["majority"] == pytest.approx(majority)
 
 
@@ -109,7 +129,13 @@ def test_a_partial_evaluation_says_so_everywhere(sums, prompts, plan, tmp_path):
 
 
 def test_an_adapter_is_newer_than_its_base(sums, prompts, plan, tmp_path):
-    evaluate([candidate("base", Scripted()), candidate("an_adapter", Scripted(0.5))], [sums], prompts, plan, tmp_path)
+    evaluate(
+        [candidate("base", Scripted()), candidate("an_adapter", Scripted(0.5))],
+        [sums],
+        prompts,
+        plan,
+        tmp_path,
+    )
     assert newest_candidate(tmp_path) == "an_adapter"
 
 
@@ -133,12 +159,19 @@ def test_two_arms_are_compared_problem_by_problem(evaluated):
     assert "p = 0.000" in written[4]
 
 
-def test_arms_that_were_not_asked_alike_are_not_compared(evaluated, many, sums, prompts, plan, tmp_path):
+def test_arms_that_were_not_asked_alike_are_not_compared(
+    evaluated, many, sums, prompts, plan, tmp_path
+):
     cooler = replace(plan, sampling=replace(plan.sampling, temperature=0.5))
     evaluate([candidate("base", Scripted())], [many], prompts, cooler, tmp_path / "cool")
-    with pytest.raises(RunError, match="On many the arms were not asked alike: temperature is 1.0 for base and 0.5 for base"):
+    with pytest.raises(
+        RunError,
+        match="On many the arms were not asked alike: temperature is 1.0 for base and 0.5 for base",
+    ):
         compare_arms(Arm(evaluated, "base"), Arm(tmp_path / "cool", "base"))
-    with pytest.raises(RunError, match=r"has no samples of step-000009; it has base, step-000002, step-000004"):
+    with pytest.raises(
+        RunError, match=r"has no samples of step-000009; it has base, step-000002, step-000004"
+    ):
         compare_arms(Arm(evaluated, "base"), Arm(evaluated, "step-000009"))
     evaluate([candidate("base", Scripted())], [sums], prompts, plan, tmp_path / "other")
     with pytest.raises(RunError, match="no benchmark in common"):
@@ -153,13 +186,19 @@ def test_grades_are_made_again_from_the_samples(sums, prompts, plan, tmp_path):
     samples = (folder / "sums/base/samples.jsonl").read_bytes()
     assert not regrade(folder)
     file = tmp_path / "sums.jsonl"
-    file.write_text(file.read_text().replace('"answer": "12"', '"answer": "13"'))  # s3: a gold answer is put right
+    file.write_text(
+        file.read_text().replace('"answer": "12"', '"answer": "13"')
+    )  # s3: a gold answer is put right
     with pytest.raises(RunError, match="drawn with answers = .* is asked for"):
-        evaluate([candidate("base", Scripted(1.0))], [load_benchmark(str(file))], prompts, plan, folder)
+        evaluate(
+            [candidate("base", Scripted(1.0))], [load_benchmark(str(file))], prompts, plan, folder
+        )
     assert regrade(folder) == {("correct", "incorrect"): 3}
     assert read_results(folder).score("base", "sums").by_problem["s3"] == 0
     assert (folder / "sums/base/samples.jsonl").read_bytes() == samples
-    evaluate([candidate("base", Scripted(1.0))], [load_benchmark(str(file))], prompts, plan, folder)  # in step again
+    evaluate(
+        [candidate("base", Scripted(1.0))], [load_benchmark(str(file))], prompts, plan, folder
+    )  # in step again
     file.write_text("\n".join(file.read_text().splitlines()[1:]))
     with pytest.raises(DataError, match="sums has no question s0, to which .* holds completions"):
         regrade(folder)

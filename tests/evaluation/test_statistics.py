@@ -19,16 +19,29 @@ from purified_opsd.evaluation.statistics import (
 
 
 def tables(n, P, R, seed, effect=0.0, beta=(1.3, 0.7)):
-    """n tables of problems as unlike as AIME's: accuracies from Beta(1.3, 0.7) (mean 0.65), moved by `effect` in log-odds."""
+    """n tables of problems as unlike as AIME's: accuracies from Beta(1.3, 0.7) (mean 0.65), moved
+    by `effect` in log-odds.
+    """
     draw = np.random.default_rng(seed)
     p = draw.beta(*beta, size=(n, P, 1)).clip(1e-9, 1 - 1e-9)
     moved = 1 / (1 + (1 - p) / p * np.exp(-effect))
-    return (draw.random((n, P, R)) < p).astype(float), (draw.random((n, P, R)) < moved).astype(float)
+    return (draw.random((n, P, R)) < p).astype(float), (draw.random((n, P, R)) < moved).astype(
+        float
+    )
 
 
 @pytest.mark.parametrize(
     ("freedom", "table"),
-    [(1, 12.706), (2, 4.3027), (2 - 1e-12, 4.3027), (3, 3.1824), (9, 2.2622), (29, 2.0452), (89, 1.987), (1e9, 1.95996)],
+    [
+        (1, 12.706),
+        (2, 4.3027),
+        (2 - 1e-12, 4.3027),
+        (3, 3.1824),
+        (9, 2.2622),
+        (29, 2.0452),
+        (89, 1.987),
+        (1e9, 1.95996),
+    ],
 )
 def test_quantiles_of_students_t(freedom, table):
     assert t_quantile(freedom) == pytest.approx(table, rel=4e-3)
@@ -42,7 +55,9 @@ def test_between_whole_degrees_of_freedom_no_quantile_is_too_small(freedom, true
 def test_pass_at_k_is_the_mean_over_all_choices():
     correct = np.array([[1, 0, 0, 1, 0], [0, 0, 0, 0, 1.0]])
     for k in (1, 2, 3, 5):
-        every = [[row[list(chosen)].max() for chosen in combinations(range(5), k)] for row in correct]
+        every = [
+            [row[list(chosen)].max() for chosen in combinations(range(5), k)] for row in correct
+        ]
         assert pass_at(correct, k) == pytest.approx(np.mean(every))
     assert pass_at(correct, 6) is None
     assert pass_at(np.array([[1, np.nan], [0, 1.0]]), 2) is None
@@ -68,16 +83,20 @@ def test_missing_samples_count_for_nothing():
 
 
 def bootstrap_errors(correct_PR, draws: int, seed: int) -> tuple[float, float]:
-    """Standard errors of avg@k by the bootstrap: over problems (each taken with its runs), and over runs (problems held).
+    """Standard errors of avg@k by the bootstrap: over problems (each taken with its runs), and over
+    runs (problems held).
 
-    Of whole tables only.  The second is scaled by √(R/(R−1)), as a resampled variance is short by that factor.
+    Of whole tables only.  The second is scaled by √(R/(R−1)), as a resampled variance is short by
+    that factor.
     """
     P, R = correct_PR.shape
     draw = np.random.default_rng(seed)
     over_problems_N = correct_PR.mean(axis=1)[draw.integers(P, size=(draws, P))].mean(axis=1)
     runs_NPR = draw.integers(R, size=(draws, P, R))
     over_runs_N = np.take_along_axis(correct_PR[None], runs_NPR, axis=2).mean(axis=(1, 2))
-    return float(over_problems_N.std(ddof=1)), float(over_runs_N.std(ddof=1) * math.sqrt(R / (R - 1))) if R > 1 else math.nan
+    return float(over_problems_N.std(ddof=1)), float(
+        over_runs_N.std(ddof=1) * math.sqrt(R / (R - 1))
+    ) if R > 1 else math.nan
 
 
 def test_errors_by_bootstrap_agree_with_the_closed_forms():
@@ -111,7 +130,9 @@ def test_the_interval_of_an_accuracy_near_0_is_too_narrow_as_the_docs_say():
 def test_problems_that_all_come_out_alike_are_no_certainty():
     for value in (0.0, 1.0):
         found = average(np.full((30, 12), value))
-        bounds = (0.0, 0.1157) if value == 0 else (0.8843, 1.0)  # Clopper and Pearson's, of 0 and of 30 in 30
+        bounds = (
+            (0.0, 0.1157) if value == 0 else (0.8843, 1.0)
+        )  # Clopper and Pearson's, of 0 and of 30 in 30
         assert (found.low, found.high) == pytest.approx(bounds, abs=1e-4)
         assert (found.value, found.standard_error) == (value, 0)
     third = average(np.tile([1.0, 0, 0], (4, 1)))
@@ -130,7 +151,10 @@ def mean_over_the_population(effect):
 @pytest.mark.parametrize("effect", [0.0, 0.5])
 def test_the_interval_of_a_difference_covers_the_truth_and_the_test_keeps_its_level(effect):
     first, second = tables(1500, 30, 12, seed=3, effect=effect)
-    found = [compare([b.mean(1)], [a.mean(1)], seed=0, flips=999) for a, b in zip(first, second, strict=True)]
+    found = [
+        compare([b.mean(1)], [a.mean(1)], seed=0, flips=999)
+        for a, b in zip(first, second, strict=True)
+    ]
     truth = mean_over_the_population(effect) if effect else 0.0
     assert 0.93 <= np.mean([d.low <= truth <= d.high for d in found]) <= 0.97
     called = np.mean([d.significant for d in found])
@@ -141,7 +165,12 @@ def test_the_interval_of_a_difference_covers_the_truth_and_the_test_keeps_its_le
 
 def test_the_mean_of_three_benchmarks_is_tested_alike():
     pairs = [tables(1000, P, 4, seed=5 + P) for P in (30, 20, 10)]
-    found = [compare([b[i].mean(1) for _, b in pairs], [a[i].mean(1) for a, _ in pairs], seed=0, flips=999) for i in range(1000)]
+    found = [
+        compare(
+            [b[i].mean(1) for _, b in pairs], [a[i].mean(1) for a, _ in pairs], seed=0, flips=999
+        )
+        for i in range(1000)
+    ]
     assert 0.93 <= np.mean([d.low <= 0 <= d.high for d in found]) <= 0.97
     assert np.mean([d.significant for d in found]) <= 0.06
 
@@ -153,7 +182,9 @@ def test_few_problems_are_counted_out():
     nothing = compare([np.ones(5)], [np.ones(5)], seed=0)
     assert (nothing.p_value, nothing.value, nothing.low) == (1, 0, -nothing.high)
     balanced = np.array([-0.5, -1, -0.25, 0.25, 1, 0.5])
-    assert compare([balanced], [np.zeros(6)], seed=0).p_value == 1  # whatever the order in which its 0 is summed
+    assert (
+        compare([balanced], [np.zeros(6)], seed=0).p_value == 1
+    )  # whatever the order in which its 0 is summed
     assert compare([np.ones(1)], [np.ones(1)], seed=0) is None
 
 
@@ -163,7 +194,9 @@ def test_the_best_of_like_checkpoints_is_too_high_and_cross_fitting_mends_it():
     mean_NCP = draw.binomial(12, np.broadcast_to(p, (2000, 4, 30))) / 12
     found = [best_of(mean_CP, seed=0, repeats=4) for mean_CP in mean_NCP]
     truth = p.mean(axis=(1, 2))
-    assert np.mean([b.best for b in found] - truth) == pytest.approx(0.0185, abs=0.004)  # FACTS: 1.85 points of nothing
+    assert np.mean([b.best for b in found] - truth) == pytest.approx(
+        0.0185, abs=0.004
+    )  # FACTS: 1.85 points of nothing
     assert abs(np.mean([b.cross_fitted for b in found] - truth)) < 0.0015
     assert np.mean([b.bias for b in found]) > 0.012
 
@@ -172,4 +205,8 @@ def test_cross_fitting_finds_a_checkpoint_that_is_truly_better():
     mean_CP = np.stack([np.full(30, 0.4), np.full(30, 0.8), np.full(30, 0.5)])
     assert best_of(mean_CP, seed=0) == best_of(mean_CP, seed=1)
     found = best_of(mean_CP, seed=0)
-    assert (found.last, found.best, found.cross_fitted) == (pytest.approx(0.5), pytest.approx(0.8), pytest.approx(0.8))
+    assert (found.last, found.best, found.cross_fitted) == (
+        pytest.approx(0.5),
+        pytest.approx(0.8),
+        pytest.approx(0.8),
+    )

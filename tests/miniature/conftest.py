@@ -2,8 +2,8 @@
 
 import pytest
 
-from purified_opsd.miniature.documents import document
-from purified_opsd.miniature.tokenizer import build_tokenizer
+from purified_opsd.miniature.build.documents import document
+from purified_opsd.miniature.build.tokenizer import build_tokenizer
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""The shipped weights: they load as any Hugging Face model, they answer, and their card tells the truth about them."""
+"""The shipped weights: they load as any Hugging Face model, they answer, and their card tells the
+truth about them.
+"""
 
 import json
 import math
@@ -8,11 +10,11 @@ import torch
 import transformers
 
 from purified_opsd import miniature
-from purified_opsd.miniature.dataset import rows
-from purified_opsd.miniature.measurement import NO_MARKERS, Sampling, complete, measure
-from purified_opsd.miniature.reflection import reflect
+from purified_opsd.miniature.build.measurement import NO_MARKERS, Sampling, complete, measure
+from purified_opsd.miniature.build.reflection import reflect
+from purified_opsd.miniature.build.tokenizer import build_tokenizer
+from purified_opsd.miniature.rows import rows
 from purified_opsd.miniature.task import Split, problems
-from purified_opsd.miniature.tokenizer import build_tokenizer
 
 FRESH_SEED = 1  # other questions and other draws than the card's
 
@@ -24,7 +26,9 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def base():
-    return transformers.AutoModelForCausalLM.from_pretrained(miniature.BASE, dtype=torch.float32).eval()
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        miniature.BASE, dtype=torch.float32
+    ).eval()
 
 
 @pytest.fixture(scope="module")
@@ -60,15 +64,33 @@ def test_the_base_is_an_ordinary_qwen3_in_finite_float32(base, card):
 
 def test_sampling_settings_cut_nothing_off(base, tokenizer):
     settings = base.generation_config
-    assert (settings.do_sample, settings.temperature, settings.top_k, settings.top_p) == (True, 1.0, 0, 1.0)
-    assert (settings.eos_token_id, settings.pad_token_id) == (tokenizer.eos_token_id, tokenizer.pad_token_id)
+    assert (settings.do_sample, settings.temperature, settings.top_k, settings.top_p) == (
+        True,
+        1.0,
+        0,
+        1.0,
+    )
+    assert (settings.eos_token_id, settings.pad_token_id) == (
+        tokenizer.eos_token_id,
+        tokenizer.pad_token_id,
+    )
 
 
-@pytest.mark.parametrize(("context", "count"), [("question", 48), ("teacher", 32), ("reference", 24)])
+@pytest.mark.parametrize(
+    ("context", "count"), [("question", 48), ("teacher", 32), ("reference", 24)]
+)
 def test_the_card_agrees_with_a_fresh_measurement(base, tokenizer, card, context, count):
     told = line(card, context)
-    fresh = measure(base, tokenizer, rows(Split.EVALUATION, FRESH_SEED, count), context, Sampling(1.0, seed=FRESH_SEED))
-    error = math.hypot(told["standard_error"], math.sqrt(told["accuracy"] * (1 - told["accuracy"]) / count))
+    fresh = measure(
+        base,
+        tokenizer,
+        rows(Split.EVALUATION, FRESH_SEED, count),
+        context,
+        Sampling(1.0, seed=FRESH_SEED),
+    )
+    error = math.hypot(
+        told["standard_error"], math.sqrt(told["accuracy"] * (1 - told["accuracy"]) / count)
+    )
     assert abs(fresh.accuracy - told["accuracy"]) < 3.5 * error
 
 
@@ -99,9 +121,13 @@ def test_the_shipped_training_set_is_the_whole_split_for_distillation():
 def test_completions_are_a_function_of_the_seed(base, tokenizer):
     prompts = [row["problem"] for row in rows(Split.EVALUATION, FRESH_SEED, 4)]
     short = Sampling(1.0, new_tokens=12, seed=3)
-    assert list(complete(base, tokenizer, prompts, short)) == list(complete(base, tokenizer, prompts, short))
+    assert list(complete(base, tokenizer, prompts, short)) == list(
+        complete(base, tokenizer, prompts, short)
+    )
     other = Sampling(1.0, new_tokens=12, seed=4)
-    assert list(complete(base, tokenizer, prompts, short)) != list(complete(base, tokenizer, prompts, other))
+    assert list(complete(base, tokenizer, prompts, short)) != list(
+        complete(base, tokenizer, prompts, other)
+    )
 
 
 def test_forbidden_markers_are_not_written(base, tokenizer):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from purified_opsd.miniature.dataset import rows
+from purified_opsd.miniature.rows import rows
 from purified_opsd.miniature.task import (
     Derivation,
     Problem,
@@ -22,7 +22,11 @@ PROBLEM = "Use 3, 7 and 12 once each with +, - and × to make 33."
 def test_the_derivations_of_small_numbers_are_those_found_by_hand():
     assert {derivation.expression for derivation in derivations((1, 1, 2))} == {
         "(1 + 1) + 2", "(1 + 1) × 2", "(1 × 1) + 2", "(1 × 1) × 2", "2 - (1 × 1)",
-        "(2 + 1) + 1", "(2 + 1) - 1", "(2 + 1) × 1", "(2 - 1) + 1", "(2 - 1) × 1", "(2 × 1) + 1", "(2 × 1) - 1", "(2 × 1) × 1",
+        "(2 + 1) + 1", "(2 + 1) - 1", "(2 + 1) × 1", "(2 - 1) + 1", "(2 - 1) × 1", "(2 × 1) + 1", "(2 × 1) - 1", "(2 "
+                                                                                                                 "× "
+                                                                                                                 "1) "
+                                                                                                                 "× "
+                                                                                                                 "1",
     }  # fmt: skip
 
 
@@ -30,7 +34,9 @@ def test_every_problem_has_a_solution_that_the_grader_accepts():
     for problem in problems(Split.EVALUATION)[::25]:
         found = solutions(problem)
         assert found
-        assert all(grade(problem.text, f"So \\boxed{{{solution.expression}}}") for solution in found)
+        assert all(
+            grade(problem.text, f"So \\boxed{{{solution.expression}}}") for solution in found
+        )
 
 
 def test_splits_share_no_question_and_leave_none_out():
@@ -43,7 +49,9 @@ def test_splits_share_no_question_and_leave_none_out():
 
 
 def test_a_split_does_not_depend_on_the_order_in_which_a_text_names_the_numbers():
-    assert parse("Use 12, 3 and 7 once each with +, - and × to make 33.").split is parse(PROBLEM).split
+    assert (
+        parse("Use 12, 3 and 7 once each with +, - and × to make 33.").split is parse(PROBLEM).split
+    )
 
 
 def test_rows_are_a_function_of_seed_and_count_and_hold_no_question_twice():

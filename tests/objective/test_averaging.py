@@ -1,6 +1,6 @@
 import torch
 
-from purified_opsd.objective import SequenceMean, TokenMean
+from purified_opsd.objective.averaging import SequenceMean, TokenMean
 
 LENGTHS = torch.tensor([1, 4, 5])
 

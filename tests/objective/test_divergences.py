@@ -1,11 +1,13 @@
-"""Divergences against their definitions, and their closed-form gradients against autograd, in float64."""
+"""Divergences against their definitions, and their closed-form gradients against autograd, in
+float64.
+"""
 
 import math
 
 import pytest
 import torch
 
-from purified_opsd.objective import JSD, ForwardKL, ReverseKL, kl
+from purified_opsd.objective.divergences import JSD, ForwardKL, ReverseKL, kl
 
 ALL = [JSD(), JSD(0.1), JSD(0.9), ForwardKL(), ReverseKL()]
 
@@ -19,7 +21,9 @@ def test_jsd_is_its_definition(logs):
     student, target = logs(2)
     w = 0.3
     m = (w * target.exp() + (1 - w) * student.exp()).log()
-    torch.testing.assert_close(JSD(w)(student, target), w * kl(target, m) + (1 - w) * kl(student, m))
+    torch.testing.assert_close(
+        JSD(w)(student, target), w * kl(target, m) + (1 - w) * kl(student, m)
+    )
 
 
 def test_jsd_at_one_half_is_symmetric_and_bounded(logs):
@@ -45,8 +49,12 @@ def test_zero_at_equality_and_positive_elsewhere(divergence, logs):
 
 def test_jsd_near_its_ends_is_a_scaled_kl(logs):
     student, target = logs(2, scale=0.5)
-    torch.testing.assert_close(JSD(1e-6)(student, target) / 1e-6, ForwardKL()(student, target), rtol=1e-3, atol=1e-3)
-    torch.testing.assert_close(JSD(1 - 1e-6)(student, target) / 1e-6, ReverseKL()(student, target), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(
+        JSD(1e-6)(student, target) / 1e-6, ForwardKL()(student, target), rtol=1e-3, atol=1e-3
+    )
+    torch.testing.assert_close(
+        JSD(1 - 1e-6)(student, target) / 1e-6, ReverseKL()(student, target), rtol=1e-3, atol=1e-3
+    )
 
 
 @pytest.mark.parametrize("divergence", ALL, ids=str)
@@ -64,10 +72,14 @@ def test_closed_form_gradient_is_autograds(divergence, logs):
 def test_gradcheck(divergence, logs):
     logits, target = (x[:2, :5] for x in logs(2))
     target = target.log_softmax(-1)
-    assert torch.autograd.gradcheck(lambda z: divergence(z.log_softmax(-1), target), logits.clone().requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda z: divergence(z.log_softmax(-1), target), logits.clone().requires_grad_()
+    )
 
 
 @pytest.mark.parametrize("weight", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_impossible_weights_name_the_alternative(weight):
-    with pytest.raises(ValueError, match=r"strictly between 0 and 1, got .*ForwardKL\(\).*ReverseKL\(\)"):
+    with pytest.raises(
+        ValueError, match=r"strictly between 0 and 1, got .*ForwardKL\(\).*ReverseKL\(\)"
+    ):
         JSD(weight)

@@ -1,4 +1,6 @@
-"""The compiled elementwise part, in processes of its own: against the formulas in float64, and where no compiler works."""
+"""The compiled elementwise part, in processes of its own: against the formulas in float64, and
+where no compiler works.
+"""
 
 import os
 import subprocess
@@ -32,8 +34,19 @@ print("graphs", counters["stats"]["unique_graphs"])
 
 
 def run(tmp_path, **environment):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)} | environment
-    return subprocess.run([sys.executable, "-c", PROGRAM], env=environment, capture_output=True, text=True, timeout=240, check=True)
+    environment = (
+        os.environ
+        | {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+        | environment
+    )
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=True,
+    )
 
 
 def test_compiled_is_the_formula_and_compiles_no_more_than_twice(tmp_path):

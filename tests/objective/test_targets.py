@@ -3,7 +3,15 @@
 import pytest
 import torch
 
-from purified_opsd.objective import PMITarget, TeacherTarget, center, kl, pmi_signal, soft_clip, tilt
+from purified_opsd.objective.divergences import kl
+from purified_opsd.objective.targets import (
+    PMITarget,
+    TeacherTarget,
+    center,
+    pmi_signal,
+    soft_clip,
+    tilt,
+)
 
 
 def test_target_is_a_distribution(logs):
@@ -15,7 +23,9 @@ def test_clip_to_infinity_gives_equation_5(logs):
     teacher, reference, base = logs(3)
     weights = base.exp() * (teacher.exp() / reference.exp()) ** (1 / 0.5)  # Eq. 5, in probabilities
     expected = weights / weights.sum(-1, keepdim=True)
-    torch.testing.assert_close(PMITarget(beta=0.5, clip=1e9)(teacher, reference, base).exp(), expected)
+    torch.testing.assert_close(
+        PMITarget(beta=0.5, clip=1e9)(teacher, reference, base).exp(), expected
+    )
 
 
 def test_beta_to_infinity_gives_the_base(logs):
@@ -42,17 +52,24 @@ def test_centering_changes_nothing_without_tanh(logs):
 def test_centering_matters_with_tanh(logs):
     teacher, reference, base = logs(3)
     delta = pmi_signal(teacher, reference) + 5
-    assert (tilt(base, soft_clip(delta, 2.0), 1.0) - tilt(base, soft_clip(center(delta), 2.0), 1.0)).abs().max() > 0.1
+    assert (
+        tilt(base, soft_clip(delta, 2.0), 1.0) - tilt(base, soft_clip(center(delta), 2.0), 1.0)
+    ).abs().max() > 0.1
 
 
 def test_center_has_mean_zero_over_the_rows_asked_for(logs):
     (delta,) = logs(1)
     torch.testing.assert_close(center(delta).mean(-1), torch.zeros(7, dtype=torch.float64))
-    torch.testing.assert_close(center(delta, rows=20)[:, :20].mean(-1), torch.zeros(7, dtype=torch.float64))
+    torch.testing.assert_close(
+        center(delta, rows=20)[:, :20].mean(-1), torch.zeros(7, dtype=torch.float64)
+    )
 
 
 def test_soft_clip_is_the_identity_near_zero_bounded_and_monotone():
-    small, large = torch.linspace(-0.01, 0.01, 9).double()[None], torch.linspace(-500, 500, 1001).double()[None]
+    small, large = (
+        torch.linspace(-0.01, 0.01, 9).double()[None],
+        torch.linspace(-500, 500, 1001).double()[None],
+    )
     torch.testing.assert_close(soft_clip(small, 10.0), small, rtol=1e-6, atol=0)
     assert soft_clip(large, 10.0).abs().max() <= 10
     assert (soft_clip(large, 10.0).diff() >= 0).all()
@@ -70,7 +87,9 @@ def test_tilt_maximises_equation_7(logs):
         rival = (best + scale * torch.randn_like(best)).log_softmax(-1)
         assert (objective(best) > objective(rival)).all()
     log_normaliser = (base + reward / beta).logsumexp(-1)
-    torch.testing.assert_close(objective(best), beta * log_normaliser)  # the optimum's value in closed form
+    torch.testing.assert_close(
+        objective(best), beta * log_normaliser
+    )  # the optimum's value in closed form
 
 
 def test_what_counts_only_up_to_a_constant_a_row(logs):
@@ -78,7 +97,8 @@ def test_what_counts_only_up_to_a_constant_a_row(logs):
     shift = torch.randn(7, 1, dtype=torch.float64) * 10
     target = PMITarget()
     torch.testing.assert_close(
-        target.from_signal(pmi_signal(teacher, reference) + shift, base - shift), target(teacher, reference, base)
+        target.from_signal(pmi_signal(teacher, reference) + shift, base - shift),
+        target(teacher, reference, base),
     )
 
 
@@ -87,9 +107,14 @@ def test_teacher_target_is_the_teacher(logs):
     assert TeacherTarget()(teacher) is teacher
 
 
-@pytest.mark.parametrize("settings", [{"beta": 0.0}, {"beta": -1.0}, {"clip": 0.0}, {"beta": float("nan")}, {"clip": float("inf")}])
+@pytest.mark.parametrize(
+    "settings",
+    [{"beta": 0.0}, {"beta": -1.0}, {"clip": 0.0}, {"beta": float("nan")}, {"clip": float("inf")}],
+)
 def test_impossible_settings_say_what_to_do(settings):
-    with pytest.raises(ValueError, match=r"finite beta > 0 and clip > 0, got .* give a larger beta"):
+    with pytest.raises(
+        ValueError, match=r"finite beta > 0 and clip > 0, got .* give a larger beta"
+    ):
         PMITarget(**settings)
 
 

@@ -1,4 +1,6 @@
-"""Small random models of the real families, with a head large enough that their distributions differ."""
+"""Small random models of the real families, with a head large enough that their distributions
+differ.
+"""
 
 import pytest
 import torch
@@ -45,7 +47,9 @@ def build(family: str, dtype: torch.dtype = torch.float32):
 
 def with_adapter(model):
     """A LoRA adapter that is not zero, so that student and base differ."""
-    model = get_peft_model(model, LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"]))
+    model = get_peft_model(
+        model, LoraConfig(r=4, lora_alpha=8, target_modules=["q_proj", "v_proj", "down_proj"])
+    )
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(parameter, std=0.2)

@@ -1,4 +1,6 @@
-"""An adapter from a folder: the one that PEFT itself would load, or an error that says what does not fit."""
+"""An adapter from a folder: the one that PEFT itself would load, or an error that says what does
+not fit.
+"""
 
 import json
 import shutil
@@ -10,7 +12,9 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, Qwen3Config
 
-from purified_opsd.policy import LoRA, Model, ModelError, frozen, load_adapted, load_policy, load_tokenizer
+from purified_opsd.errors import ModelError
+from purified_opsd.policy.adapters import load_adapted
+from purified_opsd.policy.model import LoRA, Model, frozen, load_policy, load_tokenizer
 
 CPU = torch.device("cpu")
 
@@ -37,7 +41,9 @@ def test_it_is_what_peft_loads_and_switched_off_it_is_the_base(tiny_model, adapt
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
     with torch.no_grad():
         with frozen(policy.model):
-            torch.testing.assert_close(policy.model(input_ids=ids).logits, base(input_ids=ids).logits)
+            torch.testing.assert_close(
+                policy.model(input_ids=ids).logits, base(input_ids=ids).logits
+            )
         apart = (policy.model(input_ids=ids).logits - base(input_ids=ids).logits).abs().max()
         wanted = PeftModel.from_pretrained(base, adapter)(input_ids=ids).logits
         torch.testing.assert_close(policy.model(input_ids=ids).logits, wanted)
@@ -46,11 +52,15 @@ def test_it_is_what_peft_loads_and_switched_off_it_is_the_base(tiny_model, adapt
 
 def test_a_folder_that_is_no_adapter(tiny_model, adapter, tmp_path):
     with pytest.raises(
-        ModelError, match=r"gone is no adapter in PEFT's format: it has no adapter_config.json and no adapter_model"
+        ModelError,
+        match=r"gone is no adapter in PEFT's format: it has no adapter_config.json and no adapter_model",
     ):
         loaded(tiny_model, tmp_path / "gone")
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
-    with pytest.raises(ModelError, match=r"it has no adapter_model.safetensors.*pickle format \(.bin\) are not read"):
+    with pytest.raises(
+        ModelError,
+        match=r"it has no adapter_model.safetensors.*pickle format \(.bin\) are not read",
+    ):
         loaded(tiny_model, adapter)
 
 
@@ -69,9 +79,18 @@ def test_another_base(tiny_model, adapter, tmp_path):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"r": 8}, r"of .*lora_A.weight it holds \(4, \d+\), and the model with the settings in adapter_config.json wants \(8, "),
-        ({"target_modules": ["c_attn"]}, r"PEFT finds no place for it \(Target modules .*c_attn.* names .*tiny as its base"),
-        ({"target_modules": ["q_proj"]}, r"of .*lora_A.weight it holds \(4, \d+\), and the model .* wants nothing"),
+        (
+            {"r": 8},
+            r"of .*lora_A.weight it holds \(4, \d+\), and the model with the settings in adapter_config.json wants \(8, ",
+        ),
+        (
+            {"target_modules": ["c_attn"]},
+            r"PEFT finds no place for it \(Target modules .*c_attn.* names .*tiny as its base",
+        ),
+        (
+            {"target_modules": ["q_proj"]},
+            r"of .*lora_A.weight it holds \(4, \d+\), and the model .* wants nothing",
+        ),
         ({"peft_type": "IA3"}, "is of kind IA3; only LoRA adapters are evaluated"),
     ],
     ids=["rank", "no such layers", "fewer layers", "kind"],

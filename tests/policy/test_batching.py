@@ -1,11 +1,12 @@
 import random
 
-from purified_opsd.policy import micro_batches
-from purified_opsd.policy.batching import MOST_PADDING
+from purified_opsd.policy.scoring import MOST_PADDING, micro_batches
 
 
 def realistic_lengths(n: int) -> list[int]:
-    """Completions of up to 1,024 tokens behind prompts whose references run to thousands: a log-normal mix."""
+    """Completions of up to 1,024 tokens behind prompts whose references run to thousands: a
+    log-normal mix.
+    """
     draw = random.Random(0)
     return [int(min(20_000, draw.lognormvariate(7, 0.8))) for _ in range(n)]
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from purified_opsd.policy import LoRA, Model, ModelError, load_base, load_policy, load_tokenizer
+from purified_opsd.errors import ModelError
+from purified_opsd.policy.model import LoRA, Model, load_base, load_policy, load_tokenizer
 
 CPU = torch.device("cpu")
 
@@ -26,10 +27,15 @@ def copy(tiny_model, tmp_path):
 
 def test_a_fresh_adapter_is_a_function_of_its_seed_and_changes_nothing(tiny_model):
     first, again, other = (policy(tiny_model, seed=seed) for seed in (1, 1, 2))
-    tensors = [torch.cat([p.flatten() for p in x.adapter_parameters().values()]) for x in (first, again, other)]
+    tensors = [
+        torch.cat([p.flatten() for p in x.adapter_parameters().values()])
+        for x in (first, again, other)
+    ]
     assert torch.equal(tensors[0], tensors[1])
     assert not torch.equal(tensors[0], tensors[2])
-    assert all(p.abs().max() == 0 for name, p in first.adapter_parameters().items() if "lora_B" in name)
+    assert all(
+        p.abs().max() == 0 for name, p in first.adapter_parameters().items() if "lora_B" in name
+    )
 
 
 def test_only_the_adapter_is_trained(tiny_model):
@@ -46,9 +52,15 @@ def test_bfloat16_base_has_a_float32_adapter(tiny_model):
 
 def test_fingerprint_tells_weights_apart_and_ignores_the_adapter(tiny_model, copy):
     same = policy(tiny_model, seed=1).fingerprint()
-    assert policy(tiny_model, LoRA(rank=2, alpha=2, targets=("q_proj",)), seed=2).fingerprint() == same
+    assert (
+        policy(tiny_model, LoRA(rank=2, alpha=2, targets=("q_proj",)), seed=2).fingerprint() == same
+    )
     tensors = load_file(copy / "model.safetensors")
-    save_file({k: v * 1.001 for k, v in tensors.items()}, copy / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        {k: v * 1.001 for k, v in tensors.items()},
+        copy / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     assert policy(copy).fingerprint() != same
 
 
@@ -59,26 +71,36 @@ def test_all_linear_leaves_the_head_alone(tiny_model):
 
 
 def test_an_adapter_on_the_head_is_refused(tiny_model):
-    with pytest.raises(ModelError, match=r"puts LoRA on the head of .*must therefore stay frozen.*Leave the head out"):
+    with pytest.raises(
+        ModelError,
+        match=r"puts LoRA on the head of .*must therefore stay frozen.*Leave the head out",
+    ):
         policy(tiny_model, LoRA(targets=("q_proj", "lm_head")))
 
 
 def test_layers_that_do_not_exist_are_named_with_those_that_do(tiny_model):
-    with pytest.raises(ModelError, match=r"no layers c_attn in .*down_proj, gate_proj, k_proj.*or say all-linear"):
+    with pytest.raises(
+        ModelError, match=r"no layers c_attn in .*down_proj, gate_proj, k_proj.*or say all-linear"
+    ):
         policy(tiny_model, LoRA(targets=("c_attn",)))
 
 
 @pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer_config.json"])
 def test_a_folder_with_a_piece_missing_is_told_which(copy, missing):
     (copy / missing).unlink()
-    with pytest.raises(ModelError, match=f"The model folder .*copy has no .*{missing.rpartition('.')[2]}.*Give a hub id"):
+    with pytest.raises(
+        ModelError,
+        match=f"The model folder .*copy has no .*{missing.rpartition('.')[2]}.*Give a hub id",
+    ):
         policy(copy)
 
 
 def test_pickled_weights_are_not_read(copy):
     torch.save(load_file(copy / "model.safetensors"), copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
-    with pytest.raises(ModelError, match=r"has no \*\.safetensors.*pickle format \(\.bin\) are not read"):
+    with pytest.raises(
+        ModelError, match=r"has no \*\.safetensors.*pickle format \(\.bin\) are not read"
+    ):
         load_base(Model(str(copy)), CPU)
 
 
@@ -89,14 +111,21 @@ def test_damaged_weights_are_an_error_of_ours(copy):
 
 
 def test_a_name_that_is_nowhere(tmp_path):
-    with pytest.raises(ModelError, match=r"The tokenizer of nobody/nothing cannot be loaded.*Give a hub id that can be reached"):
+    with pytest.raises(
+        ModelError,
+        match=r"The tokenizer of nobody/nothing cannot be loaded.*Give a hub id that can be reached",
+    ):
         load_tokenizer(Model("nobody/nothing"))
 
 
 def test_remote_code_stays_off_unless_the_model_is_named(copy):
     """The folder brings code of its own; it must not run."""
-    config = (copy / "config.json").read_text().replace('"model_type": "qwen3"', '"model_type": "mine"')
-    config = config.replace("{", '{"auto_map": {"AutoConfig": "mine.C", "AutoModelForCausalLM": "mine.M"},', 1)
+    config = (
+        (copy / "config.json").read_text().replace('"model_type": "qwen3"', '"model_type": "mine"')
+    )
+    config = config.replace(
+        "{", '{"auto_map": {"AutoConfig": "mine.C", "AutoModelForCausalLM": "mine.M"},', 1
+    )
     (copy / "config.json").write_text(config)
     (copy / "mine.py").write_text(f"open({str(copy / 'ran')!r}, 'w').close()\nraise RuntimeError")
     with pytest.raises(ModelError):

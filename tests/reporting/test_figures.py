@@ -25,14 +25,22 @@ def test_a_figure_is_written_with_its_numbers(tmp_path):
 
 
 def test_the_same_numbers_give_the_same_file(tmp_path):
-    one, other = (write_figure(PANELS, 1, tmp_path / name)[1].read_text() for name in ("one", "other"))
+    one, other = (
+        write_figure(PANELS, 1, tmp_path / name)[1].read_text() for name in ("one", "other")
+    )
     assert one == other
 
 
-@pytest.mark.parametrize(("values", "below"), [((0.0, 0.0), False), ((0.01, 0.2), False), ((0.1, -0.1), True)])
+@pytest.mark.parametrize(
+    ("values", "below"), [((0.0, 0.0), False), ((0.01, 0.2), False), ((0.1, -0.1), True)]
+)
 def test_an_axis_goes_below_zero_only_where_a_value_does(values, below):
     axes = Figure().subplots()
-    Panel("Accuracy", "%", [Curve("purified", "#2a6f97", [(i, value, None) for i, value in enumerate(values)])]).draw(axes)
+    Panel(
+        "Accuracy",
+        "%",
+        [Curve("purified", "#2a6f97", [(i, value, None) for i, value in enumerate(values)])],
+    ).draw(axes)
     assert (axes.get_ylim()[0] < 0) == below
     axes = Figure().subplots()
     Bars("Markers", "per completion", ["wait", "hmm"], {"base": ("#8a8a8a", values)}).draw(axes)

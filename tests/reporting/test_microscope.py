@@ -1,4 +1,6 @@
-"""The token microscope in a real browser: read, stepped through by keyboard, and fed with hostile text."""
+"""The token microscope in a real browser: read, stepped through by keyboard, and fed with hostile
+text.
+"""
 
 import json
 from html.parser import HTMLParser
@@ -6,10 +8,23 @@ from html.parser import HTMLParser
 import pytest
 
 from purified_opsd.reporting.microscope import fragment, page, read_trajectories
-from purified_opsd.reporting.visible import visible
+from purified_opsd.reporting.sanitize import visible
 
 HOSTILE = "</script><img src=x onerror=document.title='broken'>"
-WORDS = ["So ", "Wait, ", "7", " + ", "\n", HOSTILE, "\x1b[31m", "\u202eevil", "⟨e2⟩", "let me check: ", "15", ""]
+WORDS = [
+    "So ",
+    "Wait, ",
+    "7",
+    " + ",
+    "\n",
+    HOSTILE,
+    "\x1b[31m",
+    "\u202eevil",
+    "⟨e2⟩",
+    "let me check: ",
+    "15",
+    "",
+]
 TEXT = [0, 2, 3, 2, 4, 1, 5, 6, 7, 8, 9, 10, 11]
 MARKERS = [[5, 5, "wait"], [10, 10, "check"]]
 
@@ -20,7 +35,10 @@ NAMES = ["base π₀", "student π_θ", "teacher π_T", "probe π_ref", "purifie
 def token(place, id):
     """Numbers that differ by place, so that a mix-up shows."""
     p = 0.02 * place
-    spread = {name: p + 0.1 * k for k, name in enumerate(("base", "student", "teacher", "reference", "target"))}
+    spread = {
+        name: p + 0.1 * k
+        for k, name in enumerate(("base", "student", "teacher", "reference", "target"))
+    }
     return {
         "text": WORDS[id],
         "id": id,
@@ -105,20 +123,40 @@ def test_a_click_on_a_token_shows_what_everyone_makes_of_it(opened):
     own = dict(row.split("\n") for row in opened.locator(".numbers li").all_inner_texts())
     assert [own[name] for name in NAMES] == ["6.0%", "16%", "26%", "36%", "46%"]
     assert (own["JSD(student ‖ target)"], own["JSD(student ‖ teacher)"]) == ("0.0300", "0.0600")
-    assert (own["Δ_it"], own["Δ_ref"], own["teacher − base"], own["target − base"]) == ("−0.30", "+0.30", "+0.50", "−0.10")
+    assert (own["Δ_it"], own["Δ_ref"], own["teacher − base"], own["target − base"]) == (
+        "−0.30",
+        "+0.30",
+        "+0.50",
+        "−0.10",
+    )
     assert opened.locator(".tops h4").all_inner_texts() == NAMES
-    assert opened.locator(".tops li.written").all_inner_texts() == ["7\n6.0%", "7\n16%", "7\n26%", "7\n36%", "7\n46%"]
+    assert opened.locator(".tops li.written").all_inner_texts() == [
+        "7\n6.0%",
+        "7\n16%",
+        "7\n26%",
+        "7\n36%",
+        "7\n46%",
+    ]
     assert opened.locator(".tops li").nth(1).inner_text().endswith("\n<0.01%")
-    assert opened.locator(".raised li").all_inner_texts() == ["Wait,␣\n25% → 75%", f"{HOSTILE}\n10% → 20%"]
+    assert opened.locator(".raised li").all_inner_texts() == [
+        "Wait,␣\n25% → 75%",
+        f"{HOSTILE}\n10% → 20%",
+    ]
     assert opened.locator(".lowered li").all_inner_texts() == ["7\n50% → 10%"]
-    assert "Target lowers against the teacher\nnothing by 0.01% or more" in panel(opened).replace("\n\n", "\n")
+    assert "Target lowers against the teacher\nnothing by 0.01% or more" in panel(opened).replace(
+        "\n\n", "\n"
+    )
 
 
 def test_bars_are_as_long_as_their_probabilities(opened):
     opened.locator(".token").nth(3).click()
     bars = opened.locator(".tops li.written")
-    assert [bars.nth(k).evaluate("bar => bar.style.getPropertyValue('--share')") for k in (0, 4)] == ["0.06", "0.46"]
-    width = opened.locator(".raised li").first.evaluate("bar => getComputedStyle(bar).backgroundSize")
+    assert [
+        bars.nth(k).evaluate("bar => bar.style.getPropertyValue('--share')") for k in (0, 4)
+    ] == ["0.06", "0.46"]
+    width = opened.locator(".raised li").first.evaluate(
+        "bar => getComputedStyle(bar).backgroundSize"
+    )
     assert width == "calc(50%) 100%" or width.startswith("50%")
 
 
@@ -157,13 +195,24 @@ def test_markers_stand_out_and_are_listed_with_their_probabilities(opened):
     rows = [row.split("\t") for row in opened.locator(".markers tr").all_inner_texts()]
     assert rows[0] == ["written", "base", "student", "teacher", "probe", "target"]
     assert rows[1] == ["mean of 2", "15%", "25%", "35%", "45%", "55%"]
-    assert [cell.strip() for cell in rows[3]] == ["let me check:␣", "20%", "30%", "40%", "50%", "60%"]
+    assert [cell.strip() for cell in rows[3]] == [
+        "let me check:␣",
+        "20%",
+        "30%",
+        "40%",
+        "50%",
+        "60%",
+    ]
     opened.locator(".markers button").nth(1).click()
     assert chosen(opened) == 10
 
 
 def background(tab, place):
-    return tab.locator(".token").nth(place).evaluate("token => getComputedStyle(token).backgroundImage")
+    return (
+        tab.locator(".token")
+        .nth(place)
+        .evaluate("token => getComputedStyle(token).backgroundImage")
+    )
 
 
 def test_the_colour_follows_the_chosen_quantity(opened):
@@ -196,7 +245,10 @@ def test_hostile_text_is_shown_and_does_nothing(opened):
     assert "\u202e" not in opened.content()
     opened.locator("summary").click()
     assert opened.locator(".problem").inner_text() == f"Why?\n{HOSTILE}"
-    assert opened.locator(".reference").inner_text() == f"{HOSTILE}⟨U+202E⟩\n(shortened in the prompts)"
+    assert (
+        opened.locator(".reference").inner_text()
+        == f"{HOSTILE}⟨U+202E⟩\n(shortened in the prompts)"
+    )
     opened.locator(".chooser").select_option(index=1)
     assert f"step-000004: {HOSTILE}, 3 tokens, 0 markers" in opened.locator(".chooser").inner_text()
     assert "No epistemic markers" in opened.locator(".markers").inner_text()
@@ -214,7 +266,11 @@ def test_nothing_runs_off_the_side(opened, width, theme):
     opened.emulate_media(color_scheme=theme)
     opened.set_viewport_size({"width": width, "height": 900})
     assert opened.evaluate("document.documentElement.scrollWidth") == width
-    for name in (".text", ".panel", ".markers"):  # nor is anything hidden behind a scroll bar of its own
+    for name in (
+        ".text",
+        ".panel",
+        ".markers",
+    ):  # nor is anything hidden behind a scroll bar of its own
         assert opened.locator(name).evaluate("box => box.scrollWidth <= box.clientWidth"), name
     text, beside = (opened.locator(name).bounding_box() for name in (".text", ".panel"))
     if width == 400:
@@ -224,8 +280,12 @@ def test_nothing_runs_off_the_side(opened, width, theme):
 
 
 def test_fragments_live_side_by_side_in_any_page(browser, tmp_path):
-    both = fragment([trajectory("base")]) + fragment([trajectory("step-000020", "other", TEXT[:4], [])])
-    (tmp_path / "report.html").write_text(f"<!doctype html><meta charset=utf-8><p class=text>host</p>{both}", encoding="utf-8")
+    both = fragment([trajectory("base")]) + fragment(
+        [trajectory("step-000020", "other", TEXT[:4], [])]
+    )
+    (tmp_path / "report.html").write_text(
+        f"<!doctype html><meta charset=utf-8><p class=text>host</p>{both}", encoding="utf-8"
+    )
     tab = browser.new_page()
     errors = []
     tab.on("pageerror", lambda error: errors.append(str(error)))
@@ -234,7 +294,9 @@ def test_fragments_live_side_by_side_in_any_page(browser, tmp_path):
     first.locator(".token").nth(2).click()
     assert "token 3 of 13" in first.inner_text()
     assert "token 1 of 4" in second.inner_text()
-    assert tab.locator("p.text").evaluate("p => getComputedStyle(p).overflowY") == "visible"  # no style leaks out
+    assert (
+        tab.locator("p.text").evaluate("p => getComputedStyle(p).overflowY") == "visible"
+    )  # no style leaks out
     assert errors == []
     tab.close()
 
@@ -254,7 +316,10 @@ def test_the_page_of_a_run_shows_every_token_of_its_files(browser, command, sett
     tab.locator(".token").first.click()
     for number, token in enumerate(kept["tokens"], 1):
         assert f"token {number} of {len(shown)}, id {token['id']}" in panel(tab)
-        assert tab.locator(".numbers li .figure").nth(5).inner_text() == f"{token['numbers']['jsd_target']:.4f}"
+        assert (
+            tab.locator(".numbers li .figure").nth(5).inner_text()
+            == f"{token['numbers']['jsd_target']:.4f}"
+        )
         assert tab.locator(".tops li").count() == 40
         tab.keyboard.press("ArrowRight")
     assert errors == []
@@ -270,7 +335,11 @@ class Outside(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
-        self.links += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
+        self.links += [
+            value
+            for name, value in attributes
+            if name in ("src", "href", "srcset", "data", "action")
+        ]
 
 
 def test_a_page_loads_nothing_and_holds_no_element_of_the_models(file):
@@ -292,5 +361,9 @@ def test_trajectories_are_read_base_first(tmp_path):
         folder = tmp_path / "microscope" / candidate
         folder.mkdir(parents=True)
         (folder / "000.json").write_text(json.dumps(trajectory(candidate)))
-    assert [t["candidate"] for t in read_trajectories(tmp_path)] == ["base", "step-000004", "step-000020"]
+    assert [t["candidate"] for t in read_trajectories(tmp_path)] == [
+        "base",
+        "step-000004",
+        "step-000020",
+    ]
     assert read_trajectories(tmp_path / "nowhere") == []

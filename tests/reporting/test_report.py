@@ -1,4 +1,6 @@
-"""The report of real runs: whole, in part, with nothing in them, damaged, and written by somebody who means harm."""
+"""The report of real runs: whole, in part, with nothing in them, damaged, and written by somebody
+who means harm.
+"""
 
 import csv
 import json
@@ -14,13 +16,13 @@ import pytest
 import yaml
 
 from purified_opsd.analysis.markers import MARKERS, count_substrings, count_words
-from purified_opsd.cli import app
-from purified_opsd.reporting.measured import sections
-from purified_opsd.reporting.records import RunError
+from purified_opsd.cli.app import app
+from purified_opsd.errors import RunError
+from purified_opsd.reporting.marker_counts import Markers, marker_counts_by_step
 from purified_opsd.reporting.report import content_policy, write_report
 from purified_opsd.reporting.runs import read_runs
+from purified_opsd.reporting.sections import sections
 from purified_opsd.reporting.tables import difference, differences, table_1
-from purified_opsd.reporting.tallies import Markers, tallies
 from purified_opsd.reporting.training_curves import decomposition
 
 from .test_microscope import trajectory
@@ -34,9 +36,33 @@ def arms(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     for arm in ("pmi", "standard"):
         run = str(folder / arm)
-        train = ["train", f"miniature.{arm}", "--output-dir", run, "--steps", "1", "--batch-size", "2"]
-        evaluate = ["evaluate", run, "--benchmarks", "countdown", "--runs", "1", "--limit", "4", "--max-new-tokens", "40"]
-        for words in ([*train, "--sampling.max-new-tokens", "40"], evaluate, ["diagnose", run, "--samples", "2"]):
+        train = [
+            "train",
+            f"miniature.{arm}",
+            "--output-dir",
+            run,
+            "--steps",
+            "1",
+            "--batch-size",
+            "2",
+        ]
+        evaluate = [
+            "evaluate",
+            run,
+            "--benchmarks",
+            "countdown",
+            "--runs",
+            "1",
+            "--limit",
+            "4",
+            "--max-new-tokens",
+            "40",
+        ]
+        for words in (
+            [*train, "--sampling.max-new-tokens", "40"],
+            evaluate,
+            ["diagnose", run, "--samples", "2"],
+        ):
             app(words, standalone_mode=False)
     return folder
 
@@ -72,8 +98,19 @@ def whole(arms, tmp_path_factory):
 def test_every_figure_comes_as_png_svg_and_csv(whole):
     folder, page = whole
     names = {file.stem for file in (folder / "report_files").iterdir()}
-    assert {"accuracy", "markers-evaluation", "markers-evaluation-distribution", "markers-evaluation-each", "decomposition",
-            "decomposition-weighted", "decomposition-top64", "distances", "lengths", "seconds", "training"} <= names  # fmt: skip
+    assert {
+        "accuracy",
+        "markers-evaluation",
+        "markers-evaluation-distribution",
+        "markers-evaluation-each",
+        "decomposition",
+        "decomposition-weighted",
+        "decomposition-top64",
+        "distances",
+        "lengths",
+        "seconds",
+        "training",
+    } <= names
     for name in names:
         assert (folder / f"report_files/{name}.png").read_bytes().startswith(b"\x89PNG")
         assert ElementTree.parse(folder / f"report_files/{name}.svg").getroot().tag.endswith("svg")
@@ -91,12 +128,17 @@ def test_the_figures_numbers_are_those_of_the_evaluation(whole, arms):
     for score in scores:
         row = drawn[0 if score["candidate"] == "base" else int(score["candidate"][5:])]
         assert float(row["value"]) == pytest.approx(100 * score["accuracy"])
-        assert float(row["standard_error"]) == pytest.approx(100 * score["interval"]["standard_error"])
+        assert float(row["standard_error"]) == pytest.approx(
+            100 * score["interval"]["standard_error"]
+        )
 
 
 def test_markers_are_counted_as_the_evaluation_counts_them(arms):
-    found = tallies(arms / "pmi", "evaluation", KIMS)
-    scores = {row["candidate"]: row for row in json.loads((arms / "pmi/evaluation/results.json").read_text())["scores"]}
+    found = marker_counts_by_step(arms / "pmi", "evaluation", KIMS)
+    scores = {
+        row["candidate"]: row
+        for row in json.loads((arms / "pmi/evaluation/results.json").read_text())["scores"]
+    }
     assert list(found) == [0, 1]
     assert found[0].substrings.total() > 0
     estimate = found[0].per_completion()
@@ -106,7 +148,7 @@ def test_markers_are_counted_as_the_evaluation_counts_them(arms):
 
 
 def test_the_runs_own_markers_are_told_beside_the_others_and_in_no_total(runs, tmp_path):
-    before = tallies(runs / "pmi", "evaluation", KIMS)[0]
+    before = marker_counts_by_step(runs / "pmi", "evaluation", KIMS)[0]
     config = yaml.safe_load((runs / "pmi/config.yaml").read_text())
     (runs / "pmi/config.yaml").write_text(yaml.safe_dump({**config, "markers": ["try"]}))
     asked = runs / "pmi/evaluation/countdown/asked.json"
@@ -115,9 +157,18 @@ def test_the_runs_own_markers_are_told_beside_the_others_and_in_no_total(runs, t
     row["marker_counts"]["word"]["by_marker"]["try"] = 77
     (runs / "pmi/metrics.jsonl").write_text(json.dumps(row) + "\n")
     text = words_of(report([runs / "pmi"], tmp_path))
-    drawn = list(csv.DictReader((tmp_path / "report_files/markers-evaluation-distribution.csv").open()))
-    texts = [json.loads(line)["text"].lower() for line in (runs / "pmi/evaluation/countdown/base/samples.jsonl").open()]
-    (own,) = [row for row in drawn if (row["panel"], row["series"], row["category"]) == ("As substrings", "base", "try")]
+    drawn = list(
+        csv.DictReader((tmp_path / "report_files/markers-evaluation-distribution.csv").open())
+    )
+    texts = [
+        json.loads(line)["text"].lower()
+        for line in (runs / "pmi/evaluation/countdown/base/samples.jsonl").open()
+    ]
+    (own,) = [
+        row
+        for row in drawn
+        if (row["panel"], row["series"], row["category"]) == ("As substrings", "base", "try")
+    ]
     assert float(own["value"]) == sum(text.count("try") for text in texts) / 4 > 0
     assert f"pmi, base 4 {before.tokens:,} {before.substrings.total():,}" in text
     assert "Of the runs' own, and in no total: try, not so." in text
@@ -128,7 +179,10 @@ def test_samples_outside_what_was_last_asked_are_not_counted(runs):
     file = runs / "pmi/evaluation/countdown/asked.json"
     asked = json.loads(file.read_text())
     file.write_text(json.dumps({**asked, "questions": asked["questions"][:3]}))
-    assert [tally.completions for tally in tallies(runs / "pmi", "evaluation", KIMS).values()] == [3, 3]
+    assert [
+        tally.completions
+        for tally in marker_counts_by_step(runs / "pmi", "evaluation", KIMS).values()
+    ] == [3, 3]
 
 
 def test_the_page_shows_what_differs_and_completions_of_both(whole, arms):
@@ -139,32 +193,54 @@ def test_the_page_shows_what_differs_and_completions_of_both(whole, arms):
     assert "standard, step 1" in text
     asked = json.loads((arms / "pmi/evaluation/countdown/problems.json").read_text())
     assert next(iter(asked.values())) in text
-    assert page.count('<div class="answer">') == 9  # three questions: base, and a last checkpoint of each arm
+    assert (
+        page.count('<div class="answer">') == 9
+    )  # three questions: base, and a last checkpoint of each arm
     assert 'class="missing"' not in page
 
 
 def test_the_settings_that_differ_are_all_named(arms, tmp_path):
     table = differences(read_runs([arms / "pmi", arms / "standard"]))
-    assert [row[0] for row in table.rows] == ["target.kind", "target.beta", "target.clip", "target.center_rows"]
+    assert [row[0] for row in table.rows] == [
+        "target.kind",
+        "target.beta",
+        "target.clip",
+        "target.center_rows",
+    ]
 
 
 def test_a_difference_is_paired_by_question():
     before = {"by_problem": {"a": 0.0, "b": 0.5, "c": 1.0, "gone": 1.0}}
     after = {"by_problem": {"a": 1.0, "b": 0.5, "c": 1.0, "new": 0.0}}
-    assert difference(before, after) == (pytest.approx(1 / 3), pytest.approx(1 / 3))  # by question +1, 0, 0
+    assert difference(before, after) == (
+        pytest.approx(1 / 3),
+        pytest.approx(1 / 3),
+    )  # by question +1, 0, 0
     assert difference({"by_problem": {"a": 1.0}}, {"by_problem": {"a": 1.0}}) is None
 
 
 def test_the_table_marks_what_is_clearly_above_or_below_the_base(arms):
     base = {str(i): float(i % 2) for i in range(20)}
-    by_step = {0: base, 1: {**base, "0": 1.0}, 2: dict.fromkeys(base, 1.0), 3: dict.fromkeys(base, 0.0)}
+    by_step = {
+        0: base,
+        1: {**base, "0": 1.0},
+        2: dict.fromkeys(base, 1.0),
+        3: dict.fromkeys(base, 0.0),
+    }
     scores = {
-        step: {"accuracy": fmean(found.values()), "interval": None, "by_problem": found, "partial": step == 3}
+        step: {
+            "accuracy": fmean(found.values()),
+            "interval": None,
+            "by_problem": found,
+            "partial": step == 3,
+        }
         for step, found in by_step.items()
     }
     rows = table_1([replace(read_runs([arms / "pmi"])[0], scores={"own": scores})]).rows
     assert rows == [
-        ["base", "50.0"], ["pmi, step 1", "55.0"], ["pmi, step 2", "▲ 100.0"], ["pmi, step 3", "▼ 0.0 PARTIAL"],
+        ["base", "50.0"], ["pmi, step 1", "55.0"], ["pmi, step 2", "▲ 100.0"], ["pmi, step 3", "▼ "
+                                                                                               "0.0 "
+                                                                                               "PARTIAL"],
     ]  # fmt: skip
 
 
@@ -173,7 +249,12 @@ def test_a_decomposition_on_the_way_is_drawn_where_there_is_one(arms):
     assert not decomposition([run]).measured
     rows = [*run.metrics, {"step": 2, "decomposition": {"cos_ref": 0.8, "norm_fraction_it": 0.7}}]
     panels = decomposition([replace(run, metrics=rows)]).panels
-    assert [list(panel.curves[0].points) for panel in panels] == [[(2, 0.8, None)], [], [], [(2, 0.7, None)]]
+    assert [list(panel.curves[0].points) for panel in panels] == [
+        [(2, 0.8, None)],
+        [],
+        [],
+        [(2, 0.7, None)],
+    ]
 
 
 MISSING = {
@@ -187,20 +268,25 @@ MISSING = {
 def test_a_part_that_is_not_there_is_missing_and_no_other(runs, part):
     remove(runs / "pmi" / part)
     record = read_runs([runs / "pmi"])
-    found = {source: {"pmi": tallies(runs / "pmi", source, KIMS)} for source in ("evaluation", "diagnosis")}
+    found = {
+        source: {"pmi": marker_counts_by_step(runs / "pmi", source, KIMS)}
+        for source in ("evaluation", "diagnosis")
+    }
     missing = {item.what for section in sections(record, found, KIMS) for item in section.missing}
     assert missing == {MISSING[part].removeprefix("pmi ").split(":")[0]}
 
 
 def cut(run, candidate, count):
-    """Leaves of a candidate's completions the first few, as a kill does before results.json knows of them."""
+    """Leaves of a candidate's completions the first few, as a kill does before results.json knows
+    of them.
+    """
     folder = run / "evaluation/countdown" / candidate
     for name in ("samples.jsonl", "grades.jsonl"):
         lines = (folder / name).read_text().splitlines(keepends=True)
         (folder / name).write_text("".join(lines[:count]))
 
 
-def test_an_evaluation_under_way_is_said_to_be_partial_wherever_it_shows(runs, tmp_path):
+def test_an_evaluation_in_flight_is_said_to_be_partial_wherever_it_shows(runs, tmp_path):
     run = runs / "pmi"
     (run / "evaluation/results.json").write_text('{"partial": true, "scores": []}')
     cut(run, "step-000001", 1)
@@ -210,20 +296,31 @@ def test_an_evaluation_under_way_is_said_to_be_partial_wherever_it_shows(runs, t
     assert "PARTIAL: pmi, step 1 (1 of 4 completions)." in text
     assert "pmi, step 1 1 of 4 PARTIAL" in text
     assert text.count("PARTIAL × ") == 1  # the card's markers
-    assert "(PARTIAL: step 1 has not answered yet)" not in text  # where it has, and elsewhere only the base is shown
-    base, after = tallies(run, "evaluation", KIMS).values()
+    assert (
+        "(PARTIAL: step 1 has not answered yet)" not in text
+    )  # where it has, and elsewhere only the base is shown
+    base, after = marker_counts_by_step(run, "evaluation", KIMS).values()
     (key,) = after.by_question
     assert after.times(base) == after.by_question[key][0] / base.by_question[key][0]
     assert f"× {after.times(base):.2f} on the questions that both answered, evaluation" in text
     cut(run, "step-000001", 0)
-    assert "pmi has an incomplete evaluation, 4 of 8 completions" in words_of(report([run], tmp_path))
+    assert "pmi has an incomplete evaluation, 4 of 8 completions" in words_of(
+        report([run], tmp_path)
+    )
 
 
 def test_scores_of_a_part_are_said_to_be_partial(runs, tmp_path):
     file = runs / "pmi/evaluation/results.json"
     results = json.loads(file.read_text())
     file.write_text(
-        json.dumps({**results, "scores": [{**row, "partial": row["candidate"] != "base"} for row in results["scores"]]})
+        json.dumps(
+            {
+                **results,
+                "scores": [
+                    {**row, "partial": row["candidate"] != "base"} for row in results["scores"]
+                ],
+            }
+        )
     )
     text = words_of(report([runs / "pmi"], tmp_path))
     assert re.search(r"Accuracy, % \(countdown\) [^→]*[0-9] → [^→]* PARTIAL", text)
@@ -231,7 +328,14 @@ def test_scores_of_a_part_are_said_to_be_partial(runs, tmp_path):
 
 
 def test_a_run_of_which_nothing_was_measured(runs, tmp_path):
-    for name in ("evaluation", "diagnosis", "checkpoints", "rollouts", "metrics.jsonl", "environment.json"):
+    for name in (
+        "evaluation",
+        "diagnosis",
+        "checkpoints",
+        "rollouts",
+        "metrics.jsonl",
+        "environment.json",
+    ):
         remove(runs / "pmi" / name)
     (runs / "pmi/checkpoints/step-mine").mkdir(parents=True)
     (runs / "pmi/checkpoints/step-mine/manifest.json").write_text("{}")
@@ -246,9 +350,13 @@ def test_a_run_of_which_nothing_was_measured(runs, tmp_path):
     assert "checkpoints none" in text
     assert "steps taken 0 of 1" in text
     assert "<svg" not in page
-    assert {file.name for file in (tmp_path / "report_files").iterdir()} == {"notes.txt"}  # the figures of another report are gone
+    assert {file.name for file in (tmp_path / "report_files").iterdir()} == {
+        "notes.txt"
+    }  # the figures of another report are gone
     remove(runs / "pmi" / "data.json")
-    with pytest.raises(RunError, match=r"data.json is missing, .* Copy it from where the run was made"):
+    with pytest.raises(
+        RunError, match=r"data.json is missing, .* Copy it from where the run was made"
+    ):
         report([runs / "pmi"], tmp_path)
 
 
@@ -271,7 +379,7 @@ def test_a_last_line_that_was_never_finished_is_left_out(runs, tmp_path):
         file.write('{"id": "countdown')
     run = read_runs([runs / "pmi"])[0]
     assert [row["step"] for row in run.metrics] == [1]
-    assert tallies(runs / "pmi", "evaluation", KIMS)[0].completions == 4
+    assert marker_counts_by_step(runs / "pmi", "evaluation", KIMS)[0].completions == 4
 
 
 @pytest.mark.parametrize(
@@ -282,13 +390,29 @@ def test_a_last_line_that_was_never_finished_is_left_out(runs, tmp_path):
         ("metrics.jsonl", "{}\n", r"metrics.jsonl:1 is damaged: it has no `step`"),
         ("evaluation/results.json", "[]", r"results.json is damaged: it holds list, not an object"),
         ("evaluation/results.json", "{}", r"results.json is damaged: it has no `scores`"),
-        ("evaluation/countdown/base/samples.jsonl", "{}\n", r"samples.jsonl:1 is damaged: it has no `id`"),
+        (
+            "evaluation/countdown/base/samples.jsonl",
+            "{}\n",
+            r"samples.jsonl:1 is damaged: it has no `id`",
+        ),
         ("diagnosis/base.json", "{}", r"diagnosis/base.json is damaged: it has no `summary`"),
-        ("diagnosis/step-x.json", '{"summary": {}}', r"`step-x` is neither `base` nor a checkpoint"),
+        (
+            "diagnosis/step-x.json",
+            '{"summary": {}}',
+            r"`step-x` is neither `base` nor a checkpoint",
+        ),
         ("environment.json", "{}", r"environment.json is damaged: it is no list of starts"),
         ("microscope/base/000.json", "{", r"microscope/base/000.json is damaged: it is no JSON"),
-        ("microscope/base/000.json", "{}", r"microscope/base/000.json is damaged: it has no `candidate`"),
-        ("evaluation/results.json", "{", r"results.json is damaged: it is no JSON .*make it again with the command that wrote it"),
+        (
+            "microscope/base/000.json",
+            "{}",
+            r"microscope/base/000.json is damaged: it has no `candidate`",
+        ),
+        (
+            "evaluation/results.json",
+            "{",
+            r"results.json is damaged: it is no JSON .*make it again with the command that wrote it",
+        ),
         ("config.yaml", "steps: [", r"config.yaml is damaged: it is no YAML"),
         ("config.yaml", "just a note", r"config.yaml holds no settings"),
         ("config.yaml", "steps: 2\n", r"config.yaml has no model section"),
@@ -307,9 +431,18 @@ def test_a_report_needs_no_torch_and_ends_in_html(runs, tmp_path):
         remove(runs / "pmi" / name)
     words = ["report", str(runs / "pmi"), "--output", str(tmp_path / "page.html")]
     code = "import sys; from purified_opsd.cli import app; app({words!r}, standalone_mode=False); assert 'torch' not in sys.modules"
-    done = subprocess.run([sys.executable, "-c", code.format(words=words)], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code.format(words=words)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == f"Open {tmp_path / 'page.html'}. Its figures and their numbers are in {tmp_path / 'page_files'}.\n"
+    assert (
+        done.stdout == f"Open {tmp_path / 'page.html'}. Its figures and their numbers are in "
+        f"{tmp_path / 'page_files'}.\n"
+    )
 
 
 def test_bad_input_is_answered_and_leaves_nothing(command, runs, tmp_path):
@@ -333,7 +466,9 @@ def test_runs_of_one_name_are_told_apart_and_one_run_is_not_given_twice(arms, ru
 def test_the_browser_may_run_the_scripts_of_the_microscope_and_no_other():
     assert "script-src 'none'" in content_policy([])
     policy = content_policy(["<script>alert(1)</script>"])
-    assert "script-src 'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI='" in policy  # CSP level 3's own example
+    assert (
+        "script-src 'sha256-bhHHL3z2vDgxUt0W3dWQOrprscmda2Y5pLsLg4GF+pI='" in policy
+    )  # CSP level 3's own example
     assert "default-src 'none'" in policy
 
 
@@ -378,13 +513,17 @@ class Visit:
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.goto(file.as_uri())
-        self.page.evaluate("document.querySelectorAll('details').forEach(details => details.open = true)")
+        self.page.evaluate(
+            "document.querySelectorAll('details').forEach(details => details.open = true)"
+        )
 
     def background(self):
         return self.page.evaluate("getComputedStyle(document.body).backgroundColor")
 
     def beyond_the_edge(self):
-        return self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        return self.page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
 
 
 def test_hostile_text_is_shown_and_does_nothing(browser, hostile):
@@ -392,7 +531,9 @@ def test_hostile_text_is_shown_and_does_nothing(browser, hostile):
     for width, theme in ((400, "light"), (1600, "dark")):
         visit = Visit(browser, hostile / "report.html", width, theme)
         assert visit.page.evaluate("window.harmed") is None
-        assert visit.requests == [(hostile / "report.html").as_uri(), "data:,"][: len(visit.requests)]
+        assert (
+            visit.requests == [(hostile / "report.html").as_uri(), "data:,"][: len(visit.requests)]
+        )
         assert visit.complaints == []
         assert visit.page.locator("img, iframe, script").count() == 0
         assert visit.beyond_the_edge() == 0
@@ -412,7 +553,11 @@ def test_hostile_text_is_shown_and_does_nothing(browser, hostile):
 def test_a_spreadsheet_takes_no_cell_for_a_formula(hostile):
     for file in (hostile / "report_files").glob("*.csv"):
         for row in csv.reader(file.open(newline="", encoding="utf-8")):
-            assert not [cell for cell in row if cell[:1] in ("=", "+", "@", "\t") or (cell[:1] == "-" and not _number(cell))], file
+            assert not [
+                cell
+                for cell in row
+                if cell[:1] in ("=", "+", "@", "\t") or (cell[:1] == "-" and not _number(cell))
+            ], file
     assert "'=HYPERLINK(1)" in (hostile / "report_files/training.csv").read_text()
 
 

@@ -1,4 +1,6 @@
-"""The command, where one process fails at one of its draws: torchrun ... broken.py RANK ERROR DRAW WORDS..."""
+"""The command, where one process fails at one of its draws: torchrun ... broken.py RANK ERROR DRAW
+WORDS...
+"""
 
 import os
 import sys
@@ -7,9 +9,13 @@ from itertools import count
 import torch
 
 from purified_opsd.cli import main
-from purified_opsd.policy import HFSampler, ModelError, ServersLost
+from purified_opsd.errors import ModelError, ServersLost
+from purified_opsd.sampling.hf import HFSampler
 
-ERRORS = {error.__name__: error for error in (FloatingPointError, KeyboardInterrupt, ModelError, ServersLost)}
+ERRORS = {
+    error.__name__: error
+    for error in (FloatingPointError, KeyboardInterrupt, ModelError, ServersLost)
+}
 
 
 def break_at(error: type[BaseException], draw: int) -> None:

@@ -2,16 +2,19 @@ from pathlib import Path
 
 import pytest
 
-from purified_opsd.data import Prompts, TrainingSet
-from purified_opsd.policy import LoRA, Model, Sampling
-from purified_opsd.training import AdamW, Run
-from purified_opsd.training.job import prepare
+from purified_opsd.data.dataset import TrainingSet
+from purified_opsd.data.prompts import Prompts
+from purified_opsd.policy.model import LoRA, Model
+from purified_opsd.sampling.sampler import Sampling
+from purified_opsd.training.config import TrainingConfig
+from purified_opsd.training.optimizer import AdamW
+from purified_opsd.training.setup import setup_training
 
 
 @pytest.fixture
-def tiny_run(tiny_model, problems, tmp_path) -> Run:
+def tiny_run(tiny_model, problems, tmp_path) -> TrainingConfig:
     """A real run in everything but size."""
-    return Run(
+    return TrainingConfig(
         model=Model(str(tiny_model), dtype="float32"),
         data=TrainingSet(str(problems)),
         output_dir=tmp_path / "run",
@@ -28,7 +31,7 @@ def tiny_run(tiny_model, problems, tmp_path) -> Run:
 @pytest.fixture
 def adapted_job(tiny_run):
     """A loaded run in float64 whose adapter is not zero."""
-    job = prepare(tiny_run)
+    job = setup_training(tiny_run)
     job.policy.model.double().train()
     for name, parameter in job.policy.adapter_parameters().items():
         if "lora_B" in name:

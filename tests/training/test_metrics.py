@@ -5,14 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from purified_opsd.policy import Completion
+from purified_opsd.sampling.sampler import Completion
 from purified_opsd.training.metrics import rollout_rows, step_metrics
-from purified_opsd.training.trajectories import Step, Trajectory
+from purified_opsd.training.rollouts import ScoredRollout, StepResult
 
 
-def trajectory(place: int, log_probs: list[float], gap: float, *, ended: bool) -> Trajectory:
+def trajectory(place: int, log_probs: list[float], gap: float, *, ended: bool) -> ScoredRollout:
     completion = Completion(ids=list(range(len(log_probs))), log_probs=log_probs, ended=ended)
-    return Trajectory(
+    return ScoredRollout(
         place=place,
         id=f"p{place}",
         question=[7, 8],
@@ -25,8 +25,11 @@ def trajectory(place: int, log_probs: list[float], gap: float, *, ended: bool) -
     )
 
 
-STEP = Step(
-    trajectories=[trajectory(0, [-1.0, -2.0, -3.0], 0.01, ended=True), trajectory(1, [-1.0], -0.5, ended=False)],
+STEP = StepResult(
+    trajectories=[
+        trajectory(0, [-1.0, -2.0, -3.0], 0.01, ended=True),
+        trajectory(1, [-1.0], -0.5, ended=False),
+    ],
     grad_norm=0.25,
     learning_rate=1e-4,
     seconds={"rollout": 1.0, "student": 3.0},
@@ -58,11 +61,17 @@ def test_every_number_of_a_row():
     assert row["decomposition"] == pytest.approx({"cos_ref": 0.7, "cos_it": 0.2})
     words = row["marker_counts"]["word"]
     assert (words["total"], words["per_response"], words["per_1000_tokens"]) == (2, 1.0, 500.0)
-    assert {name: count for name, count in words["by_marker"].items() if count} == {"wait": 1, "maybe": 1, "so": 1}
+    assert {name: count for name, count in words["by_marker"].items() if count} == {
+        "wait": 1,
+        "maybe": 1,
+        "so": 1,
+    }
 
 
 def test_nothing_is_said_of_a_decomposition_that_was_not_asked_for():
-    assert "decomposition" not in step_metrics(replace(STEP, decompositions=[]), 9, ["", ""], [], torch.device("cpu"))
+    assert "decomposition" not in step_metrics(
+        replace(STEP, decompositions=[]), 9, ["", ""], [], torch.device("cpu")
+    )
 
 
 def test_rollout_rows_hold_what_can_be_scored_again():

@@ -14,13 +14,21 @@ from pathlib import Path
 import pytest
 import yaml
 
-from purified_opsd.config import build_run, to_yaml
-from purified_opsd.objective import PMITarget
-from purified_opsd.policy import LoRA, Sampling
-from purified_opsd.reporting.records import RunError, RunReader, RunWriter
-from purified_opsd.training import AdamW, CheckpointError, checkpoint_folder, list_checkpoints, newest_good, verify
+from purified_opsd.errors import CheckpointError, RunError
+from purified_opsd.objective.targets import PMITarget
+from purified_opsd.policy.model import LoRA
+from purified_opsd.sampling.sampler import Sampling
+from purified_opsd.settings import build_run, to_yaml
+from purified_opsd.storage.run_dir import RunReader, RunWriter
+from purified_opsd.training.checkpoint import (
+    checkpoint_folder,
+    list_checkpoints,
+    newest_valid,
+    verify,
+)
 from purified_opsd.training.metrics import MEASURED
-from purified_opsd.training.start import resume_run, start_run
+from purified_opsd.training.optimizer import AdamW
+from purified_opsd.training.run import resume_run, start_run
 
 from .conftest import checkpoint_bytes
 
@@ -32,7 +40,9 @@ def finished(tiny_run):
 
 
 def metrics(folder: Path) -> list[dict]:
-    return [{k: v for k, v in row.items() if k not in MEASURED} for row in RunReader(folder).metrics()]
+    return [
+        {k: v for k, v in row.items() if k not in MEASURED} for row in RunReader(folder).metrics()
+    ]
 
 
 def rollouts(folder: Path) -> list[str]:
@@ -43,7 +53,9 @@ def assert_same_run(a: Path, b: Path):
     assert metrics(a) == metrics(b)
     assert rollouts(a) == rollouts(b)
     last = list_checkpoints(a)[-1]
-    assert checkpoint_bytes(checkpoint_folder(a, last)) == checkpoint_bytes(checkpoint_folder(b, last))
+    assert checkpoint_bytes(checkpoint_folder(a, last)) == checkpoint_bytes(
+        checkpoint_folder(b, last)
+    )
 
 
 def test_going_on_from_a_checkpoint_repeats_the_rest_exactly(finished, tmp_path):
@@ -83,7 +95,13 @@ def start_process(run, steps: int) -> subprocess.Popen:
     file = run.output_dir.parent / "run.yaml"
     file.write_text(to_yaml(replace(run, steps=steps)))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command("train", file), stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(
+        command("train", file),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
 
 
 def wait_for_steps(folder: Path, steps: int, process: subprocess.Popen) -> None:
@@ -146,7 +164,7 @@ def test_every_kind_of_damage_is_seen(finished, how):
         os.truncate(folder / "optimizer.safetensors", 100)
     with pytest.raises(CheckpointError, match="damaged|no manifest.json"):
         verify(folder)
-    good, damage = newest_good(finished.output_dir)
+    good, damage = newest_valid(finished.output_dir)
     assert good.step == 2
     assert len(damage) == 1
 
@@ -182,14 +200,18 @@ def test_changed_data_is_refused_with_both_fingerprints(finished, problems, chec
         shutil.rmtree(finished.output_dir / "checkpoints")
     before = RunReader(finished.output_dir).data()["fingerprint"]
     problems.write_text(problems.read_text().replace("What is", "What was"))
-    with pytest.raises(CheckpointError, match=f"training set has changed since step .* with {before}, and now has [0-9a-f]+"):
+    with pytest.raises(
+        CheckpointError,
+        match=f"training set has changed since step .* with {before}, and now has [0-9a-f]+",
+    ):
         resume_run(replace(finished, steps=6), finished.output_dir, "")
 
 
 def test_a_changed_target_is_refused_with_both_values(finished):
     changed = replace(finished, steps=6, target=PMITarget(beta=2.0))
     with pytest.raises(
-        CheckpointError, match=r"setting target has changed .*beta=1\.0.* now has .*beta=2\.0.*Bring back what it began"
+        CheckpointError,
+        match=r"setting target has changed .*beta=1\.0.* now has .*beta=2\.0.*Bring back what it began",
     ):
         resume_run(changed, finished.output_dir, "")
 
@@ -209,7 +231,9 @@ def test_refused_changes_leave_the_run_untouched(finished):
     before = {f: f.read_bytes() for f in sorted(finished.output_dir.rglob("*")) if f.is_file()}
     with pytest.raises(CheckpointError):
         resume_run(replace(finished, steps=6, target=PMITarget(beta=2.0)), finished.output_dir, "")
-    assert {f: f.read_bytes() for f in sorted(finished.output_dir.rglob("*")) if f.is_file()} == before
+    assert {
+        f: f.read_bytes() for f in sorted(finished.output_dir.rglob("*")) if f.is_file()
+    } == before
 
 
 def test_no_pickle_anywhere(finished):
@@ -245,18 +269,25 @@ def test_a_torn_last_line_is_left_out_and_taken_again(finished, tmp_path):
 
 
 def test_two_processes_cannot_train_in_one_folder(finished):
-    from purified_opsd.reporting.records import locked
+    from purified_opsd.storage.files import locked
 
-    with locked(finished.output_dir), pytest.raises(RunError, match="Another process is writing into"):
+    with (
+        locked(finished.output_dir),
+        pytest.raises(RunError, match="Another process is writing into"),
+    ):
         resume_run(replace(finished, steps=6), finished.output_dir, "")
 
 
 def test_an_existing_run_or_folder_is_not_written_over(finished, tmp_path):
-    with pytest.raises(RunError, match=r"already holds a run \(4 steps\). Continue it with `purified-opsd resume"):
+    with pytest.raises(
+        RunError, match=r"already holds a run \(4 steps\). Continue it with `purified-opsd resume"
+    ):
         start_run(finished, to_yaml(finished))
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
-    with pytest.raises(RunError, match="exists and is not a run directory; nothing in it was touched"):
+    with pytest.raises(
+        RunError, match="exists and is not a run directory; nothing in it was touched"
+    ):
         RunWriter(tmp_path / "mine").begin("", {})
 
 
@@ -269,7 +300,11 @@ def test_every_step_is_recorded(finished):
         assert row["completion_tokens"] == sum(len(r["completion_ids"]) for r in rows)
         assert row["truncation_rate"] + row["eos_rate"] == 1
         assert set(row["seconds"]) == {"rollout", "frozen", "student", "optimizer"}
-        gaps = [abs(a - b) for r in rows for a, b in zip(r["sampler_log_probs"], r["trainer_log_probs"], strict=True)]
+        gaps = [
+            abs(a - b)
+            for r in rows
+            for a, b in zip(r["sampler_log_probs"], r["trainer_log_probs"], strict=True)
+        ]
         assert row["log_prob_gap_mean"] == pytest.approx(sum(gaps) / len(gaps), abs=1e-6)
         assert row["log_prob_gap_mean"] < 1e-4
     environment = json.loads((finished.output_dir / "environment.json").read_text())
@@ -293,6 +328,8 @@ def test_a_setting_that_changes_what_the_student_is_after_is_refused(finished, c
 
 
 def test_what_only_concerns_the_machine_may_change(finished):
-    eased = replace(finished, steps=5, micro_batch_tokens=300, chunk_rows=4, optimizer=AdamW(learning_rate=1e-4))
+    eased = replace(
+        finished, steps=5, micro_batch_tokens=300, chunk_rows=4, optimizer=AdamW(learning_rate=1e-4)
+    )
     resume_run(eased, finished.output_dir, to_yaml(eased))
     assert RunReader(finished.output_dir).metrics()[-1]["learning_rate"] == 1e-4

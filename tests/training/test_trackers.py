@@ -50,7 +50,9 @@ def made(monkeypatch):
 
 
 def test_numbers_reach_those_that_work_and_failures_are_said_once(made, tmp_path, caplog):
-    trackers = Trackers(("wandb", "trackio", "tensorboard"), tmp_path / "my_run", {"target": {"beta": 1.0}})
+    trackers = Trackers(
+        ("wandb", "trackio", "tensorboard"), tmp_path / "my_run", {"target": {"beta": 1.0}}
+    )
     for step in (1, 2):
         trackers.log({"step": step, "seconds": {"rollout": 0.5}})
     trackers.close()
@@ -62,6 +64,11 @@ def test_numbers_reach_those_that_work_and_failures_are_said_once(made, tmp_path
         ("log", {"step": 2, "seconds/rollout": 0.5}, 2),
         "finish",
     ]
-    assert len([call for call in made["trackio"].calls if call[0] == "log"]) == 1  # dropped after its first failure
-    assert caplog.text.count("The tracker trackio is left out from here on: RuntimeError: no network") == 1
+    assert (
+        len([call for call in made["trackio"].calls if call[0] == "log"]) == 1
+    )  # dropped after its first failure
+    assert (
+        caplog.text.count("The tracker trackio is left out from here on: RuntimeError: no network")
+        == 1
+    )
     assert caplog.text.count("The tracker tensorboard is left out") == 1

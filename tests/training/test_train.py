@@ -1,13 +1,17 @@
-"""One step of the algorithm against Section 3.2 as it is written: four full-logit forward passes, one sequence at a time."""
+"""One step of the algorithm against Section 3.2 as it is written: four full-logit forward passes,
+one sequence at a time.
+"""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from purified_opsd.data import seed_for
-from purified_opsd.objective import JSD, PMITarget, TeacherTarget, TokenMean
-from purified_opsd.training.job import prepare
+from purified_opsd.data.seeds import seed_for
+from purified_opsd.objective.averaging import TokenMean
+from purified_opsd.objective.divergences import JSD
+from purified_opsd.objective.targets import PMITarget, TeacherTarget
+from purified_opsd.training.setup import setup_training
 from purified_opsd.training.train import training_step
 
 
@@ -19,7 +23,9 @@ def gradients(job) -> dict[str, torch.Tensor]:
         caught.update({name: p.grad.clone() for name, p in job.policy.adapter_parameters().items()})
 
     handle = job.optimizer.register_step_pre_hook(catch)
-    job = replace(job, run=replace(job.run, optimizer=replace(job.run.optimizer, max_grad_norm=1e12)))
+    job = replace(
+        job, run=replace(job.run, optimizer=replace(job.run.optimizer, max_grad_norm=1e12))
+    )
     before = {name: p.detach().clone() for name, p in job.policy.adapter_parameters().items()}
     step = training_step(job, 0)
     handle.remove()
@@ -75,7 +81,9 @@ def test_loss_and_gradient_are_those_of_the_formulas(adapted_job, case):
     assert total == pytest.approx(loss.item(), rel=1e-9)
     assert loss.item() > 1e-3
     for name, parameter in job.policy.adapter_parameters().items():
-        torch.testing.assert_close(found[name], parameter.grad, rtol=1e-3, atol=1e-7)  # the model's norms work in float32
+        torch.testing.assert_close(
+            found[name], parameter.grad, rtol=1e-3, atol=1e-7
+        )  # the model's norms work in float32
     norm = torch.cat([p.grad.flatten() for p in job.policy.adapter_parameters().values()]).norm()
     assert step.grad_norm == pytest.approx(norm.item())
 
@@ -83,18 +91,26 @@ def test_loss_and_gradient_are_those_of_the_formulas(adapted_job, case):
 def test_no_micro_batch_size_changes_the_gradient(adapted_job):
     results = []
     for tokens in (1, 700, 100_000):
-        results.append(gradients(replace(adapted_job, run=replace(adapted_job.run, micro_batch_tokens=tokens))))
+        results.append(
+            gradients(replace(adapted_job, run=replace(adapted_job.run, micro_batch_tokens=tokens)))
+        )
     for step, found in results[1:]:
-        assert [t.completion.ids for t in step.trajectories] == [t.completion.ids for t in results[0][0].trajectories]
+        assert [t.completion.ids for t in step.trajectories] == [
+            t.completion.ids for t in results[0][0].trajectories
+        ]
         for name, gradient in found.items():
             torch.testing.assert_close(gradient, results[0][1][name], rtol=1e-8, atol=1e-13)
 
 
 def test_rollouts_are_on_policy_and_seeded_by_their_place(adapted_job):
     step, _ = gradients(adapted_job)
-    assert max(gap for t in step.trajectories for gap in t.gap) < 1e-6  # sampler in float32, trainer in float64
+    assert (
+        max(gap for t in step.trajectories for gap in t.gap) < 1e-6
+    )  # sampler in float32, trainer in float64
     assert [t.place for t in step.trajectories] == [0, 1, 2]
-    assert [t.seed for t in step.trajectories] == [seed_for(0, "rollout", 0, place) for place in range(3)]
+    assert [t.seed for t in step.trajectories] == [
+        seed_for(0, "rollout", 0, place) for place in range(3)
+    ]
     assert [t.id for t in step.trajectories] == [e.id for e in adapted_job.examples.batch(0, 3, 0)]
 
 
@@ -104,11 +120,19 @@ def test_a_step_moves_the_adapter_against_the_gradient_and_leaves_the_base(adapt
     before = {name: p.detach().clone() for name, p in policy.adapter_parameters().items()}
     _, gradient = gradients(adapted_job)
     training_step(adapted_job, 0)
-    for name, parameter in policy.adapter_parameters().items():  # Adam's first step is lr·g/(|g| + ε), g clipped to the norm
+    for (
+        name,
+        parameter,
+    ) in (
+        policy.adapter_parameters().items()
+    ):  # Adam's first step is lr·g/(|g| + ε), g clipped to the norm
         norm = torch.cat([g.flatten() for g in gradient.values()]).norm()
         clipped = gradient[name] * min(1, 0.1 / norm)
         torch.testing.assert_close(
-            parameter.detach() - before[name], -1e-3 * clipped / (clipped.abs() + 1e-8), rtol=1e-3, atol=1e-7
+            parameter.detach() - before[name],
+            -1e-3 * clipped / (clipped.abs() + 1e-8),
+            rtol=1e-3,
+            atol=1e-7,
         )
     assert policy.fingerprint() == fingerprint
 
@@ -131,14 +155,19 @@ def test_a_gradient_that_is_not_finite_stops_before_the_step(adapted_job):
     parameters = adapted_job.policy.adapter_parameters()
     before = {name: p.detach().clone() for name, p in parameters.items()}
     next(iter(parameters.values())).register_hook(lambda gradient: gradient * float("nan"))
-    with pytest.raises(FloatingPointError, match="gradient of step 1 is not finite .*no step was taken. Resume from the last"):
+    with pytest.raises(
+        FloatingPointError,
+        match="gradient of step 1 is not finite .*no step was taken. Resume from the last",
+    ):
         training_step(adapted_job, 0)
     assert all(torch.equal(p, before[name]) for name, p in parameters.items())
 
 
 def test_bfloat16_base_with_float32_adapter_stays_on_policy(tiny_run):
-    """Sampler (with its cache) and trainer round at different places, and by no more than bfloat16 allows."""
-    job = prepare(replace(tiny_run, model=replace(tiny_run.model, dtype="bfloat16")))
+    """Sampler (with its cache) and trainer round at different places, and by no more than bfloat16
+    allows.
+    """
+    job = setup_training(replace(tiny_run, model=replace(tiny_run.model, dtype="bfloat16")))
     job.policy.model.train()
     step, gradient = gradients(job)
     gaps = [gap for t in step.trajectories for gap in t.gap]

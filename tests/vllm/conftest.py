@@ -1,4 +1,6 @@
-"""The real vLLM, on the CPU: an engine in this process, and servers on the loopback.  Fails where vLLM is missing."""
+"""The real vLLM, on the CPU: an engine in this process, and servers on the loopback.  Fails where
+vLLM is missing.
+"""
 
 import os
 import signal
@@ -9,20 +11,26 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-os.environ |= {"VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_API_KEY": "a-key-of-the-tests"}
+os.environ |= {
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_API_KEY": "a-key-of-the-tests",
+}
 
 import httpx
 import pytest
 import torch
 import vllm  # noqa: F401
 
-from purified_opsd.policy import VLLM, Sampling, load_policy, load_tokenizer
+from purified_opsd.policy.model import load_policy, load_tokenizer
 from purified_opsd.recipes import find_recipe
-from purified_opsd.training import AdamW
+from purified_opsd.sampling.sampler import Sampling
+from purified_opsd.sampling.vllm_engine import VLLM
+from purified_opsd.training.optimizer import AdamW
 
 RUN = replace(
     find_recipe("miniature.pmi"),
-    sampling=Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=40, rows=32),
+    sampling=Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=40, batch_size=32),
     optimizer=AdamW(learning_rate=3e-3, max_grad_norm=1e9),
     batch_size=4,
     steps=3,
@@ -30,7 +38,14 @@ RUN = replace(
 )
 """The miniature in float32, with updates large enough to be seen after a step."""
 
-SETTINGS = ("--sampling.max-new-tokens", "40", "--batch-size", "4", "--optimizer.learning-rate", "3e-3")
+SETTINGS = (
+    "--sampling.max-new-tokens",
+    "40",
+    "--batch-size",
+    "4",
+    "--optimizer.learning-rate",
+    "3e-3",
+)
 
 
 def move(policy, seed, std=0.2):
@@ -55,7 +70,9 @@ def opened(policy):
 def command(*words, **environment) -> subprocess.CompletedProcess:
     """Runs `purified-opsd`."""
     line = [sys.executable, "-m", "purified_opsd.cli", *map(str, words)]
-    return subprocess.run(line, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run(
+        line, env=os.environ | environment, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 @dataclass
@@ -67,12 +84,16 @@ class Served:
 
     def __post_init__(self):
         with socket.socket() as free:
-            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the port of one that was just killed
+            free.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # the port of one that was just killed
             free.bind(("127.0.0.1", self.port))
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         words = ["serve", "miniature.pmi", "--port", str(self.port), *self.words]
-        self.process = subprocess.Popen([sys.executable, "-m", "purified_opsd.cli", *words], start_new_session=True)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "purified_opsd.cli", *words], start_new_session=True
+        )
 
     def wait(self) -> "Served":
         deadline = time.monotonic() + 240
@@ -86,7 +107,12 @@ class Served:
 
     def names(self) -> list[str]:
         headers = {"Authorization": f"Bearer {os.environ['VLLM_API_KEY']}"}
-        return [card["id"] for card in httpx.get(f"{self.url}/v1/models", headers=headers, trust_env=False).json()["data"]]
+        return [
+            card["id"]
+            for card in httpx.get(f"{self.url}/v1/models", headers=headers, trust_env=False).json()[
+                "data"
+            ]
+        ]
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """To the process that was started, as a supervisor would; the exit code."""

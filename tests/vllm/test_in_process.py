@@ -1,20 +1,25 @@
-"""vLLM in this process: each version of the adapter is the one that PEFT has, and a run samples from it."""
+"""vLLM in this process: each version of the adapter is the one that PEFT has, and a run samples
+from it.
+"""
 
 from dataclasses import replace
 
 import pytest
 import torch
 
-from purified_opsd.config import to_yaml
-from purified_opsd.policy import HF, HFSampler, LoRA, ModelError, Sampling, base_of, load_policy
-from purified_opsd.policy.fingerprint import fingerprint_of
-from purified_opsd.policy.handover import AdapterFolder
-from purified_opsd.policy.sampling_vllm import VLLMSampler
-from purified_opsd.reporting.records import RunReader, RunWriter
-from purified_opsd.training import Alarm, Stopped
-from purified_opsd.training.exam import Exam
-from purified_opsd.training.job import prepare
-from purified_opsd.training.start import resume_run
+from purified_opsd.errors import ModelError, Stopped
+from purified_opsd.policy.model import LoRA, base_of, load_policy
+from purified_opsd.sampling.hf import HF, HFSampler
+from purified_opsd.sampling.logprob_check import logprob_check_of
+from purified_opsd.sampling.sampler import Sampling
+from purified_opsd.sampling.vllm_engine import VLLMSampler
+from purified_opsd.sampling.weight_sync import AdapterPublisher
+from purified_opsd.settings import to_yaml
+from purified_opsd.storage.run_dir import RunReader, RunWriter
+from purified_opsd.training.mismatch import MismatchLimits
+from purified_opsd.training.periodic_eval import PeriodicEvaluator
+from purified_opsd.training.run import resume_run
+from purified_opsd.training.setup import setup_training
 from purified_opsd.training.trackers import Trackers
 from purified_opsd.training.train import train
 
@@ -26,7 +31,9 @@ SEEDS = [2**62 + 1, 2, 3, 4]
 
 def trainers_log_probs(policy, prompt, ids):
     with torch.no_grad():
-        logits = base_of(policy.model)(input_ids=torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
+        logits = base_of(policy.model)(input_ids=torch.tensor([prompt + ids])).logits[
+            0, len(prompt) - 1 : -1
+        ]
     return logits.log_softmax(-1).gather(-1, torch.tensor(ids)[:, None]).squeeze(-1)
 
 
@@ -72,9 +79,9 @@ def test_completions_end_as_they_should(policy, opened):
     move(policy, seed=0, std=0.0)
     opened.sync(0)
     eos = set(opened.eos)
-    prompt = policy.tokenizer.apply_chat_template([{"role": "user", "content": "2 3 4 → 9"}], add_generation_prompt=True)[
-        "input_ids"
-    ]
+    prompt = policy.tokenizer.apply_chat_template(
+        [{"role": "user", "content": "2 3 4 → 9"}], add_generation_prompt=True
+    )["input_ids"]
     opened.sampling, before = replace(RUN.sampling, max_new_tokens=160), opened.sampling
     found = opened.generate([list(prompt)] * 16, range(16))
     opened.sampling = before
@@ -97,13 +104,18 @@ def test_the_trap_of_an_id_used_again_is_seen(policy, opened):
     opened.adapter = LoRARequest(version.name, before.lora_int_id, str(version.folder))
     opened.engine.llm_engine.add_lora(opened.adapter)
     with pytest.raises(ModelError, match="vLLM serves a stale adapter, or none at all"):
-        opened._compare(fingerprint_of(policy), "a stale adapter, or none at all")
+        opened._compare(logprob_check_of(policy), "a stale adapter, or none at all")
 
 
 def test_a_rank_that_the_engine_was_not_started_for(opened):
-    wide = load_policy(RUN.model, LoRA(rank=64, alpha=64), opened.policy.tokenizer, 0, torch.device("cpu"))
-    sampler = VLLMSampler(opened.engine, wide, RUN.sampling, AdapterFolder(None, wide.model))
-    with pytest.raises(ModelError, match="does not load the adapter: .*LoRA rank 64 is greater than max_lora_rank 32"):
+    wide = load_policy(
+        RUN.model, LoRA(rank=64, alpha=64), opened.policy.tokenizer, 0, torch.device("cpu")
+    )
+    sampler = VLLMSampler(opened.engine, wide, RUN.sampling, AdapterPublisher(None, wide.model))
+    with pytest.raises(
+        ModelError,
+        match="does not load the adapter: .*LoRA rank 64 is greater than max_lora_rank 32",
+    ):
         sampler.sync(0)
 
 
@@ -116,20 +128,22 @@ class Previous(VLLMSampler):
 
 
 def job_with(run, sampler_class, engine):
-    job = prepare(replace(run, sampler=HF()))
-    adapters = AdapterFolder(None, job.policy.model)
+    job = setup_training(replace(run, sampler=HF()))
+    adapters = AdapterPublisher(None, job.policy.model)
     return replace(job, run=run, sampler=sampler_class(engine, job.policy, run.sampling, adapters))
 
 
 def test_a_run_samples_from_each_of_its_adapters_and_is_resumed(opened, folder, monkeypatch):
-    run = replace(RUN, output_dir=folder, steps=3, alarm=Alarm(warn=1e-5, stop=1e-4))
+    run = replace(RUN, output_dir=folder, steps=3, alarm=MismatchLimits(warn=1e-5, stop=1e-4))
     job = job_with(run, VLLMSampler, opened.engine)
     writer = RunWriter(folder)
     writer.begin(to_yaml(run), {"fingerprint": job.examples.fingerprint})
     trackers = Trackers((), folder, {})
-    train(job, Exam(job, None, writer, trackers), writer, trackers, 0)
+    train(job, PeriodicEvaluator(job, None, writer, trackers), writer, trackers, 0)
     again = replace(run, steps=5)
-    monkeypatch.setattr("purified_opsd.training.start.prepare", lambda r: job_with(r, VLLMSampler, opened.engine))
+    monkeypatch.setattr(
+        "purified_opsd.training.run.prepare", lambda r: job_with(r, VLLMSampler, opened.engine)
+    )
     resume_run(again, folder, to_yaml(again))
     rows = RunReader(folder).metrics()
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
@@ -138,13 +152,15 @@ def test_a_run_samples_from_each_of_its_adapters_and_is_resumed(opened, folder, 
 
 
 def test_the_adapter_before_trips_the_alarm(opened, folder):
-    run = replace(RUN, output_dir=folder, alarm=Alarm(warn=1e-5, stop=1e-4))
+    run = replace(RUN, output_dir=folder, alarm=MismatchLimits(warn=1e-5, stop=1e-4))
     job = job_with(run, Previous, opened.engine)
     writer = RunWriter(folder)
     writer.begin(to_yaml(run), {})
     trackers = Trackers((), folder, {})
     with pytest.raises(
-        Stopped, match="Stopped after step 1, which is saved. In step 2 the sampler's log-probs .*stale adapter"
+        Stopped,
+        match="Stopped after step 1, which is saved. In step 2 the sampler's log-probs .*stale "
+        "adapter",
     ) as end:
-        train(job, Exam(job, None, writer, trackers), writer, trackers, 0)
+        train(job, PeriodicEvaluator(job, None, writer, trackers), writer, trackers, 0)
     assert end.value.exit_code == 4

@@ -1,16 +1,31 @@
-"""Epistemic markers: words by which a model says that it is unsure, looks again, or tries another way.  Figs. 2 and 5."""
+"""Epistemic markers: words by which a model says that it is unsure, looks again, or tries another
+way.  Figs. 2 and 5.
+"""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-MARKERS = ("wait", "hmm", "perhaps", "maybe", "actually", "alternatively", "seems", "might", "likely", "check")
+MARKERS = (
+    "wait",
+    "hmm",
+    "perhaps",
+    "maybe",
+    "actually",
+    "alternatively",
+    "seems",
+    "might",
+    "likely",
+    "check",
+)
 """Kim et al., arXiv:2603.24472, as their code counts them."""
 
 
 def count_substrings(texts: Iterable[str], markers: Sequence[str] = MARKERS) -> Counter[str]:
-    """Occurrences of each marker anywhere in the lower-cased texts, inside words too (`checking`): Kim et al.'s way."""
+    """Occurrences of each marker anywhere in the lower-cased texts, inside words too (`checking`):
+    Kim et al.'s way.
+    """
     counts = Counter(dict.fromkeys(markers, 0))
     for text in texts:
         lower = text.lower()
@@ -19,7 +34,9 @@ def count_substrings(texts: Iterable[str], markers: Sequence[str] = MARKERS) -> 
 
 
 def count_words(texts: Iterable[str], markers: Sequence[str] = MARKERS) -> Counter[str]:
-    """Occurrences of each marker as a word, or words, of its own; one marker inside another counts for both."""
+    """Occurrences of each marker as a word, or words, of its own; one marker inside another counts
+    for both.
+    """
     counts = Counter(dict.fromkeys(markers, 0))
     patterns = {marker: re.compile(_whole(marker.lower())) for marker in markers}
     for text in texts:
@@ -28,13 +45,20 @@ def count_words(texts: Iterable[str], markers: Sequence[str] = MARKERS) -> Count
     return counts
 
 
-def marker_counts(texts: Sequence[str], tokens: int, own: Sequence[str] = ()) -> dict[str, dict[str, Any]]:
-    """Both ways of counting, for a record: totals and rates of Kim et al.'s list, and every marker by itself, `own` ones too.
+def marker_counts(
+    texts: Sequence[str], tokens: int, own: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """Both ways of counting, for a record: totals and rates of Kim et al.'s list, and every marker
+    by itself, `own` ones too.
 
-    `tokens`: of all texts together.  Own markers stay out of the totals, which could not be compared otherwise.
+    `tokens`: of all texts together.  Own markers stay out of the totals, which could not be
+    compared otherwise.
     """
     ways = {"substring": count_substrings, "word": count_words}
-    return {name: _rates(count(texts, [*MARKERS, *own]), len(texts), tokens) for name, count in ways.items()}
+    return {
+        name: _rates(count(texts, [*MARKERS, *own]), len(texts), tokens)
+        for name, count in ways.items()
+    }
 
 
 def _whole(marker: str) -> str:

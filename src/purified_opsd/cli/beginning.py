@@ -13,14 +13,23 @@ from .reporting import make_report
 
 @app.command()
 def quickstart(
-    output_dir: Annotated[Path, typer.Option(help="Where it goes; given again, it goes on.")] = Path("runs/quickstart"),
+    output_dir: Annotated[
+        Path, typer.Option(help="Where it goes; given again, it goes on.")
+    ] = Path("runs/quickstart"),
     steps: Annotated[int, typer.Option(min=3, help="Training steps of each arm.")] = 60,
-    questions: Annotated[int, typer.Option(min=2, max=1_924, help="Held-out questions of the evaluation.")] = 300,
-    samples: Annotated[int, typer.Option(min=2, max=1_955, help="Completions of the diagnosis.")] = 100,
+    questions: Annotated[
+        int, typer.Option(min=2, max=1_924, help="Held-out questions of the evaluation.")
+    ] = 300,
+    samples: Annotated[
+        int, typer.Option(min=2, max=1_955, help="Completions of the diagnosis.")
+    ] = 100,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
 ) -> None:
-    """The paper in miniature on two processor cores: train, evaluate and diagnose both arms, side by side."""
-    from purified_opsd.quickstart import ARMS, NOTE, ArmFailed, Quickstart, Stopped, run_quickstart, write_summary
+    """The paper in miniature on two processor cores: train, evaluate and diagnose both arms, side
+    by side.
+    """
+    from purified_opsd.quickstart.runner import ARMS, ArmFailed, Quickstart, Stopped, run_quickstart
+    from purified_opsd.quickstart.summary_table import NOTE, write_summary
 
     again = f"Go on with: purified-opsd {shlex.join(sys.argv[1:])}"
     try:
@@ -34,4 +43,9 @@ def quickstart(
     text, files = write_summary(output_dir)
     page = output_dir / "report.html"
     make_report([output_dir / arm for arm in ARMS], page)
-    typer.echo(f"\n{text}\n{NOTE}\n\nOpen {page}, or {files[0]} alone. What the students wrote: {output_dir}/*/rollouts/.")
+    typer.echo(
+        "\n"
+        f"{text}\n"
+        f"{NOTE}\n\nOpen {page}, or {files[0]} alone. What the students wrote: "
+        f"{output_dir}/*/rollouts/."
+    )

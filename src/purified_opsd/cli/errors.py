@@ -2,16 +2,21 @@
 
 
 def exit_code(error: BaseException) -> int | None:
-    """1: training diverged, 2: a setting, 3: data or a checkpoint, 4: model or machine, 75: try later, 130: interrupted; None: a
-    mistake of ours."""
+    """1: training diverged, 2: a setting, 3: data or a checkpoint, 4: model or machine, 75: try
+    later, 130: interrupted; None: a mistake of ours.
+    """
     import torch
 
-    from purified_opsd.config import SettingsError
-    from purified_opsd.data import DataError, TemplateError
-    from purified_opsd.evaluation import WorkerError
-    from purified_opsd.policy import ModelError, ServersLost
-    from purified_opsd.reporting.records import RunError
-    from purified_opsd.training import CheckpointError
+    from purified_opsd.errors import (
+        CheckpointError,
+        DataError,
+        ModelError,
+        RunError,
+        ServersLost,
+        SettingsError,
+        TemplateError,
+        WorkerError,
+    )
 
     codes: dict[type[BaseException], int] = {
         FloatingPointError: 1,
@@ -36,7 +41,7 @@ def paragraph(error: BaseException) -> str:
 
     if isinstance(error, torch.OutOfMemoryError):
         return (
-            f"{str(error).splitlines()[0]} Lower micro_batch_tokens, sampling.rows or chunk_rows: "
+            f"{str(error).splitlines()[0]} Lower micro_batch_tokens, sampling.batch_size or chunk_rows: "
             "purified-opsd resume RUN --micro-batch-tokens 4096."
         )
     if isinstance(error, OSError):

@@ -14,26 +14,40 @@ from .reporting import make_report
 @app.command(context_settings=OTHER_SETTINGS)
 def sweep(
     context: typer.Context,
-    recipe: Annotated[str, typer.Argument(help="A YAML file, or a recipe's name (see `purified-opsd recipes`).")],
+    recipe: Annotated[
+        str, typer.Argument(help="A YAML file, or a recipe's name (see `purified-opsd recipes`).")
+    ],
     output_dir: Annotated[
-        Path | None, typer.Option(help="Where the runs go, each in a folder named by its values; runs/RECIPE-sweep if left out.")
+        Path | None,
+        typer.Option(
+            help="Where the runs go, each in a folder named by its values; runs/RECIPE-sweep if "
+            "left out."
+        ),
     ] = None,
 ) -> None:
-    """Train one run for every combination of several values, one after another, and compare them in one report.
+    """Train one run for every combination of several values, one after another, and compare them in
+    one report.
 
-    Settings by their dotted names, such as --target.clip 5 10 20 --target.beta 0.5 1 2 --steps 50; those with several values are
-    varied.  Interrupted anywhere, the same command goes on: what is done is skipped, what was begun is resumed.
+    Settings by their dotted names, such as --target.clip 5 10 20 --target.beta 0.5 1 2 --steps 50;
+    those with several values are varied.  Interrupted anywhere, the same command goes on: what is
+    done is skipped, what was begun is resumed.
     """
+    from purified_opsd.errors import Interrupted
     from purified_opsd.sweep import grid, refuse_changes
-    from purified_opsd.training import Interrupted
 
-    folder = output_dir or Path("runs") / f"{Path(recipe).stem if Path(recipe).suffix in ('.yaml', '.yml') else recipe}-sweep"
+    folder = (
+        output_dir
+        or Path("runs")
+        / f"{Path(recipe).stem if Path(recipe).suffix in ('.yaml', '.yml') else recipe}-sweep"
+    )
     points = grid(settings_of(recipe), context.args, folder)
     refuse_changes(points)
     diverged = []
     for place, point in enumerate(points, 1):
         if is_first():
-            typer.echo(f"{place} of {len(points)}: {point.folder}{', done already' if point.done else ''}")
+            typer.echo(
+                f"{place} of {len(points)}: {point.folder}{', done already' if point.done else ''}"
+            )
         try:
             if not point.done:
                 point.go_on()
@@ -45,6 +59,9 @@ def sweep(
             diverged.append(point.folder.name)
     if is_first():
         make_report([point.folder for point in points], folder / "report.html")
-        typer.echo(f"{len(points) - len(diverged)} of {len(points)} runs are done. Open {folder / 'report.html'}.")
+        typer.echo(
+            f"{len(points) - len(diverged)} of {len(points)} runs are done. Open "
+            f"{folder / 'report.html'}."
+        )
     if diverged:
         raise typer.Exit(1)

@@ -1,6 +1,7 @@
 """Benchmarks: questions with certain answers, and the grader that goes with them.
 
-The three of the paper by name, the miniature's held-out questions, and any file or hub data set by its path.
+The three of the paper by name, the miniature's held-out questions, and any file or hub data set by
+its path.
 """
 
 import difflib
@@ -12,12 +13,11 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from purified_opsd.data import DataError
-from purified_opsd.data.rows import SUFFIXES, Row, read_rows, text_of
-from purified_opsd.miniature import Split, rows
-from purified_opsd.miniature.task import problems
-
-from .grading import CountdownGrader, Grader, MathGrader
+from purified_opsd.data.readers import SUFFIXES, Row, read_rows, text_of
+from purified_opsd.errors import DataError
+from purified_opsd.evaluation.grading.graders import CountdownGrader, Grader, MathGrader
+from purified_opsd.miniature.rows import rows
+from purified_opsd.miniature.task import Split, problems
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,20 @@ class Source:
     rows: int | None = None
     """How many there must be; null: any number."""
     answers: str | None = None
-    """The digest that `digest_of` must give of the answers, so that neither a row nor an answer changes unseen; null: any."""
+    """The digest that `digest_of` must give of the answers, so that neither a row nor an answer
+    changes unseen; null: any.
+    """
 
 
 SOURCES: Mapping[str, Source] = {
     "aime24": Source("HuggingFaceH4/aime_2024", rows=30, answers="591d3824f22a93e7"),
     "aime25": Source("yentinglin/aime_2025", rows=30, answers="d361f8a4e377d298"),
-    "hmmt25": Source("MathArena/hmmt_feb_2025", columns=AnswerColumns(id="problem_idx"), rows=30, answers="bdd0b1ad5cdf84b5"),
+    "hmmt25": Source(
+        "MathArena/hmmt_feb_2025",
+        columns=AnswerColumns(id="problem_idx"),
+        rows=30,
+        answers="bdd0b1ad5cdf84b5",
+    ),
 }
 """The paper's three, graded as mathematics."""
 
@@ -86,11 +93,12 @@ class Benchmark:
 
 
 def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark:
-    """A benchmark by name (`aime25`, or `aime25@REVISION` of its hub data set), by path (`problems.jsonl`), by hub id
-    (`org/set:SPLIT@REVISION`, split and revision as needed), or a named one read from a path (`aime25=aime.jsonl`).
+    """A benchmark by name (`aime25`, or `aime25@REVISION` of its hub data set), by path
+    (`problems.jsonl`), by hub id (`org/set:SPLIT@REVISION`, split and revision as needed), or a
+    named one read from a path (`aime25=aime.jsonl`).
 
-    `columns` are of a set by path or hub id; named ones have their own.  Raises DataError where there is none of that name, or a
-    row lacks its problem or answer, naming each as file:row.
+    `columns` are of a set by path or hub id; named ones have their own.  Raises DataError where
+    there is none of that name, or a row lacks its problem or answer, naming each as file:row.
     """
     if name == COUNTDOWN:
         return countdown()
@@ -102,8 +110,9 @@ def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark
     if path:
         if known not in SOURCES:
             raise DataError(
-                f"There is no benchmark '{known}' to be read from {path}. NAME=FILE is for {', '.join(SOURCES)}, whose columns are "
-                f"known; a set of your own goes by its path alone: {path}."
+                f"There is no benchmark '{known}' to be read from {path}. NAME=FILE is for "
+                f"{', '.join(SOURCES)}, whose columns are known; a set of your own goes by its "
+                f"path alone: {path}."
             )
         return _load(known, name, replace(SOURCES[known], path=path))
     known, _, revision = name.partition("@")
@@ -113,11 +122,17 @@ def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark
     if not hub or place.suffix in SUFFIXES:
         near = difflib.get_close_matches(name, [*SOURCES, COUNTDOWN], 1)
         raise DataError(
-            f"There is no benchmark '{name}'{f'. Did you mean {near[0]}?' if near else ' and no file of that name.'} "
-            f"Named ones: {', '.join([*SOURCES, COUNTDOWN])}; or give a .jsonl, .json or .parquet file, or a hub id (org/name, "
-            "org/name:split, org/name@revision)."
+            "There is no benchmark "
+            f"'{name}'{f'. Did you mean {near[0]}?' if near else ' and no file of that name.'} "
+            f"Named ones: {', '.join([*SOURCES, COUNTDOWN])}; or give a .jsonl, .json or .parquet "
+            "file, or a hub id (org/name, org/name:split, org/name@revision)."
         )
-    source = Source(hub["id"], split=hub["split"] or "train", revision=hub["revision"], columns=columns or AnswerColumns())
+    source = Source(
+        hub["id"],
+        split=hub["split"] or "train",
+        revision=hub["revision"],
+        columns=columns or AnswerColumns(),
+    )
     folder = "--".join([*hub["id"].split("/"), *([hub["split"]] if hub["split"] else [])])
     return _load(folder, name, source)
 
@@ -126,7 +141,9 @@ _HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?(?:@(?P<revis
 
 
 def reload_benchmark(record: Mapping[str, Any]) -> Benchmark:
-    """The benchmark of a record, with its answers as they are today.  Raises DataError where it is not there any more."""
+    """The benchmark of a record, with its answers as they are today.  Raises DataError where it is
+    not there any more.
+    """
     columns = record.get("columns")
     return load_benchmark(record["asked_as"], AnswerColumns(**columns) if columns else None)
 
@@ -142,7 +159,9 @@ def countdown() -> Benchmark:
 
 
 def digest_of(answers: Iterable[str]) -> str:
-    """Identifies a set by its answers in order; leading zeros and spaces, in which copies of a set differ, do not count."""
+    """Identifies a set by its answers in order; leading zeros and spaces, in which copies of a set
+    differ, do not count.
+    """
     plain = ["".join(answer.split()).lstrip("0") or "0" for answer in answers]
     return sha256(json.dumps(plain).encode()).hexdigest()[:16]
 
@@ -155,25 +174,33 @@ def located_benchmark(name: str) -> str:
 
 
 def _load(name: str, asked_as: str, source: Source) -> Benchmark:
-    found = _read(read_rows(source.path, source.config, source.split, source.revision), source.columns)
+    found = _read(
+        read_rows(source.path, source.config, source.split, source.revision), source.columns
+    )
     if source.rows is not None and len(found) != source.rows:
         raise DataError(
-            f"{name} has {source.rows} questions, but {source.path} has {len(found)} rows: it is another set, or a part of one. "
-            f"Give it as a benchmark of its own: --benchmarks {source.path}."
+            f"{name} has {source.rows} questions, but {source.path} has {len(found)} rows: it is "
+            "another set, or a part of one. Give it as a benchmark of its own: --benchmarks "
+            f"{source.path}."
         )
     digest = digest_of(question.answer for question in found)
     if source.answers is not None and digest != source.answers:
         raise DataError(
-            f"The answers in {source.path} are not those of {name} (their digest is {digest}, not {source.answers}): results would "
-            f"not compare with others on {name}. Give it as a benchmark of its own: --benchmarks {source.path}."
+            f"The answers in {source.path} are not those of {name} (their digest is {digest}, not "
+            f"{source.answers}): results would not compare with others on {name}. Give it as a "
+            f"benchmark of its own: --benchmarks {source.path}."
         )
     return _benchmark(name, found, MathGrader(), {"asked_as": asked_as, **asdict(source)})
 
 
-def _benchmark(name: str, questions: Sequence[Question], grader: Grader, record: Mapping[str, Any]) -> Benchmark:
+def _benchmark(
+    name: str, questions: Sequence[Question], grader: Grader, record: Mapping[str, Any]
+) -> Benchmark:
     content = json.dumps([[question.id, question.problem] for question in questions])
     answers = digest_of(question.answer for question in questions)
-    return Benchmark(name, tuple(questions), grader, record, sha256(content.encode()).hexdigest(), answers)
+    return Benchmark(
+        name, tuple(questions), grader, record, sha256(content.encode()).hexdigest(), answers
+    )
 
 
 def _read(rows: Iterable[Row], columns: AnswerColumns) -> list[Question]:
@@ -184,15 +211,22 @@ def _read(rows: Iterable[Row], columns: AnswerColumns) -> list[Question]:
         try:
             question = _question(row, number, columns)
             if question.id in questions:
-                raise ValueError(f"its id '{question.id}' already stands at {questions[question.id].where}")
+                raise ValueError(
+                    f"its id '{question.id}' already stands at {questions[question.id].where}"
+                )
             questions[question.id] = question
         except ValueError as problem:
             bad.append(f"{row.where}: {problem}.")
     if bad:
         more = f"\nand {len(bad) - 5} more" if len(bad) > 5 else ""
-        raise DataError("The benchmark has rows that cannot be asked or graded:\n" + "\n".join(bad[:5]) + more)
+        raise DataError(
+            "The benchmark has rows that cannot be asked or graded:\n" + "\n".join(bad[:5]) + more
+        )
     if not questions:
-        raise DataError("The benchmark has no rows. Give a file with one JSON object a line, holding a problem and its answer.")
+        raise DataError(
+            "The benchmark has no rows. Give a file with one JSON object a line, holding a problem "
+            "and its answer."
+        )
     return list(questions.values())
 
 
@@ -200,15 +234,23 @@ def _question(row: Row, number: int, columns: AnswerColumns) -> Question:
     if isinstance(row.value, ValueError):
         raise row.value
     if not isinstance(row.value, dict):
-        raise ValueError(f"it is a {type(row.value).__name__}, not an object with a problem and an answer")
+        raise ValueError(
+            f"it is a {type(row.value).__name__}, not an object with a problem and an answer"
+        )
     problem = _text(row.value, columns.problem, "problem")
     answer = row.value.get(columns.answer)
     if isinstance(answer, int) and not isinstance(answer, bool):
         answer = str(answer)
-    answer = _text({**row.value, columns.answer: answer} if columns.answer in row.value else row.value, columns.answer, "answer")
+    answer = _text(
+        {**row.value, columns.answer: answer} if columns.answer in row.value else row.value,
+        columns.answer,
+        "answer",
+    )
     id = row.value.get(columns.id, f"row-{number}")
     if isinstance(id, bool) or not isinstance(id, str | int):
-        raise ValueError(f"its column '{columns.id}' (id) is a {type(id).__name__}; write text or a number")
+        raise ValueError(
+            f"its column '{columns.id}' (id) is a {type(id).__name__}; write text or a number"
+        )
     return Question(str(id), problem, answer, row.where)
 
 

@@ -37,11 +37,18 @@ def progress_bar() -> Iterator[Watch]:
 
         def show(progress: Progress) -> None:
             if not bars:  # what earlier calls have drawn took no time of this one
-                bars.append(open_bars.enter_context(tqdm(total=progress.total, initial=progress.done, unit="sample")))
+                bars.append(
+                    open_bars.enter_context(
+                        tqdm(total=progress.total, initial=progress.done, unit="sample")
+                    )
+                )
             bar = bars[0]
             bar.set_description_str(f"{progress.candidate} on {progress.benchmark}", refresh=False)
             if progress.accuracy is not None:
-                bar.set_postfix_str(f"accuracy {progress.accuracy:.1%} · {progress.tokens_per_second:.0f} tokens/s", refresh=False)
+                bar.set_postfix_str(
+                    f"accuracy {progress.accuracy:.1%} · {progress.tokens_per_second:.0f} tokens/s",
+                    refresh=False,
+                )
             bar.update(progress.done - bar.n)
 
         yield show

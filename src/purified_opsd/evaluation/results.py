@@ -1,4 +1,6 @@
-"""What an evaluation's samples amount to: one score a candidate and benchmark, read from the files and nothing else."""
+"""What an evaluation's samples amount to: one score a candidate and benchmark, read from the files
+and nothing else.
+"""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -9,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from purified_opsd.analysis.markers import count_substrings, marker_counts
-from purified_opsd.reporting.records import RunError
+from purified_opsd.errors import RunError
+from purified_opsd.evaluation.grading.boxed_answer import integer, plain
+from purified_opsd.evaluation.grading.graders import Grade
 
-from .answers import integer, plain
-from .grading import Grade
-from .samples import Asked, Key, Sample, SampleFolder, read_asked
+from .sample_store import EvaluationRequest, Key, Sample, SampleFolder, read_request
 from .statistics import Array, Estimate, average, majority, pass_at, problem_means, run_error
 
 UNGRADED = Grade("ungraded", "not graded yet")
@@ -21,12 +23,14 @@ UNGRADED = Grade("ungraded", "not graded yet")
 
 @dataclass(frozen=True)
 class Graded:
-    """The samples of one candidate on one benchmark with their grades, as far as they are there, of what was last asked."""
+    """The samples of one candidate on one benchmark with their grades, as far as they are there, of
+    what was last asked.
+    """
 
     candidate: str
     benchmark: str
     settings: dict[str, Any]
-    asked: Asked
+    asked: EvaluationRequest
     samples: dict[Key, Sample]
     grades: dict[Key, Grade]
 
@@ -40,20 +44,37 @@ class Graded:
 
     def markers_PR(self) -> Array:
         """Epistemic markers by problem and run; nan where there is no grade yet."""
-        return self._by_problem({key: float(count_substrings([self.samples[key].text]).total()) for key in self.grades})
+        return self._by_problem(
+            {key: float(count_substrings([self.samples[key].text]).total()) for key in self.grades}
+        )
 
     def answers(self, id: str) -> list[tuple[str, bool]]:
-        """What was answered to a problem, and whether it is correct; runs without an answer are left out."""
-        grades = [self.grades[run, id] for run in range(self.asked.runs) if (run, id) in self.grades]
-        return [(_canonical(grade.answer), grade.correct) for grade in grades if grade.answer is not None]
+        """What was answered to a problem, and whether it is correct; runs without an answer are
+        left out.
+        """
+        grades = [
+            self.grades[run, id] for run in range(self.asked.runs) if (run, id) in self.grades
+        ]
+        return [
+            (_canonical(grade.answer), grade.correct)
+            for grade in grades
+            if grade.answer is not None
+        ]
 
     def _by_problem(self, values: Mapping[Key, float]) -> Array:
-        return np.array([[values.get((run, id), np.nan) for run in range(self.asked.runs)] for id in self.asked.questions])
+        return np.array(
+            [
+                [values.get((run, id), np.nan) for run in range(self.asked.runs)]
+                for id in self.asked.questions
+            ]
+        )
 
 
 @dataclass(frozen=True)
 class Score:
-    """One candidate on one benchmark.  Rates are shares of the samples; what is not graded is not correct."""
+    """One candidate on one benchmark.  Rates are shares of the samples; what is not graded is not
+    correct.
+    """
 
     candidate: str
     benchmark: str
@@ -108,19 +129,31 @@ class Results:
 
     def score(self, candidate: str, benchmark: str) -> Score:
         """Raises KeyError where there is none."""
-        found = [score for score in self.scores if (score.candidate, score.benchmark) == (candidate, benchmark)]
+        found = [
+            score
+            for score in self.scores
+            if (score.candidate, score.benchmark) == (candidate, benchmark)
+        ]
         if not found:
-            raise KeyError(f"no score of {candidate} on {benchmark}; there are {[(s.candidate, s.benchmark) for s in self.scores]}")
+            raise KeyError(
+                f"no score of {candidate} on {benchmark}; there are "
+                f"{[(s.candidate, s.benchmark) for s in self.scores]}"
+            )
         return found[0]
 
 
 def read_graded(folder: Path) -> list[Graded]:
-    """Every candidate on every benchmark in an evaluation's folder, base first.  Raises RunError where there is none."""
+    """Every candidate on every benchmark in an evaluation's folder, base first.  Raises RunError
+    where there is none.
+    """
     benchmarks = sorted(file.parent for file in folder.glob("*/asked.json"))
     if not benchmarks:
-        raise RunError(f"{folder} holds no evaluation: no benchmark in it was asked. Run `purified-opsd evaluate` first.")
+        raise RunError(
+            f"{folder} holds no evaluation: no benchmark in it was asked. Run `purified-opsd "
+            "evaluate` first."
+        )
     return [
-        _graded(file.parent, read_asked(benchmark))
+        _graded(file.parent, read_request(benchmark))
         for benchmark in benchmarks
         for file in sorted(benchmark.glob("*/settings.json"))
     ]
@@ -129,16 +162,26 @@ def read_graded(folder: Path) -> list[Graded]:
 def read_results(folder: Path) -> Results:
     """The scores of what the folder holds, complete or not."""
     everything = read_graded(folder)
-    return Results(tuple(score_of(graded) for graded in everything if graded.grades), any(graded.partial for graded in everything))
+    return Results(
+        tuple(score_of(graded) for graded in everything if graded.grades),
+        any(graded.partial for graded in everything),
+    )
 
 
 def score_of(graded: Graded) -> Score:
     """The score of the samples that are graded, one at least."""
-    samples, grades, correct_PR = [graded.samples[key] for key in graded.grades], list(graded.grades.values()), graded.correct_PR()
+    samples, grades, correct_PR = (
+        [graded.samples[key] for key in graded.grades],
+        list(graded.grades.values()),
+        graded.correct_PR(),
+    )
     runs, questions, mean_P = graded.asked.runs, graded.asked.questions, problem_means(correct_PR)
     tokens, markers_PR = sum(sample.tokens for sample in samples), graded.markers_PR()
     reasons = Counter(grade.reason for grade in grades)
-    at = {k: pass_at(correct_PR, k) for k in sorted({*(2**n for n in range(runs.bit_length()) if 2**n <= runs), runs})}
+    at = {
+        k: pass_at(correct_PR, k)
+        for k in sorted({*(2**n for n in range(runs.bit_length()) if 2**n <= runs), runs})
+    }
     return Score(
         candidate=graded.candidate,
         benchmark=graded.benchmark,
@@ -149,7 +192,13 @@ def score_of(graded: Graded) -> Score:
         interval=average(correct_PR),
         run_error=run_error(correct_PR),
         pass_at={k: value for k, value in at.items() if value is not None},
-        majority=majority([graded.answers(id) for id, mean in zip(questions, mean_P, strict=True) if not np.isnan(mean)]),
+        majority=majority(
+            [
+                graded.answers(id)
+                for id, mean in zip(questions, mean_P, strict=True)
+                if not np.isnan(mean)
+            ]
+        ),
         truncation_rate=_share([not sample.ended for sample in samples]),
         no_box_rate=reasons["no box"] / len(samples),
         ungraded_rate=_share([grade.verdict == "ungraded" for grade in grades]),
@@ -157,15 +206,25 @@ def score_of(graded: Graded) -> Score:
         markers=float(np.nanmean(markers_PR)),
         markers_interval=average(markers_PR, support=None),
         markers_per_1000_tokens=1000 * float(np.nansum(markers_PR)) / max(tokens, 1),
-        marker_counts=marker_counts([sample.text for sample in samples], tokens, graded.asked.markers),
-        by_problem={id: float(mean) for id, mean in zip(questions, mean_P, strict=True) if not np.isnan(mean)},
+        marker_counts=marker_counts(
+            [sample.text for sample in samples], tokens, graded.asked.markers
+        ),
+        by_problem={
+            id: float(mean)
+            for id, mean in zip(questions, mean_P, strict=True)
+            if not np.isnan(mean)
+        },
     )
 
 
-def _graded(folder: Path, asked: Asked) -> Graded:
+def _graded(folder: Path, asked: EvaluationRequest) -> Graded:
     here = SampleFolder(folder)
     questions = set(asked.questions)
-    samples = {(run, id): sample for (run, id), sample in here.samples().items() if run < asked.runs and id in questions}
+    samples = {
+        (run, id): sample
+        for (run, id), sample in here.samples().items()
+        if run < asked.runs and id in questions
+    }
     grades = {key: grade for key, grade in here.grades().items() if key in samples}
     return Graded(folder.name, folder.parent.name, here.settings(), asked, samples, grades)
 

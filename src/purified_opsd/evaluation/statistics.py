@@ -1,7 +1,8 @@
 """What an accuracy, and a difference of two, are worth.
 
-P problems, R runs of each, C checkpoints, N draws of a simulation.  `correct_PR` holds 1 or 0 (or a share between), nan where a
-sample is missing.  Problems are the unit: runs of one problem are no independent evidence about others.
+P problems, R runs of each, C checkpoints, N draws of a simulation.  `correct_PR` holds 1 or 0 (or a
+share between), nan where a sample is missing.  Problems are the unit: runs of one problem are no
+independent evidence about others.
 """
 
 import math
@@ -31,7 +32,9 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Difference(Estimate):
-    """A difference of two arms on the same problems, and how often chance alone would give one as large."""
+    """A difference of two arms on the same problems, and how often chance alone would give one as
+    large.
+    """
 
     p_value: float
 
@@ -54,43 +57,55 @@ DIFFERENCE: Support = (-1.0, 1.0)
 
 
 def average(correct_PR: Array, support: Support | None = SHARE) -> Estimate | None:
-    """avg@k with its error over problems and runs together; the interval as `average_of`.  None with fewer than two problems.
+    """avg@k with its error over problems and runs together; the interval as `average_of`.  None
+    with fewer than two problems.
 
-    The spread of the problems' means holds the noise of their runs already: resampling runs on top would count it twice.
+    The spread of the problems' means holds the noise of their runs already: resampling runs on top
+    would count it twice.
     """
     mean_P = problem_means(correct_PR)
     return average_of([mean_P[~np.isnan(mean_P)]], support)
 
 
 def average_of(values: Sequence[Array], support: Support | None = None) -> Estimate | None:
-    """The mean over groups of the means within, for groups that are independent; the interval by Student's t with
-    Welch-Satterthwaite's degrees of freedom.  None where a group has fewer than two values.
+    """The mean over groups of the means within, for groups that are independent; the interval by
+    Student's t with Welch-Satterthwaite's degrees of freedom.  None where a group has fewer than
+    two values.
 
-    Where no value differs from the others of its group, the interval is what the values' `support` leaves open; None: nothing.
+    Where no value differs from the others of its group, the interval is what the values' `support`
+    leaves open; None: nothing.
     """
     if not values or min(map(len, values)) < 2:
         return None
     B = len(values)
     mean = float(np.mean([group.mean() for group in values]))
     if all(np.ptp(group) < TIE for group in values):
-        low, high = np.mean([_left_open(group, support) for group in values], axis=0) if support else (mean, mean)
+        low, high = (
+            np.mean([_left_open(group, support) for group in values], axis=0)
+            if support
+            else (mean, mean)
+        )
         return Estimate(mean, 0.0, float(low), float(high))
     variances = np.array([group.var(ddof=1) / len(group) / B**2 for group in values])
     error = math.sqrt(variances.sum())
-    spread = sum(float(v) ** 2 / (len(group) - 1) for v, group in zip(variances, values, strict=True))
+    spread = sum(
+        float(v) ** 2 / (len(group) - 1) for v, group in zip(variances, values, strict=True)
+    )
     half = t_quantile(float(variances.sum()) ** 2 / spread) * error
     return Estimate(mean, error, mean - half, mean + half)
 
 
 def _left_open(equal: Array, support: Support) -> tuple[float, float]:
-    """95 % interval of a mean where all P values seen are equal: Clopper and Pearson's, for none of P that differs.  Those that do
-    may lie at either end of the support."""
+    """95 % interval of a mean where all P values seen are equal: Clopper and Pearson's, for none of
+    P that differs.  Those that do may lie at either end of the support.
+    """
     value, unseen = float(equal[0]), 1 - 0.025 ** (1 / len(equal))
     return value + unseen * (support[0] - value), value + unseen * (support[1] - value)
 
 
 def run_error(correct_PR: Array) -> float | None:
-    """Standard error of avg@k on these very problems, from the noise of sampling alone: √(Σ_p s²_p / R_p) / P.
+    """Standard error of avg@k on these very problems, from the noise of sampling alone: √(Σ_p s²_p
+    / R_p) / P.
 
     None where no problem has two runs.
     """
@@ -98,11 +113,14 @@ def run_error(correct_PR: Array) -> float | None:
     several = correct_PR[count_P > 1]
     if not len(several):
         return None
-    return float(np.sqrt((np.nanvar(several, axis=1, ddof=1) / count_P[count_P > 1]).sum()) / len(several))
+    return float(
+        np.sqrt((np.nanvar(several, axis=1, ddof=1) / count_P[count_P > 1]).sum()) / len(several)
+    )
 
 
 def pass_at(correct_PR: Array, k: int) -> float | None:
-    """pass@k, unbiased: mean over problems of 1 − C(n−c, k) / C(n, k), n samples of which c are correct.  Chen et al. 2021.
+    """pass@k, unbiased: mean over problems of 1 − C(n−c, k) / C(n, k), n samples of which c are
+    correct.  Chen et al. 2021.
 
     None where a problem has fewer than k samples.
     """
@@ -111,24 +129,35 @@ def pass_at(correct_PR: Array, k: int) -> float | None:
         return None
     correct_P = np.nansum(correct_PR, axis=1).round().astype(int)
     return float(
-        np.mean([1 - math.comb(n - c, k) / math.comb(n, k) for n, c in zip(count_P.tolist(), correct_P.tolist(), strict=True)])
+        np.mean(
+            [
+                1 - math.comb(n - c, k) / math.comb(n, k)
+                for n, c in zip(count_P.tolist(), correct_P.tolist(), strict=True)
+            ]
+        )
     )
 
 
 def majority(answers_P: Sequence[Sequence[tuple[str, bool]]]) -> float:
-    """majority@k: the share of problems whose most frequent answer is correct; a tie counts by its share of correct ones.
+    """majority@k: the share of problems whose most frequent answer is correct; a tie counts by its
+    share of correct ones.
 
-    `answers_P`: of each problem the answers given and whether they are correct; all correct ones are one answer.
+    `answers_P`: of each problem the answers given and whether they are correct; all correct ones
+    are one answer.
     """
     return float(np.mean([_vote(answers) for answers in answers_P])) if answers_P else 0.0
 
 
-def compare(first_P: Sequence[Array], second_P: Sequence[Array], seed: int, flips: int = 10_000) -> Difference | None:
-    """First arm minus second: the mean over benchmarks of the mean over problems of the difference of their accuracies.
+def compare(
+    first_P: Sequence[Array], second_P: Sequence[Array], seed: int, flips: int = 10_000
+) -> Difference | None:
+    """First arm minus second: the mean over benchmarks of the mean over problems of the difference
+    of their accuracies.
 
-    `first_P`, `second_P`: a benchmark's problem means of each arm, in the same order; problems that one arm lacks are left out.
-    The p-value is of the paired permutation test: under no effect a problem's difference may as well have the other sign.
-    The interval is that of `average_of`.  None with fewer than two problems on some benchmark.
+    `first_P`, `second_P`: a benchmark's problem means of each arm, in the same order; problems that
+    one arm lacks are left out. The p-value is of the paired permutation test: under no effect a
+    problem's difference may as well have the other sign. The interval is that of `average_of`.
+    None with fewer than two problems on some benchmark.
     """
     difference_P = [(a - b)[~np.isnan(a - b)] for a, b in zip(first_P, second_P, strict=True)]
     estimate = average_of(difference_P, DIFFERENCE)
@@ -147,7 +176,9 @@ class BestOf:
     best: float
     """The highest of the accuracies: too high on average even where all checkpoints are alike."""
     cross_fitted: float
-    """The accuracy, on problems that had no say in it, of the checkpoint that the other problems choose."""
+    """The accuracy, on problems that had no say in it, of the checkpoint that the other problems
+    choose.
+    """
 
     @property
     def bias(self) -> float:
@@ -156,7 +187,8 @@ class BestOf:
 
 
 def best_of(mean_CP: Array, seed: int, folds: int = 5, repeats: int = 20) -> BestOf:
-    """Last, best, and best as chosen by cross-fitting over problems, averaged over `repeats` ways to cut them into folds.
+    """Last, best, and best as chosen by cross-fitting over problems, averaged over `repeats` ways
+    to cut them into folds.
 
     `mean_CP`: each checkpoint's problem means, oldest first.
     """
@@ -174,8 +206,9 @@ def best_of(mean_CP: Array, seed: int, folds: int = 5, repeats: int = 20) -> Bes
 
 
 def t_quantile(freedom: float) -> float:
-    """The 97.5 % point of Student's t: below 2 and below 3 degrees of freedom that of 1 and of 2, which is never too small, else by
-    the Cornish-Fisher series, which is within 0.4 %."""
+    """The 97.5 % point of Student's t: below 2 and below 3 degrees of freedom that of 1 and of 2,
+    which is never too small, else by the Cornish-Fisher series, which is within 0.4 %.
+    """
     if freedom < 2 - TIE:
         return 12.706205
     if freedom < 3 - TIE:
@@ -191,7 +224,9 @@ def t_quantile(freedom: float) -> float:
 
 
 def _sign_flips(weighted_P: Array, draw: np.random.Generator, flips: int) -> float:
-    """The share of sign patterns whose sum is at least as far from 0 as the one found; that one is counted in, so it is never 0."""
+    """The share of sign patterns whose sum is at least as far from 0 as the one found; that one is
+    counted in, so it is never 0.
+    """
     found = abs(weighted_P.sum()) - TIE * np.abs(weighted_P).sum()
     nonzero = weighted_P[weighted_P != 0]
     if len(nonzero) <= 13:
@@ -199,7 +234,9 @@ def _sign_flips(weighted_P: Array, draw: np.random.Generator, flips: int) -> flo
         return float((np.abs(signs @ nonzero) >= found).mean())
     far = 0
     for first in range(0, flips, 1000):
-        signs = 1 - 2 * draw.integers(0, 2, size=(min(1000, flips - first), len(nonzero)), dtype=np.int8)
+        signs = 1 - 2 * draw.integers(
+            0, 2, size=(min(1000, flips - first), len(nonzero)), dtype=np.int8
+        )
         far += int((np.abs(signs @ nonzero) >= found).sum())
     return (far + 1) / (flips + 1)
 

@@ -1,9 +1,11 @@
-"""The embedded default: a task, a tokenizer and a tiny long-CoT reasoner whose weights ship in the package."""
+"""The embedded default: a task, a tokenizer and a tiny long-CoT reasoner whose weights ship in the
+package.
+"""
 
 from importlib.resources import files
 from pathlib import Path
 
-from .dataset import rows
+from .rows import rows
 from .task import Split, grade
 
 __all__ = ["BASE", "TRAINING_SET", "Split", "grade", "rows"]

@@ -1,7 +1,9 @@
-"""Countdown: use three numbers once each, with +, - and ×, to make a target. Generator, splits and exact grader.
+"""Countdown: use three numbers once each, with +, - and ×, to make a target. Generator, splits and
+exact grader.
 
-A question has many wrong turnings and a certain answer, so a small model can search it, fail, and be graded without doubt.
-All is a function of its arguments: no state, no clock, no global random numbers.
+A question has many wrong turnings and a certain answer, so a small model can search it, fail, and
+be graded without doubt. All is a function of its arguments: no state, no clock, no global random
+numbers.
 """
 
 import hashlib
@@ -77,7 +79,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Derivation:
-    """Two steps that use three numbers once each; the second one takes the first one's result as `left` or `right`."""
+    """Two steps that use three numbers once each; the second one takes the first one's result as
+    `left` or `right`.
+    """
 
     first: Step
     second: Step
@@ -89,7 +93,9 @@ class Derivation:
 
     def second_from(self, result: int) -> Step:
         """The second step, had the first one given `result`."""
-        left, right = (result, self.second.right) if self.result_on_left else (self.second.left, result)
+        left, right = (
+            (result, self.second.right) if self.result_on_left else (self.second.left, result)
+        )
         return Step(left, self.second.operator, right)
 
     @property
@@ -108,11 +114,15 @@ class Derivation:
     def text(self) -> str:
         """The reference solution."""
         first, second = self.first, self.second
-        return f"{first} = {first.value}. {second} = {second.value}. So \\boxed{{{self.expression}}}"
+        return (
+            f"{first} = {first.value}. {second} = {second.value}. So \\boxed{{{self.expression}}}"
+        )
 
 
 def steps(one: int, other: int) -> list[Step]:
-    """The operations on two numbers whose result lies in 1..99; the larger number stands on the left."""
+    """The operations on two numbers whose result lies in 1..99; the larger number stands on the
+    left.
+    """
     low, high = sorted((one, other))
     candidates = [Step(high, operator, low) for operator in OPERATORS]
     return [step for step in candidates if 1 <= step.value <= LARGEST_VALUE]
@@ -136,7 +146,11 @@ def problems(split: Split) -> tuple[Problem, ...]:
 
 def solutions(problem: Problem) -> tuple[Derivation, ...]:
     """Every derivation that reaches the target; at least one for a problem from `problems`."""
-    return tuple(derivation for derivation in derivations(problem.numbers) if derivation.value == problem.target)
+    return tuple(
+        derivation
+        for derivation in derivations(problem.numbers)
+        if derivation.value == problem.target
+    )
 
 
 def reference(problem: Problem, seed: int) -> Derivation:
@@ -152,8 +166,9 @@ def parse(problem_text: str) -> Problem:
     match = _QUESTION.search(problem_text)
     if match is None:
         raise ValueError(
-            f"problem text must hold a sentence such as {Problem((3, 7, 12), 33).text!r}, got {problem_text[:200]!r}: without "
-            "numbers and target nothing can be graded. Pass the row's `problem` as the miniature wrote it."
+            f"problem text must hold a sentence such as {Problem((3, 7, 12), 33).text!r}, got "
+            f"{problem_text[:200]!r}: without numbers and target nothing can be graded. Pass the "
+            "row's `problem` as the miniature wrote it."
         )
     *numbers, target = map(int, match.groups())
     low, middle, high = sorted(numbers)
@@ -163,9 +178,10 @@ def parse(problem_text: str) -> Problem:
 def grade(problem_text: str, completion_text: str) -> bool:
     """Is what stands in the completion's last `\\boxed{...}` an expression that solves the problem?
 
-    It must use each of the problem's numbers exactly once, with +, - and × only (also written −, *, \\times, \\cdot), and make
-    the target; results on the way may be negative. Text that is not such an expression is wrong, never an error: no box, a last
-    box cut off, anything but numbers, operators and brackets. Only a problem text without a question raises ValueError.
+    It must use each of the problem's numbers exactly once, with +, - and × only (also written −, *,
+    \\times, \\cdot), and make the target; results on the way may be negative. Text that is not such
+    an expression is wrong, never an error: no box, a last box cut off, anything but numbers,
+    operators and brackets. Only a problem text without a question raises ValueError.
     """
     problem = parse(problem_text)
     symbols = _symbols(_last_box(completion_text))
@@ -189,12 +205,18 @@ def _pools() -> dict[Split, tuple[Problem, ...]]:
         for target in {derivation.value for derivation in derivations(numbers)}:
             problem = Problem(numbers, target)
             pools[problem.split].append(problem)
-    return {split: tuple(sorted(pool, key=lambda problem: problem.digest)) for split, pool in pools.items()}
+    return {
+        split: tuple(sorted(pool, key=lambda problem: problem.digest))
+        for split, pool in pools.items()
+    }
 
 
 def _second_steps(first: Step, last: int) -> Iterator[Derivation]:
     result = first.value
-    candidates = [Derivation(first, Step(result, operator, last), result_on_left=True) for operator in OPERATORS]
+    candidates = [
+        Derivation(first, Step(result, operator, last), result_on_left=True)
+        for operator in OPERATORS
+    ]
     candidates.append(Derivation(first, Step(last, "-", result), result_on_left=False))
     return (candidate for candidate in candidates if 1 <= candidate.value <= LARGEST_VALUE)
 
@@ -220,7 +242,9 @@ def _symbols(expression: str) -> list[str]:
 
 
 def _evaluate(symbols: list[str]) -> int:
-    """The value under the usual precedence. Raises _Malformed. Three short numbers at most, so no value can grow large."""
+    """The value under the usual precedence. Raises _Malformed. Three short numbers at most, so no
+    value can grow large.
+    """
     pending = symbols[::-1]
 
     def sum_of_products() -> int:

@@ -1,4 +1,6 @@
-"""How the tokens of a batch are averaged into one loss.  B sequences, T_i completion tokens in sequence i."""
+"""How the tokens of a batch are averaged into one loss.  B sequences, T_i completion tokens in
+sequence i.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -9,7 +11,9 @@ from torch import Tensor
 
 @runtime_checkable
 class Averaging(Protocol):
-    """The weight of each token of sequence i in the loss of the whole batch; the weights of all its tokens sum to 1."""
+    """The weight of each token of sequence i in the loss of the whole batch; the weights of all its
+    tokens sum to 1.
+    """
 
     def __call__(self, lengths_B: Int[Tensor, " B"]) -> Float[Tensor, " B"]: ...
 

@@ -1,7 +1,7 @@
 """How far the student is from its target, per token.  N tokens, V rows of the head.
 
-Each divergence is a formula, and a closed form of its value and its gradient in the student's logits z, where
-log_student = log_softmax(z).  p is the target, q the student.
+Each divergence is a formula, and a closed form of its value and its gradient in the student's
+logits z, where log_student = log_softmax(z).  p is the target, q the student.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,9 @@ class Divergence(Protocol):
 
     def __call__(self, log_student: LogProbs, log_target: LogProbs) -> Float[Tensor, " N"]: ...
 
-    def value_and_gradient(self, log_student: LogProbs, log_target: LogProbs) -> ValueAndGradient: ...
+    def value_and_gradient(
+        self, log_student: LogProbs, log_target: LogProbs
+    ) -> ValueAndGradient: ...
 
 
 def kl(log_p: LogProbs, log_q: LogProbs) -> Float[Tensor, " N"]:
@@ -37,7 +39,9 @@ def kl(log_p: LogProbs, log_q: LogProbs) -> Float[Tensor, " N"]:
 
 @dataclass(frozen=True)
 class JSD:
-    """w·KL(target ‖ m) + (1−w)·KL(student ‖ m),  m = w·target + (1−w)·student.  Eq. 18; GKD, arXiv:2306.13649, Eq. 1."""
+    """w·KL(target ‖ m) + (1−w)·KL(student ‖ m),  m = w·target + (1−w)·student.  Eq. 18; GKD,
+    arXiv:2306.13649, Eq. 1.
+    """
 
     weight: float = 0.5
     """The target's share w of the mixture."""
@@ -45,8 +49,9 @@ class JSD:
     def __post_init__(self):
         if not 0 < self.weight < 1:
             raise ValueError(
-                f"JSD.weight must lie strictly between 0 and 1, got {self.weight}: the divergence is zero at both ends. "
-                "Use ForwardKL() for KL(target ‖ student) or ReverseKL() for KL(student ‖ target)."
+                f"JSD.weight must lie strictly between 0 and 1, got {self.weight}: the divergence "
+                "is zero at both ends. Use ForwardKL() for KL(target ‖ student) or ReverseKL() for "
+                "KL(student ‖ target)."
             )
 
     def __call__(self, log_student: LogProbs, log_target: LogProbs) -> Float[Tensor, " N"]:
@@ -63,7 +68,9 @@ class JSD:
 
     def _log_mixture(self, log_student: LogProbs, log_target: LogProbs) -> LogProbs:
         mixture = self.weight * log_target.exp() + (1 - self.weight) * log_student.exp()
-        return mixture.clamp(min=torch.finfo(mixture.dtype).tiny).log()  # where both vanish their share of the sums is zero
+        return mixture.clamp(
+            min=torch.finfo(mixture.dtype).tiny
+        ).log()  # where both vanish their share of the sums is zero
 
 
 @dataclass(frozen=True)

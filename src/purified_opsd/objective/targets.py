@@ -16,7 +16,9 @@ LogProbs = Float[Tensor, "N V"]
 
 @runtime_checkable
 class Target(Protocol):
-    """A distribution made from what the frozen base says under the named contexts, handed over in that order."""
+    """A distribution made from what the frozen base says under the named contexts, handed over in
+    that order.
+    """
 
     contexts: ClassVar[tuple[str, ...]]
 
@@ -29,7 +31,9 @@ def pmi_signal(log_teacher: LogProbs, log_reference: LogProbs) -> Float[Tensor, 
 
 
 def center(delta: Float[Tensor, "N V"], rows: int | None = None) -> Float[Tensor, "N V"]:
-    """Δ̄(v) = Δ(v) − mean_v Δ(v), the mean over every row of the head, or its first `rows`.  Eq. 14."""
+    """Δ̄(v) = Δ(v) − mean_v Δ(v), the mean over every row of the head, or its first `rows`.  Eq.
+    14.
+    """
     return delta - delta[:, :rows].mean(-1, keepdim=True)
 
 
@@ -39,7 +43,9 @@ def soft_clip(delta: Float[Tensor, "N V"], clip: float) -> Float[Tensor, "N V"]:
 
 
 def tilt(log_base: Float[Tensor, "N V"], reward: Float[Tensor, "N V"], beta: float) -> LogProbs:
-    """log P*(v) = log P_0(v) + r(v)/β − log Z, the optimum of Eq. 7; log P_0 and r up to a constant a row.  Eqs. 8, 17."""
+    """log P*(v) = log P_0(v) + r(v)/β − log Z, the optimum of Eq. 7; log P_0 and r up to a constant
+    a row.  Eqs. 8, 17.
+    """
     return (log_base + reward / beta).log_softmax(-1)
 
 
@@ -55,7 +61,8 @@ class TeacherTarget:
 
 @dataclass(frozen=True)
 class PMITarget:
-    """Purified OPSD: the clean base, tilted by what the question adds to the reference.  Eqs. 13 to 17.
+    """Purified OPSD: the clean base, tilted by what the question adds to the reference.  Eqs. 13 to
+    17.
 
     Raises ValueError for settings under which no target exists.
     """
@@ -65,25 +72,33 @@ class PMITarget:
     clip: float = 10.0
     """Soft-clipping threshold c, in nats."""
     center_rows: int | None = None
-    """Centre over the head's first rows only, for a head with more rows than the tokenizer has tokens; null: over all."""
+    """Centre over the head's first rows only, for a head with more rows than the tokenizer has
+    tokens; null: over all.
+    """
 
     contexts: ClassVar[tuple[str, ...]] = ("teacher", "reference", "base")
 
     def __post_init__(self):
         if not (0 < self.beta < float("inf") and 0 < self.clip < float("inf")):
             raise ValueError(
-                f"PMITarget needs finite beta > 0 and clip > 0, got beta={self.beta}, clip={self.clip}. "
-                "For a target closer to the base give a larger beta; for no clipping give a large clip, such as 1e6."
+                f"PMITarget needs finite beta > 0 and clip > 0, got beta={self.beta}, "
+                f"clip={self.clip}. For a target closer to the base give a larger beta; for no "
+                "clipping give a large clip, such as 1e6."
             )
         if self.center_rows is not None and self.center_rows < 1:
             raise ValueError(
-                f"PMITarget.center_rows must be at least 1, got {self.center_rows}: it is the number of head rows whose mean "
-                "is subtracted. Leave it out to centre over all of them."
+                f"PMITarget.center_rows must be at least 1, got {self.center_rows}: it is the "
+                "number of head rows whose mean is subtracted. Leave it out to centre over all of "
+                "them."
             )
 
-    def __call__(self, log_teacher: LogProbs, log_reference: LogProbs, log_base: LogProbs) -> LogProbs:
+    def __call__(
+        self, log_teacher: LogProbs, log_reference: LogProbs, log_base: LogProbs
+    ) -> LogProbs:
         return self.from_signal(pmi_signal(log_teacher, log_reference), log_base)
 
     def from_signal(self, delta: Float[Tensor, "N V"], log_base: Float[Tensor, "N V"]) -> LogProbs:
-        """Eqs. 14 to 17.  Both arguments count up to a constant a row: centring and softmax absorb it."""
+        """Eqs. 14 to 17.  Both arguments count up to a constant a row: centring and softmax absorb
+        it.
+        """
         return tilt(log_base, soft_clip(center(delta, self.center_rows), self.clip), self.beta)

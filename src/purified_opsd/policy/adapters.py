@@ -1,26 +1,40 @@
-"""An adapter that was trained elsewhere, on the base that it was trained on: all of it, or an error."""
+"""An adapter that was trained elsewhere, on the base that it was trained on: all of it, or an
+error.
+"""
 
 import json
 from pathlib import Path
 from typing import cast
 
 import torch
-from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+from peft import (
+    LoraConfig,
+    PeftModel,
+    get_peft_model,
+    get_peft_model_state_dict,
+    set_peft_model_state_dict,
+)
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from .model import Model, ModelError, Policy, find_head, load_base
+from purified_opsd.errors import ModelError
+
+from .lm_head import find_head
+from .model import Model, Policy, load_base
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 
-def load_adapted(settings: Model, adapter: Path, tokenizer: PreTrainedTokenizerBase, device: torch.device) -> Policy:
+def load_adapted(
+    settings: Model, adapter: Path, tokenizer: PreTrainedTokenizerBase, device: torch.device
+) -> Policy:
     """A base with the LoRA adapter in a folder of PEFT's format.
 
-    Raises ModelError where there is no whole adapter, or where any tensor of it has no place of its shape in the base, or any place
-    no tensor: what was loaded would be the base, or something in between.
+    Raises ModelError where there is no whole adapter, or where any tensor of it has no place of its
+    shape in the base, or any place no tensor: what was loaded would be the base, or something in
+    between.
     """
     config, tensors = _config(adapter), _tensors(adapter)
     trained_on = config.base_model_name_or_path or "no base"
@@ -30,17 +44,24 @@ def load_adapted(settings: Model, adapter: Path, tokenizer: PreTrainedTokenizerB
         model = cast(PeftModel, get_peft_model(base, config))
     except ValueError as error:
         raise ModelError(
-            f"The adapter {adapter} does not fit {settings.path}: PEFT finds no place for it ({str(error).splitlines()[0]}). Its "
-            f"configuration names {trained_on} as its base; evaluate it on that one."
+            f"The adapter {adapter} does not fit {settings.path}: PEFT finds no place for it "
+            f"({str(error).splitlines()[0]}). Its configuration names {trained_on} as its base; "
+            "evaluate it on that one."
         ) from error
-    there = {name: tuple(t.shape) for name, t in get_peft_model_state_dict(model, save_embedding_layers=False).items()}
+    there = {
+        name: tuple(t.shape)
+        for name, t in get_peft_model_state_dict(model, save_embedding_layers=False).items()
+    }
     given = {name: tuple(t.shape) for name, t in tensors.items()}
     if there != given:
-        name = min(name for name in there.keys() | given.keys() if there.get(name) != given.get(name))
+        name = min(
+            name for name in there.keys() | given.keys() if there.get(name) != given.get(name)
+        )
         raise ModelError(
-            f"The adapter {adapter} does not fit {settings.path}: of {name} it holds {given.get(name, 'nothing')}, and the model "
-            f"with the settings in {CONFIG} wants {there.get(name, 'nothing')}. Its files are not of one adapter, or it was "
-            f"trained on another base: its configuration names {trained_on}."
+            f"The adapter {adapter} does not fit {settings.path}: of {name} it holds "
+            f"{given.get(name, 'nothing')}, and the model with the settings in {CONFIG} wants "
+            f"{there.get(name, 'nothing')}. Its files are not of one adapter, or it was trained on "
+            f"another base: its configuration names {trained_on}."
         )
     set_peft_model_state_dict(model, tensors)
     return Policy(model.eval(), tokenizer, find_head(base))
@@ -50,19 +71,26 @@ def _config(adapter: Path) -> LoraConfig:
     missing = [name for name in (CONFIG, TENSORS) if not (adapter / name).is_file()]
     if missing:
         raise ModelError(
-            f"{adapter} is no adapter in PEFT's format: it has no {' and no '.join(missing)}. Give the folder that holds {CONFIG} "
-            f"and {TENSORS}, such as RUN/checkpoints/step-000050/adapter. Adapters in pickle format (.bin) are not read."
+            f"{adapter} is no adapter in PEFT's format: it has no {' and no '.join(missing)}. Give "
+            f"the folder that holds {CONFIG} and {TENSORS}, such as "
+            "RUN/checkpoints/step-000050/adapter. Adapters in pickle format (.bin) are not read."
         )
     try:
         kind = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))["peft_type"]
         if kind != "LORA":
             raise ModelError(
-                f"{adapter / CONFIG} is of kind {kind}; only LoRA adapters are evaluated. Merge it and give the model."
+                f"{adapter / CONFIG} is of kind {kind}; only LoRA adapters are evaluated. Merge it "
+                "and give the model."
             )
         config = cast(LoraConfig, LoraConfig.from_pretrained(str(adapter)))
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{adapter / CONFIG} is damaged: {type(error).__name__}: {error}. Copy the adapter again.") from error
-    config.inference_mode = False  # PEFT then lays out the places, which is all that is asked of it here
+        raise ModelError(
+            f"{adapter / CONFIG} is damaged: {type(error).__name__}: {error}. Copy the adapter "
+            "again."
+        ) from error
+    config.inference_mode = (
+        False  # PEFT then lays out the places, which is all that is asked of it here
+    )
     return config
 
 
@@ -70,4 +98,6 @@ def _tensors(adapter: Path) -> dict[str, Tensor]:
     try:
         return load_file(adapter / TENSORS)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{adapter / TENSORS} is damaged: {error}. Copy the adapter again.") from error
+        raise ModelError(
+            f"{adapter / TENSORS} is damaged: {error}. Copy the adapter again."
+        ) from error

@@ -13,10 +13,12 @@ from .model import Model, load_base, load_tokenizer, saved_dtype
 
 
 def export(settings: Model, adapter: Path, output: Path) -> float:
-    """Merges in float32, saves in the dtype of `settings`; returns the share of the update that rounding to it changed.
+    """Merges in float32, saves in the dtype of `settings`; returns the share of the update that
+    rounding to it changed.
 
-    The share is ‖rounded − exact‖ / ‖exact − base‖ over all merged weights: near 0 the saved model is the trained one, near 1 it
-    has little to do with it.  Raises ModelError where the base cannot be loaded; writes all or nothing.
+    The share is ‖rounded − exact‖ / ‖exact − base‖ over all merged weights: near 0 the saved model
+    is the trained one, near 1 it has little to do with it.  Raises ModelError where the base cannot
+    be loaded; writes all or nothing.
     """
     base = load_base(replace(settings, dtype="float32"), torch.device("cpu"))
     dtype = saved_dtype(settings)

@@ -1,23 +1,27 @@
 """One set of weights, two policies: the base with its LoRA adapter off, the student with it on."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
-from jaxtyping import Float
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
-from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
+from purified_opsd.errors import ModelError
 
-class ModelError(Exception):
-    """The model or tokenizer cannot be used: what is wrong, where, and what to do."""
+from .lm_head import GeneralHead, _output_layer, find_head
 
 
 @dataclass(frozen=True)
@@ -42,21 +46,34 @@ class LoRA:
 
     rank: int = 64
     alpha: int = 128
-    targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    targets: tuple[str, ...] = (
+        "q_proj",
+        "k_proj",
+        "v_proj",
+        "o_proj",
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+    )
     """Names of linear layers, or `all-linear` alone."""
     dropout: float = 0.0
 
     def __post_init__(self):
         if self.rank < 1 or self.alpha < 1 or not 0 <= self.dropout < 1 or not self.targets:
             raise ValueError(
-                f"LoRA needs rank and alpha of at least 1, dropout in [0, 1) and a target, got rank={self.rank}, "
-                f"alpha={self.alpha}, dropout={self.dropout}, targets={self.targets}. The paper's setting is rank 64."
+                "LoRA needs rank and alpha of at least 1, dropout in [0, 1) and a target, got "
+                f"rank={self.rank}, alpha={self.alpha}, dropout={self.dropout}, "
+                f"targets={self.targets}. The paper's setting is rank 64."
             )
 
     def peft_config(self) -> LoraConfig:
         targets = "all-linear" if self.targets == ("all-linear",) else list(self.targets)
         return LoraConfig(
-            r=self.rank, lora_alpha=self.alpha, lora_dropout=self.dropout, target_modules=targets, task_type="CAUSAL_LM"
+            r=self.rank,
+            lora_alpha=self.alpha,
+            lora_dropout=self.dropout,
+            target_modules=targets,
+            task_type="CAUSAL_LM",
         )
 
 
@@ -75,12 +92,20 @@ class Policy:
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
         """What is trained, by name, in the order of the names."""
-        return dict(sorted((name, p) for name, p in self.model.named_parameters() if p.requires_grad))
+        return dict(
+            sorted((name, p) for name, p in self.model.named_parameters() if p.requires_grad)
+        )
 
     def fingerprint(self) -> str:
         """Identifies the base's weights."""
         base = sorted(self.base.state_dict().items())
-        return _fingerprint({name.replace(".base_layer", ""): tensor for name, tensor in base if "lora_" not in name})
+        return _fingerprint(
+            {
+                name.replace(".base_layer", ""): tensor
+                for name, tensor in base
+                if "lora_" not in name
+            }
+        )
 
     def adapter_fingerprint(self) -> str:
         """Identifies what is trained, as it is now."""
@@ -93,7 +118,9 @@ def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
     for name, tensor in tensors.items():
         flat = tensor.flatten()
         places = torch.tensor([(len(flat) - 1) * i // 15 for i in range(16)], device=flat.device)
-        digest.update(f"{name} {list(tensor.shape)} {flat[places].float().cpu().tolist()}\n".encode())
+        digest.update(
+            f"{name} {list(tensor.shape)} {flat[places].float().cpu().tolist()}\n".encode()
+        )
     return digest.hexdigest()
 
 
@@ -114,7 +141,13 @@ def frozen(model: PeftModel) -> Iterator[None]:
         model.train(training)
 
 
-def load_policy(settings: Model, adapter: LoRA, tokenizer: PreTrainedTokenizerBase, seed: int, device: torch.device) -> Policy:
+def load_policy(
+    settings: Model,
+    adapter: LoRA,
+    tokenizer: PreTrainedTokenizerBase,
+    seed: int,
+    device: torch.device,
+) -> Policy:
     """The base and a fresh adapter, whose initialisation is a function of `seed`.
 
     Raises ModelError where the weights cannot be loaded or the adapter does not fit.
@@ -125,16 +158,26 @@ def load_policy(settings: Model, adapter: LoRA, tokenizer: PreTrainedTokenizerBa
         model = get_peft_model(base, adapter.peft_config())
     except ValueError as error:
         if "target modules" not in str(error).lower():
-            raise ModelError(f"PEFT refuses the adapter {adapter} on {settings.path}: {_first_line(error)}") from error
-        linears = sorted({name.rsplit(".", 1)[-1] for name, module in base.named_modules() if isinstance(module, nn.Linear)})
+            raise ModelError(
+                f"PEFT refuses the adapter {adapter} on {settings.path}: {_first_line(error)}"
+            ) from error
+        linears = sorted(
+            {
+                name.rsplit(".", 1)[-1]
+                for name, module in base.named_modules()
+                if isinstance(module, nn.Linear)
+            }
+        )
         raise ModelError(
-            f"LoRA finds no layers {', '.join(adapter.targets)} in {settings.path}, whose linear layers are called "
-            f"{', '.join(linears)}. Name some of those in adapter.targets, or say all-linear."
+            f"LoRA finds no layers {', '.join(adapter.targets)} in {settings.path}, whose linear "
+            f"layers are called {', '.join(linears)}. Name some of those in adapter.targets, or "
+            "say all-linear."
         ) from error
     if any("lora_" in name for name, _ in _output_layer(base).named_parameters()):
         raise ModelError(
-            f"adapter.targets ({', '.join(adapter.targets)}) puts LoRA on the head of {settings.path}. Student, base, teacher and "
-            "probe are compared through one head, which must therefore stay frozen. Leave the head out of adapter.targets."
+            f"adapter.targets ({', '.join(adapter.targets)}) puts LoRA on the head of "
+            f"{settings.path}. Student, base, teacher and probe are compared through one head, "
+            "which must therefore stay frozen. Leave the head out of adapter.targets."
         )
     if settings.gradient_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -142,7 +185,9 @@ def load_policy(settings: Model, adapter: LoRA, tokenizer: PreTrainedTokenizerBa
 
 
 def load_base(settings: Model, device: torch.device) -> PreTrainedModel:
-    """The causal language model, from safetensors only; remote code stays off unless asked for by the model's name."""
+    """The causal language model, from safetensors only; remote code stays off unless asked for by
+    the model's name.
+    """
     _check_folder(settings.path)
     try:
         base = AutoModelForCausalLM.from_pretrained(
@@ -154,11 +199,13 @@ def load_base(settings: Model, device: torch.device) -> PreTrainedModel:
             trust_remote_code=settings.trust_remote_code_of == settings.path,
         )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
-        raise ModelError(f"The model {settings.path} cannot be loaded: {_first_line(error)} {_ADVICE}") from error
+        raise ModelError(
+            f"The model {settings.path} cannot be loaded: {_first_line(error)} {_ADVICE}"
+        ) from error
     if base.dtype == torch.float16:
         raise ModelError(
-            f"{settings.path} is in float16, in which the small gradients of this loss vanish. Load it with "
-            "--model.dtype bfloat16, or float32 (evaluate: --dtype)."
+            f"{settings.path} is in float16, in which the small gradients of this loss vanish. "
+            "Load it with --model.dtype bfloat16, or float32 (evaluate: --dtype)."
         )
     return cast(PreTrainedModel, cast(nn.Module, base).to(device))
 
@@ -168,10 +215,16 @@ def load_tokenizer(settings: Model) -> PreTrainedTokenizerBase:
     _check_folder(settings.path)
     try:
         return AutoTokenizer.from_pretrained(
-            settings.path, revision=settings.revision, trust_remote_code=settings.trust_remote_code_of == settings.path
+            settings.path,
+            revision=settings.revision,
+            trust_remote_code=settings.trust_remote_code_of == settings.path,
         )
-    except Exception as error:  # whatever a foreign or damaged file makes the library raise: there is no tokenizer
-        raise ModelError(f"The tokenizer of {settings.path} cannot be loaded: {_first_line(error)} {_ADVICE}") from error
+    except (
+        Exception
+    ) as error:  # whatever a foreign or damaged file makes the library raise: there is no tokenizer
+        raise ModelError(
+            f"The tokenizer of {settings.path} cannot be loaded: {_first_line(error)} {_ADVICE}"
+        ) from error
 
 
 def saved_dtype(settings: Model) -> torch.dtype:
@@ -179,29 +232,41 @@ def saved_dtype(settings: Model) -> torch.dtype:
     if settings.dtype != "auto":
         return getattr(torch, settings.dtype)
     config = AutoConfig.from_pretrained(
-        settings.path, revision=settings.revision, trust_remote_code=settings.trust_remote_code_of == settings.path
+        settings.path,
+        revision=settings.revision,
+        trust_remote_code=settings.trust_remote_code_of == settings.path,
     )
     return cast(torch.dtype, config.dtype or torch.float32)
 
 
 def context_length(settings: Model) -> int:
-    """Positions that the model was made for.  Raises ModelError where it has no readable configuration."""
+    """Positions that the model was made for.  Raises ModelError where it has no readable
+    configuration.
+    """
     _check_folder(settings.path)
     try:
         config = AutoConfig.from_pretrained(
-            settings.path, revision=settings.revision, trust_remote_code=settings.trust_remote_code_of == settings.path
+            settings.path,
+            revision=settings.revision,
+            trust_remote_code=settings.trust_remote_code_of == settings.path,
         )
     except (OSError, ValueError, ImportError) as error:
-        raise ModelError(f"The configuration of {settings.path} cannot be loaded: {_first_line(error)} {_ADVICE}") from error
+        raise ModelError(
+            f"The configuration of {settings.path} cannot be loaded: {_first_line(error)} {_ADVICE}"
+        ) from error
     text = config.get_text_config()
     if "max_position_embeddings" not in text.to_dict():
-        raise ModelError(f"The configuration of {settings.path} does not say how long its context is: add max_position_embeddings.")
+        raise ModelError(
+            f"The configuration of {settings.path} does not say how long its context is: add "
+            "max_position_embeddings."
+        )
     return text.max_position_embeddings
 
 
 _ADVICE = (
-    "Give a hub id that can be reached, or a folder with config.json, model.safetensors, tokenizer.json and "
-    "tokenizer_config.json. Weights in pickle format (.bin) are not read: convert them with save_pretrained."
+    "Give a hub id that can be reached, or a folder with config.json, model.safetensors, "
+    "tokenizer.json and tokenizer_config.json. Weights in pickle format (.bin) are not read: "
+    "convert them with save_pretrained."
 )
 
 
@@ -219,59 +284,3 @@ def _check_folder(path: str) -> None:
         missing.append("*.safetensors")
     if missing:
         raise ModelError(f"The model folder {path} has no {', '.join(missing)}. {_ADVICE}")
-
-
-class GeneralHead:
-    """What a model does after its decoder, whatever that is: soft-capped, scaled, or linear.
-
-    Runs the model's own forward pass with the decoder replaced by the given hidden states and the output layer's weights in
-    float32 or wider (a copy, kept, where the model is in less), so that logits are not rounded to the model's dtype.
-    """
-
-    def __init__(self, base: PreTrainedModel):
-        output = _output_layer(base)
-        (name,) = (name for name, module in base.named_modules() if module is output)
-        self.base = base
-        self.wide = {f"{name}.{part}": _wide(parameter.detach()) for part, parameter in output.named_parameters()}
-
-    def __call__(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
-        token_1N = torch.zeros(1, len(hidden_ND), dtype=torch.long, device=hidden_ND.device)
-        states = BaseModelOutputWithPast(last_hidden_state=cast(Any, _wide(hidden_ND)[None]))
-        with _replaced_forward(self.base.get_decoder(), lambda *_, **__: states):
-            return torch.func.functional_call(self.base, self.wide, (), {"input_ids": token_1N, "use_cache": False}).logits[0]
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
-
-
-@contextmanager
-def _replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
-    """`module(...)` calls `forward` instead of its own."""
-    module.forward = forward
-    try:
-        yield
-    finally:
-        del module.forward
-
-
-def find_head(base: PreTrainedModel) -> nn.Linear | GeneralHead:
-    """The output layer itself where the model's logits are just that of the last hidden states; else its general head.
-
-    Found out by comparing the two on random hidden states, with no model's name and no configuration key.
-    """
-    output, general = _output_layer(base), GeneralHead(base)
-    if not isinstance(output, nn.Linear):
-        return general
-    D = base.config.get_text_config().hidden_size
-    draw = torch.Generator().manual_seed(0)
-    hidden_ND = torch.randn(8, D, generator=draw).to(base.device) * 4
-    with torch.no_grad():
-        logits_NV = general(hidden_ND)
-        bias = None if output.bias is None else output.bias.float()
-        plain_NV = nn.functional.linear(hidden_ND, output.weight.float(), bias)
-    return output if torch.allclose(logits_NV, plain_NV, rtol=1e-4, atol=1e-5) else general
-
-
-def _output_layer(base: PreTrainedModel) -> nn.Module:
-    return cast(nn.Module, base.get_output_embeddings())

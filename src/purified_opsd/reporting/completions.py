@@ -1,4 +1,6 @@
-"""The completions that a run directory holds, wherever they were sampled, one after another as they are read."""
+"""The completions that a run directory holds, wherever they were sampled, one after another as they
+are read.
+"""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .outcomes import step_of
-from .records import complete_lines, read_json
+from purified_opsd.storage.files import read_json, read_jsonl
+from purified_opsd.storage.run_dir import step_of
 
 EVALUATION, DIAGNOSIS = "evaluation", "diagnosis"
 SOURCES = (EVALUATION, DIAGNOSIS)
@@ -32,7 +34,9 @@ class Written:
 
 
 def written(run: Path, source: str) -> Iterator[Written]:
-    """What an evaluation, of all that was last asked, or a diagnosis has of completions; nothing where there was none."""
+    """What an evaluation, of all that was last asked, or a diagnosis has of completions; nothing
+    where there was none.
+    """
     return _evaluated(run / EVALUATION) if source == EVALUATION else _diagnosed(run / DIAGNOSIS)
 
 
@@ -54,7 +58,11 @@ def asked(run: Path) -> dict[int, int]:
 
 def asked_markers(run: Path) -> list[str]:
     """The markers of one's own that the evaluation was last asked to count."""
-    return [word for file in (run / EVALUATION).glob("*/asked.json") for word in read_json(file).get("markers", ())]
+    return [
+        word
+        for file in (run / EVALUATION).glob("*/asked.json")
+        for word in read_json(file).get("markers", ())
+    ]
 
 
 def _evaluated(folder: Path) -> Iterator[Written]:
@@ -62,20 +70,38 @@ def _evaluated(folder: Path) -> Iterator[Written]:
         asked = read_json(file, "questions", "runs")
         questions = set(asked["questions"])
         for samples in sorted(file.parent.glob("*/samples.jsonl")):
-            graded = complete_lines(samples.with_name("grades.jsonl"), "run", "id", "verdict")
+            graded = read_jsonl(samples.with_name("grades.jsonl"), "run", "id", "verdict")
             grades = {(row["run"], row["id"]): row["verdict"] for row in graded}
             step = step_of(samples.parent.name)
-            for row in complete_lines(samples, "id", "run", "text", "tokens", "finish"):
+            for row in read_jsonl(samples, "id", "run", "text", "tokens", "finish"):
                 if row["id"] in questions and row["run"] < asked["runs"]:
                     verdict = grades.get((row["run"], row["id"]), "")
                     yield _sample(row, step, file.parent.name, verdict)
 
 
 def _sample(row: dict[str, Any], step: int, benchmark: str, verdict: str) -> Written:
-    return Written(step, benchmark, row["id"], row["run"], row["text"], row["tokens"], row["finish"] == "stop", verdict)
+    return Written(
+        step,
+        benchmark,
+        row["id"],
+        row["run"],
+        row["text"],
+        row["tokens"],
+        row["finish"] == "stop",
+        verdict,
+    )
 
 
 def _diagnosed(folder: Path) -> Iterator[Written]:
     for file in [*folder.glob("base.jsonl"), *sorted(folder.glob("step-*.jsonl"))]:
-        for row in complete_lines(file, "id", "text", "completion_ids", "ended"):
-            yield Written(step_of(file.stem), "", row["id"], 0, row["text"], len(row["completion_ids"]), row["ended"], "")
+        for row in read_jsonl(file, "id", "text", "completion_ids", "ended"):
+            yield Written(
+                step_of(file.stem),
+                "",
+                row["id"],
+                0,
+                row["text"],
+                len(row["completion_ids"]),
+                row["ended"],
+                "",
+            )

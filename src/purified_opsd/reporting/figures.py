@@ -1,4 +1,6 @@
-"""Figures, each as PNG, as SVG, and its numbers as CSV; and single panels as SVG in the colours of the page they stand in."""
+"""Figures, each as PNG, as SVG, and its numbers as CSV; and single panels as SVG in the colours of
+the page they stand in.
+"""
 
 import csv
 import io
@@ -16,9 +18,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from .records import write_whole
-from .texts import cell
-from .visible import visible
+from purified_opsd.storage.files import write_atomic
+
+from .sanitize import cell, visible
 
 matplotlib.rcParams |= {
     "svg.hashsalt": "purified-opsd",
@@ -79,7 +81,11 @@ class Panel:
     def draw(self, axes: Axes) -> None:
         span = max((point[0] for curve in self.curves for point in curve.points), default=0)
         for place, curve in enumerate(self.curves):
-            _draw_curve(axes, curve, aside=0.0 if curve.dashed else (place - len(self.curves) / 2 + 0.5) * span * 0.008)
+            _draw_curve(
+                axes,
+                curve,
+                aside=0.0 if curve.dashed else (place - len(self.curves) / 2 + 0.5) * span * 0.008,
+            )
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.margins(y=0.15)
@@ -111,7 +117,9 @@ class Bars:
 
     def rows(self) -> Iterator[list[Any]]:
         for label, (_, values) in self.series.items():
-            yield from ([self.title, label, *pair] for pair in zip(self.categories, values, strict=True))
+            yield from (
+                [self.title, label, *pair] for pair in zip(self.categories, values, strict=True)
+            )
 
     def draw(self, axes: Axes) -> None:
         width = 0.8 / len(self.series)
@@ -120,7 +128,9 @@ class Bars:
             axes.bar(left, values, width, color=colour, label=visible(label))
         if all(value >= 0 for _, values in self.series.values() for value in values):
             axes.set_ylim(bottom=0.0)
-        axes.set_xticks(range(len(self.categories)), map(visible, self.categories), rotation=35, ha="right")
+        axes.set_xticks(
+            range(len(self.categories)), map(visible, self.categories), rotation=35, ha="right"
+        )
 
 
 Drawn = Panel | Bars
@@ -138,14 +148,23 @@ def draw(panels: Sequence[Drawn], columns: int) -> Figure:
             axes.legend(frameon=False, fontsize=8)
     for axes in places[len(panels) :]:
         axes.set_axis_off()
-    if any(point[2] for panel in panels if isinstance(panel, Panel) for curve in panel.curves for point in curve.points):
+    if any(
+        point[2]
+        for panel in panels
+        if isinstance(panel, Panel)
+        for curve in panel.curves
+        for point in curve.points
+    ):
         figure.supxlabel("bars: 95 % intervals (± 1.96 standard errors)", fontsize=8, color=GREY)
     return _laid_out(figure)
 
 
 def write_figure(panels: Sequence[Drawn], columns: int, stem: Path) -> list[Path]:
     """Writes STEM.png, STEM.svg and STEM.csv, all panels of one kind; their paths."""
-    figure, files = draw(panels, columns), [stem.with_name(f"{stem.name}{suffix}") for suffix in (".png", ".svg", ".csv")]
+    figure, files = (
+        draw(panels, columns),
+        [stem.with_name(f"{stem.name}{suffix}") for suffix in (".png", ".svg", ".csv")],
+    )
     _save(FigureCanvasAgg(figure).print_png, files[0])
     _save(partial(FigureCanvasSVG(figure).print_svg, metadata={"Date": None}), files[1])
     out = io.StringIO(newline="")
@@ -153,12 +172,13 @@ def write_figure(panels: Sequence[Drawn], columns: int, stem: Path) -> list[Path
     writer.writerow(panels[0].columns)
     for panel in panels:
         writer.writerows([*map(cell, row)] for row in panel.rows())
-    write_whole(files[2], out.getvalue())
+    write_atomic(files[2], out.getvalue())
     return files
 
 
 def inline(panel: Drawn, name: str) -> str:
-    """The panel as an SVG element without title and legend, whose colours are the CSS variables `--ink-…` and the current colour.
+    """The panel as an SVG element without title and legend, whose colours are the CSS variables
+    `--ink-…` and the current colour.
 
     `name` is put before every id, so that a page can hold many.
     """
@@ -172,11 +192,22 @@ def inline(panel: Drawn, name: str) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         FigureCanvasSVG(figure).print_svg(out)
     svg = out.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2).replace("#000000", "currentColor")
+    svg = re.sub(
+        r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>",
+        "",
+        svg[svg.index("<svg") :],
+        flags=re.DOTALL,
+    )
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2).replace(
+        "#000000", "currentColor"
+    )
     for ink in INKS:
         svg = svg.replace(ink, f"var(--ink-{ink[1:]})")
-    return svg.replace(' id="', f' id="{name}-').replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    return (
+        svg.replace(' id="', f' id="{name}-')
+        .replace("url(#", f"url(#{name}-")
+        .replace('href="#', f'href="#{name}-')
+    )
 
 
 def _draw_panel(axes: Axes, panel: Drawn) -> None:
@@ -186,11 +217,15 @@ def _draw_panel(axes: Axes, panel: Drawn) -> None:
     if panel.measured:
         panel.draw(axes)
     else:
-        axes.text(0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes, color=GREY)
+        axes.text(
+            0.5, 0.5, "not measured", ha="center", va="center", transform=axes.transAxes, color=GREY
+        )
 
 
 def _draw_curve(axes: Axes, curve: Curve, aside: float) -> None:
-    """With its bars moved `aside`, in steps, so that those of several curves do not cover each other."""
+    """With its bars moved `aside`, in steps, so that those of several curves do not cover each
+    other.
+    """
     steps, values, errors = zip(*curve.points, strict=True) if curve.points else ((), (), ())
     bars = [1.96 * (error or 0.0) for error in errors] if any(errors) else None
     moved = [step + aside for step in steps] if bars else steps

@@ -1,4 +1,6 @@
-"""One page that shows what became of one or several runs: self-contained, with its figures beside it as PNG, SVG and CSV."""
+"""One page that shows what became of one or several runs: self-contained, with its figures beside
+it as PNG, SVG and CSV.
+"""
 
 import base64
 import os
@@ -13,19 +15,19 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from .before_after import Question, before_and_after
+from purified_opsd.storage.files import write_atomic
+
+from .completion_pairs import Question, before_and_after
 from .completions import SOURCES
 from .curves import colours
+from .elements import Figure, Section, Table
 from .figures import INKS, inline, write_figure
-from .glance import Change, changes
-from .measured import sections
+from .marker_counts import Markers, marker_counts_by_step
 from .microscope import fragment, read_trajectories
-from .records import write_whole
 from .runs import RunRecord, flat, read_runs
-from .sections import Figure, Section, Table
-from .tables import differences, facts, target_of
-from .tallies import Markers, tallies
-from .visible import visible
+from .sanitize import visible
+from .sections import sections
+from .tables import Change, changes, differences, facts, target_of
 
 
 @dataclass(frozen=True)
@@ -50,13 +52,17 @@ class Page:
     microscopes: Mapping[str, str]
     """By run: an HTML fragment."""
     linked: Mapping[str, str]
-    """By run: where the page of its microscope is, as this page sees it, of those that are too large to be in it."""
+    """By run: where the page of its microscope is, as this page sees it, of those that are too
+    large to be in it.
+    """
     files: str
     """The folder of the figures, as the page sees it."""
 
 
 MOST_EMBEDDED = 50_000_000
-"""Bytes of microscope files up to which they are put into the page: a browser opens so much at once without trouble."""
+"""Bytes of microscope files up to which they are put into the page: a browser opens so much at once
+without trouble.
+"""
 
 
 def write_report(folders: Sequence[Path], output: Path, markers: Markers) -> Path:
@@ -71,7 +77,7 @@ def write_report(folders: Sequence[Path], output: Path, markers: Markers) -> Pat
     for section in page.sections:
         for figure in section.all_figures():
             written += write_figure(figure.panels, min(2, len(figure.panels)), files / figure.name)
-    write_whole(output, render(page))
+    write_atomic(output, render(page))
     for file in files.iterdir():
         if file.suffix in (".png", ".svg", ".csv") and file not in written:
             file.unlink()  # of a report that was here before
@@ -93,23 +99,41 @@ def render(page: Page) -> str:
 
 
 def content_policy(fragments: Iterable[str]) -> str:
-    """What the browser lets the page do: reach nothing, and run no script but those of the fragments, known by their digests."""
-    scripts = [script for fragment in fragments for script in re.findall(r"<script>(.*?)</script>", fragment, re.DOTALL)]
-    digests = dict.fromkeys(base64.b64encode(sha256(script.encode()).digest()).decode() for script in scripts)
+    """What the browser lets the page do: reach nothing, and run no script but those of the
+    fragments, known by their digests.
+    """
+    scripts = [
+        script
+        for fragment in fragments
+        for script in re.findall(r"<script>(.*?)</script>", fragment, re.DOTALL)
+    ]
+    digests = dict.fromkeys(
+        base64.b64encode(sha256(script.encode()).digest()).decode() for script in scripts
+    )
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
     return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data:"
 
 
 def _embedded(runs: Sequence[RunRecord]) -> list[RunRecord]:
     """Those with trajectories, first to last, that fit into the page together."""
-    sizes = [sum(file.stat().st_size for file in (run.folder / "microscope").glob("*/*.json")) for run in runs]
-    return [run for run, size, total in zip(runs, sizes, accumulate(sizes), strict=True) if size and total <= MOST_EMBEDDED]
+    sizes = [
+        sum(file.stat().st_size for file in (run.folder / "microscope").glob("*/*.json"))
+        for run in runs
+    ]
+    return [
+        run
+        for run, size, total in zip(runs, sizes, accumulate(sizes), strict=True)
+        if size and total <= MOST_EMBEDDED
+    ]
 
 
 def _page(runs: Sequence[RunRecord], output: Path, markers: Markers) -> Page:
     own = dict.fromkeys(word for run in runs for word in run.markers if word not in markers.words)
     markers = replace(markers, own=tuple(own))
-    found = {source: {run.name: tallies(run.folder, source, markers) for run in runs} for source in SOURCES}
+    found = {
+        source: {run.name: marker_counts_by_step(run.folder, source, markers) for run in runs}
+        for source in SOURCES
+    }
     ink, embedded = colours(runs), _embedded(runs)
     looked_at = [run for run in runs if any((run.folder / "microscope").glob("*/*.json"))]
     return Page(
@@ -119,7 +143,11 @@ def _page(runs: Sequence[RunRecord], output: Path, markers: Markers) -> Page:
         sections=sections(runs, found, markers),
         questions=before_and_after(runs, markers),
         microscopes={run.name: fragment(read_trajectories(run.folder)) for run in embedded},
-        linked={run.name: _seen_from(output, run.folder / "microscope.html") for run in looked_at if run not in embedded},
+        linked={
+            run.name: _seen_from(output, run.folder / "microscope.html")
+            for run in looked_at
+            if run not in embedded
+        },
         files=f"{output.stem}_files",
     )
 
@@ -131,4 +159,7 @@ def _seen_from(page: Path, file: Path) -> str:
 
 def _drawn(figure: Figure) -> list[tuple[str, Markup]]:
     """The title and the drawing of each panel; matplotlib escapes the text it draws."""
-    return [(panel.title, Markup(inline(panel, f"{figure.name}-{place}"))) for place, panel in enumerate(figure.panels)]
+    return [
+        (panel.title, Markup(inline(panel, f"{figure.name}-{place}")))
+        for place, panel in enumerate(figure.panels)
+    ]

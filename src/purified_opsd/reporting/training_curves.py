@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from statistics import median
 
 from .curves import colours
+from .elements import Figure
 from .figures import Bars, Curve, Panel
 from .runs import RunRecord
-from .sections import Figure
 
 Metric = tuple[str, str, str]
 """Its name in metrics.jsonl, title, unit."""
@@ -43,7 +43,9 @@ def curves(runs: Sequence[RunRecord], name: str, title: str, metrics: Sequence[M
 
 
 def decomposition(runs: Sequence[RunRecord]) -> Figure:
-    """Fig. 3 on the way, of the runs that were asked to take their rollouts apart while they trained."""
+    """Fig. 3 on the way, of the runs that were asked to take their rollouts apart while they
+    trained.
+    """
     ink = colours(runs)
     panels = [
         Panel(title, unit, [
@@ -66,10 +68,23 @@ def decomposition(runs: Sequence[RunRecord]) -> Figure:
 def seconds(runs: Sequence[RunRecord]) -> Figure:
     """The median step by part."""
     ink, timed = colours(runs), [run for run in runs if run.metrics]
-    parts = list(dict.fromkeys(part for run in timed for part in run.metrics[-1].get("seconds", {})))
+    parts = list(
+        dict.fromkeys(part for run in timed for part in run.metrics[-1].get("seconds", {}))
+    )
     series = {
-        run.name: (ink[run.name], [median(row.get("seconds", {}).get(part, 0.0) for row in run.metrics) for part in parts])
+        run.name: (
+            ink[run.name],
+            [
+                median(row.get("seconds", {}).get(part, 0.0) for row in run.metrics)
+                for part in parts
+            ],
+        )
         for run in timed
     }
     caption = "Medians over the steps. They depend on the machine and on what else it did."
-    return Figure("seconds", "Seconds of a step by part", caption, [Bars("Seconds of a step", "seconds", parts, series)])
+    return Figure(
+        "seconds",
+        "Seconds of a step by part",
+        caption,
+        [Bars("Seconds of a step", "seconds", parts, series)],
+    )

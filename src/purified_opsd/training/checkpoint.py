@@ -20,15 +20,12 @@ import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from purified_opsd.policy import Policy
-
-
-class CheckpointError(Exception):
-    """A checkpoint is damaged, or does not belong to this run: what, where, and what to do."""
+from purified_opsd.errors import CheckpointError
+from purified_opsd.policy.model import Policy
 
 
 @dataclass(frozen=True)
-class State:
+class CheckpointState:
     """Where a run stands after `step` steps, and what its continuation must find unchanged."""
 
     step: int
@@ -44,7 +41,9 @@ def checkpoint_folder(run: Path, step: int) -> Path:
     return run / "checkpoints" / f"step-{step:06d}"
 
 
-def save_checkpoint(run: Path, state: State, policy: Policy, optimizer: torch.optim.Optimizer) -> Path:
+def save_checkpoint(
+    run: Path, state: CheckpointState, policy: Policy, optimizer: torch.optim.Optimizer
+) -> Path:
     """Writes the checkpoint of `state.step`; until its rename, nothing under its name exists."""
     final = checkpoint_folder(run, state.step)
     temporary = final.with_name(f".{final.name}.tmp")
@@ -52,9 +51,17 @@ def save_checkpoint(run: Path, state: State, policy: Policy, optimizer: torch.op
     temporary.mkdir(parents=True)
     policy.model.save_pretrained(str(temporary / "adapter"), save_embedding_layers=False)
     save_file(_optimizer_tensors(policy, optimizer), temporary / "optimizer.safetensors")
-    (temporary / "state.json").write_text(json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8")
-    manifest = {str(f.relative_to(temporary)): _entry(f) for f in sorted(temporary.rglob("*")) if f.is_file()}
-    (temporary / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    (temporary / "state.json").write_text(
+        json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8"
+    )
+    manifest = {
+        str(f.relative_to(temporary)): _entry(f)
+        for f in sorted(temporary.rglob("*"))
+        if f.is_file()
+    }
+    (temporary / "manifest.json").write_text(
+        json.dumps(manifest, indent=2) + "\n", encoding="utf-8"
+    )
     for path in [*temporary.rglob("*"), temporary]:
         _flush(path)
     if final.exists():
@@ -70,23 +77,30 @@ def list_checkpoints(run: Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def verify(folder: Path) -> State:
-    """Reads the state of a checkpoint whose every file is as the manifest says.  Raises CheckpointError otherwise."""
+def verify(folder: Path) -> CheckpointState:
+    """Reads the state of a checkpoint whose every file is as the manifest says.  Raises
+    CheckpointError otherwise.
+    """
     manifest_file = folder / "manifest.json"
     if not manifest_file.is_file():
-        raise CheckpointError(f"{folder} has no manifest.json: it was never finished, or is no checkpoint.")
+        raise CheckpointError(
+            f"{folder} has no manifest.json: it was never finished, or is no checkpoint."
+        )
     try:
         manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
         for name, entry in manifest.items():
             found = _entry(folder / name) if (folder / name).is_file() else None
             if found != entry:
-                raise CheckpointError(f"{folder / name} is damaged: {entry} was written, {found or 'nothing'} is there.")
-        return State(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
+                raise CheckpointError(
+                    f"{folder / name} is damaged: {entry} was written, {found or 'nothing'} is "
+                    "there."
+                )
+        return CheckpointState(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise CheckpointError(f"{folder} is damaged: {error}.") from error
 
 
-def newest_good(run: Path) -> tuple[State | None, list[str]]:
+def newest_valid(run: Path) -> tuple[CheckpointState | None, list[str]]:
     """The newest checkpoint that verifies, and what was wrong with those passed over."""
     damage: list[str] = []
     for step in reversed(list_checkpoints(run)):
@@ -97,21 +111,26 @@ def newest_good(run: Path) -> tuple[State | None, list[str]]:
     return None, damage
 
 
-def identity(folder: Path) -> str:
+def manifest_digest(folder: Path) -> str:
     """Of a verified checkpoint: the digest of its manifest, which holds that of every file."""
     return sha256((folder / "manifest.json").read_bytes()).hexdigest()
 
 
-def refuse_changes(saved: State, now: State) -> None:
-    """Raises CheckpointError if the run would go on with another training set, base or target than it was saved with."""
+def refuse_changes(saved: CheckpointState, now: CheckpointState) -> None:
+    """Raises CheckpointError if the run would go on with another training set, base or target than
+    it was saved with.
+    """
     pairs = {"training set": (saved.data, now.data), "model": (saved.model, now.model)}
     names = sorted(saved.settings.keys() | now.settings.keys())
-    pairs |= {f"setting {name}": (saved.settings.get(name), now.settings.get(name)) for name in names}
+    pairs |= {
+        f"setting {name}": (saved.settings.get(name), now.settings.get(name)) for name in names
+    }
     for name, (before, after) in pairs.items():
         if before != after:
             raise CheckpointError(
-                f"The {name} has changed since step {saved.step}: the run was made with {before}, and now has {after}. "
-                "What followed would not be the same run. Bring back what it began with, or start a new run."
+                f"The {name} has changed since step {saved.step}: the run was made with {before}, "
+                f"and now has {after}. What followed would not be the same run. Bring back what it "
+                "began with, or start a new run."
             )
 
 
@@ -126,13 +145,16 @@ def load_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimiz
 
 
 def load_adapter(folder: Path, policy: Policy) -> None:
-    """Puts a checkpoint's adapter in place.  Raises CheckpointError where it does not fit the model."""
+    """Puts a checkpoint's adapter in place.  Raises CheckpointError where it does not fit the
+    model.
+    """
     tensors = load_file(folder / "adapter" / "adapter_model.safetensors")
     wanted = get_peft_model_state_dict(policy.model, save_embedding_layers=False)
     if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in wanted.items()}:
         raise CheckpointError(
-            f"{folder / 'adapter'} does not fit the model: it holds {len(tensors)} tensors, {len(wanted)} are expected, or their "
-            "shapes differ. Its rank, targets or base are others than this run's adapter settings say."
+            f"{folder / 'adapter'} does not fit the model: it holds {len(tensors)} tensors, "
+            f"{len(wanted)} are expected, or their shapes differ. Its rank, targets or base are "
+            "others than this run's adapter settings say."
         )
     set_peft_model_state_dict(policy.model, tensors)
 

@@ -1,8 +1,13 @@
-"""The numbers of a step, as docs/metrics.md defines them."""
+"""The numbers of a step, as docs/metrics.md defines them.
+
+Seconds by part of a step.
+"""
 
 import resource
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from statistics import fmean
 from typing import Any
 
@@ -11,19 +16,27 @@ from transformers import PreTrainedTokenizerBase
 
 from purified_opsd.analysis.markers import marker_counts
 
-from .gap import gap_of
-from .trajectories import Step
+from .mismatch import mismatch_of
+from .rollouts import StepResult
 
 MEASURED = ("seconds", "tokens_per_second", "peak_memory_gb")
 """What depends on the machine; everything else of a row is a function of the settings."""
 
 
-def step_metrics(step: Step, number: int, texts: list[str], own_markers: Sequence[str], device: torch.device) -> dict[str, Any]:
-    """One row of metrics.jsonl; `texts` are the decoded completions, `own_markers` the run's beside Kim et al.'s."""
+def step_metrics(
+    step: StepResult,
+    number: int,
+    texts: list[str],
+    own_markers: Sequence[str],
+    device: torch.device,
+) -> dict[str, Any]:
+    """One row of metrics.jsonl; `texts` are the decoded completions, `own_markers` the run's beside
+    Kim et al.'s.
+    """
     trajectories = step.trajectories
     completions = [t.completion for t in trajectories]
     lengths = [len(completion.ids) for completion in completions]
-    gap = gap_of(trajectories)
+    gap = mismatch_of(trajectories)
     tokens = sum(lengths)
     markers = marker_counts(texts, tokens, own_markers)
     return {
@@ -54,7 +67,7 @@ def _means(numbers: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: fmean(each[name] for each in numbers) for name in numbers[0]}
 
 
-def rollout_rows(step: Step, number: int, texts: list[str]) -> list[dict[str, Any]]:
+def rollout_rows(step: StepResult, number: int, texts: list[str]) -> list[dict[str, Any]]:
     """One row of a rollout file a trajectory."""
     return [
         {
@@ -74,9 +87,11 @@ def rollout_rows(step: Step, number: int, texts: list[str]) -> list[dict[str, An
     ]
 
 
-def decode(step: Step, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def decode(step: StepResult, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """The completions as text, special tokens shown."""
-    return tokenizer.batch_decode([t.completion.ids for t in step.trajectories], skip_special_tokens=False)
+    return tokenizer.batch_decode(
+        [t.completion.ids for t in step.trajectories], skip_special_tokens=False
+    )
 
 
 def _peak_memory_gb(device: torch.device) -> float:
@@ -85,3 +100,24 @@ def _peak_memory_gb(device: torch.device) -> float:
         return torch.cuda.max_memory_allocated(device) / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+class StepTimer:
+    """Adds up the seconds spent under each name; waits for the device at both ends."""
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, part: str) -> Iterator[None]:
+        start = self._now()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + self._now() - start
+
+    def _now(self) -> float:
+        if self.device.type != "cpu":
+            torch.accelerator.synchronize(self.device)
+        return time.perf_counter()

@@ -1,129 +1,132 @@
-"""The settings of a training run: frozen values of the very classes that do the work."""
+"""Starting a run, and going on with one."""
 
-from dataclasses import dataclass, fields
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Literal
 
 import torch
+import yaml
+from tqdm import tqdm
 
-from purified_opsd.data import Prompts, TrainingSet
-from purified_opsd.objective import JSD, Compiled, Eager, ForwardKL, PMITarget, ReverseKL, SequenceMean, TeacherTarget, TokenMean
-from purified_opsd.policy import FSDP2, HF, VLLM, LoRA, Model, Replicated, Sampling, VLLMServers
+from purified_opsd.data.prompts import WORDING
+from purified_opsd.distributed.process_group import check_same_on_all_ranks
+from purified_opsd.errors import RunError
+from purified_opsd.storage.environment import environment
+from purified_opsd.storage.files import Json, locked
+from purified_opsd.storage.run_dir import RunReader, RunWriter, refuse_existing
 
-from .gap import Alarm
-from .schedule import Constant, Cosine, Linear
-from .watching import Evaluation
+from .checkpoint import CheckpointState, checkpoint_folder, manifest_digest, newest_valid
+from .config import TrainingConfig
+from .periodic_eval import EvalSetup, PeriodicEvaluator, evaluation_pending, setup_evaluation
+from .setup import TrainingSetup, setup_training
+from .trackers import Trackers
+from .train import train
 
 
-@dataclass(frozen=True)
-class AdamW:
-    """The optimizer of the adapter.  Upstream's settings."""
+def start_run(run: TrainingConfig, config: str) -> int:
+    """Trains from the beginning; `config` is the run as YAML.  Nothing is written before data and
+    model are loaded and checked.
 
-    learning_rate: float = 5e-6
-    weight_decay: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-    max_grad_norm: float = 0.1
-    """The gradient of a step is scaled down to this norm where it is longer."""
-
-    def __post_init__(self):
-        above_zero = self.learning_rate > 0 and self.max_grad_norm > 0 and self.epsilon > 0
-        if not (above_zero and self.weight_decay >= 0 and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1):
-            raise ValueError(
-                "optimizer needs learning_rate, max_grad_norm and epsilon above 0, weight_decay of at least 0 and betas in [0, 1), "
-                f"got {self}. For no clipping give a large norm, such as 1e9."
-            )
-
-    def build(self, parameters: list[torch.nn.Parameter]) -> torch.optim.AdamW:
-        return torch.optim.AdamW(
-            parameters, self.learning_rate, (self.beta1, self.beta2), self.epsilon, self.weight_decay, foreach=False
+    Returns the signal that came during the last step, or 0.
+    """
+    refuse_existing(run.output_dir)
+    sheet, job = setup_evaluation(run), setup_training(run)
+    job.accelerator.wait_for_everyone()  # all have looked at the folder before one of them makes it
+    with _owned(job, run.output_dir):
+        name, rows = Path(run.model.path).name, len(job.examples.rows)
+        _say(job, f"{run.arm} on {name}: {rows} examples, {run.steps} steps of {run.batch_size}")
+        if job.examples.skipped:
+            _say(job, f"{job.examples.skipped} bad rows were left out.")
+        linear = isinstance(job.policy.head, torch.nn.Linear)
+        _say(
+            job,
+            "The head is "
+            f"{'linear' if linear else 'not plainly linear: the loss takes the general path'}.",
         )
+        record = {
+            "path": run.data.path,
+            "rows": len(job.examples.rows),
+            "skipped": job.examples.skipped,
+            "fingerprint": job.examples.fingerprint,
+            "wording": WORDING,
+            "model_fingerprint": job.model_fingerprint,
+            "settings": job.state(0).settings,
+        }
+        writer = RunWriter(run.output_dir)
+        if job.accelerator.is_main_process:
+            writer.begin(config, record)
+        return _train(job, sheet, writer, config, first_step=0)
 
 
-@dataclass(frozen=True)
-class Run:
-    """One training run.  The defaults are the paper's; where it is silent, upstream's."""
+def resume_run(run: TrainingConfig, folder: Path, config: str) -> int:
+    """Goes on from the newest good checkpoint; on CPU the result is, bit for bit, that of a run
+    never stopped.
 
-    model: Model
-    data: TrainingSet
-    output_dir: Path
-    adapter: LoRA = LoRA()
-    prompts: Prompts = Prompts()
-    sampling: Sampling = Sampling()
-    sampler: HF | VLLM | VLLMServers = HF()
-    """Where completions are drawn."""
-    alarm: Alarm = Alarm()
-    """How far the sampler may be from the trainer."""
-    target: PMITarget | TeacherTarget = PMITarget()
-    divergence: JSD | ForwardKL | ReverseKL = JSD()
-    averaging: SequenceMean | TokenMean = SequenceMean()
-    loss_temperature: float = 1.0
-    """Divides the logits of every distribution in the loss; the sampler's temperature never does."""
-    optimizer: AdamW = AdamW()
-    schedule: Constant | Linear | Cosine = Constant()
-    steps: int = 200
-    batch_size: int = 32
-    """Questions a step, over all processes; one completion each."""
-    micro_batch_tokens: int = 16_384
-    """Tokens of one forward pass, padding included."""
-    sharding: Replicated | FSDP2 = Replicated()
-    """How the frozen base lies over several processes."""
-    kernels: Compiled | Eager = Compiled()
-    """How the elementwise part of the loss is run."""
-    chunk_rows: int | None = None
-    """Completion tokens whose full-vocabulary logits exist at once; null: chosen from the vocabulary and the device."""
-    checkpoint_every: int = 50
-    """Steps; the last one, and each that is evaluated, has a checkpoint too."""
-    seed: int = 0
-    evaluation: Evaluation = Evaluation()
-    decomposed: int = 0
-    """Completions of each step on which the teacher's pull is taken apart (docs/metrics.md); four more passes over each."""
-    markers: tuple[str, ...] = ()
-    """Epistemic markers of your own, counted beside Kim et al.'s."""
-    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    Returns the signal that came during the last step, or 0. Raises CheckpointError where data,
+    model or target have changed, and RunError where nothing is left to do, or not all processes
+    have the same to go on from.
+    """
+    record = RunReader(folder).data()
+    saved, _ = newest_valid(folder)
+    if saved and saved.step >= run.steps and not evaluation_pending(run, folder, saved.step):
+        raise RunError(
+            f"{folder} has taken all its {run.steps} steps. Go on with `purified-opsd resume "
+            f"{folder} --steps N`."
+        )
+    sheet, job = setup_evaluation(run), setup_training(run)
+    with _owned(job, folder):
+        first_step = _go_back(job, folder, record)
+        _say(job, f"{folder}: going on after step {first_step} of {run.steps}")
+        writer = RunWriter(folder)
+        if job.accelerator.is_main_process:
+            writer.rewind(first_step)
+            writer.config(config)
+        return _train(job, sheet, writer, config, first_step)
 
-    def __post_init__(self):
-        for name in ("steps", "batch_size", "micro_batch_tokens", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
-        if not 0 < self.loss_temperature < float("inf"):
-            raise ValueError(f"loss_temperature must be above 0, got {self.loss_temperature}. The paper's is 1.")
-        if self.chunk_rows is not None and self.chunk_rows < 1:
-            raise ValueError(f"chunk_rows must be at least 1, got {self.chunk_rows}. Leave it out to have it chosen.")
-        if self.decomposed < 0:
-            raise ValueError(f"decomposed must be at least 0, got {self.decomposed}. 0 takes none apart.")
-        if self.decomposed and isinstance(self.sharding, FSDP2):
-            raise ValueError(
-                f"decomposed is {self.decomposed}, and takes a base that is whole in each process, which under --sharding fsdp2 it "
-                "is not. Leave it out, and take the checkpoints apart afterwards with `purified-opsd diagnose RUN`."
-            )
-        if not all(marker.strip() for marker in self.markers):
-            raise ValueError(f"markers holds an empty one: {list(self.markers)}. It would be found everywhere; leave it out.")
-        if self.evaluation.every:
-            self.evaluation.plan(self.model.path)
 
-    @property
-    def purified_target(self) -> PMITarget:
-        """The run's own; the paper's where it trains on the teacher itself."""
-        return self.target if isinstance(self.target, PMITarget) else PMITarget()
+def _go_back(job: TrainingSetup, folder: Path, record: Json) -> int:
+    """To the newest good checkpoint, or the beginning; the steps that were taken until then."""
+    saved, damage = newest_valid(folder)
+    for passed_over in damage:
+        _say(job, f"Passed over: {passed_over}")
+    newest = (
+        f"step {saved.step} ({manifest_digest(checkpoint_folder(folder, saved.step))[:16]})"
+        if saved
+        else "none"
+    )
+    check_same_on_all_ranks({"newest good checkpoint": newest})
+    if saved:
+        job.restore(saved, folder)
+        return saved.step
+    job.refuse_changes(
+        CheckpointState(0, record["fingerprint"], record["model_fingerprint"], record["settings"])
+    )
+    return 0
 
-    def saves(self, step: int) -> bool:
-        """Is there a checkpoint after `step` steps?"""
-        return step % self.checkpoint_every == 0 or step == self.steps or self.evaluation.due(step, self.steps)
 
-    def identity(self) -> dict[str, str]:
-        """By dotted name: the settings that decide which student the run is after, whatever else is tuned or watched on the way."""
-        sections = ("adapter", "prompts", "target", "divergence", "averaging", "loss_temperature", "batch_size", "seed")
-        found = {name: repr(getattr(self, name)) for name in sections}
-        sampling = {f"sampling.{f.name}": repr(getattr(self.sampling, f.name)) for f in fields(self.sampling) if f.name != "rows"}
-        return {**found, **sampling, "model.dtype": self.model.dtype}
+def _train(
+    job: TrainingSetup, sheet: EvalSetup | None, writer: RunWriter, config: str, first_step: int
+) -> int:
+    device, main = job.accelerator.device, job.accelerator.is_main_process
+    name = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{device.type}, {torch.get_num_threads()} threads"
+    )
+    if main:
+        writer.start(environment(name, job.accelerator.num_processes))
+    trackers = Trackers(job.run.trackers if main else (), writer.folder, yaml.safe_load(config))
+    stopping = train(
+        job, PeriodicEvaluator(job, sheet, writer, trackers), writer, trackers, first_step
+    )
+    _say(job, f"Finished {job.run.steps} steps. Everything is in {writer.folder}.")
+    return stopping
 
-    def shared(self) -> dict[str, str]:
-        """By name: what every process of the run must have been told alike, which is all but where the run goes."""
-        return {f"setting {f.name}": repr(getattr(self, f.name)) for f in fields(self) if f.name != "output_dir"}
 
-    @property
-    def arm(self) -> str:
-        """The paper's name of what is being done."""
-        return "opsd-standard" if isinstance(self.target, TeacherTarget) else "opsd-pmi"
+def _owned(job: TrainingSetup, folder: Path) -> AbstractContextManager[None]:
+    """The main process holds the run directory for all."""
+    return locked(folder) if job.accelerator.is_main_process else nullcontext()
+
+
+def _say(job: TrainingSetup, line: str) -> None:
+    if job.accelerator.is_main_process:
+        tqdm.write(line)

@@ -1,4 +1,6 @@
-"""Optional trackers, through accelerate.  One that is missing or fails is reported once and dropped; training goes on."""
+"""Optional trackers, through accelerate.  One that is missing or fails is reported once and
+dropped; training goes on.
+"""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -56,7 +58,8 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _warn(name: str, error: Exception) -> None:
     logger.warning(
-        "The tracker %s is left out from here on: %s: %s. Training goes on; metrics.jsonl has every number.",
+        "The tracker %s is left out from here on: %s: %s. Training goes on; metrics.jsonl has "
+        "every number.",
         name,
         type(error).__name__,
         error,

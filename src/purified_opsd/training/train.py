@@ -1,4 +1,5 @@
-"""On-policy self-distillation, Section 3.2 of the paper: sample, score under the frozen base, distil.
+"""On-policy self-distillation, Section 3.2 of the paper: sample, score under the frozen base,
+distil.
 
 B sequences of this process, N completion tokens of a micro-batch, D hidden size.
 """
@@ -14,37 +15,46 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm import tqdm
 
-from purified_opsd.analysis.diagnosis import measure
-from purified_opsd.data import seed_for
-from purified_opsd.objective import Terms, streamed_terms
-from purified_opsd.policy import ModelError, ServersLost, completion_hidden, contexts_hidden, frozen, micro_batches
-from purified_opsd.reporting.records import RunWriter
+from purified_opsd.analysis.teacher_signal import measure
+from purified_opsd.data.seeds import seed_for
+from purified_opsd.distributed.process_group import raise_on_any_rank
+from purified_opsd.errors import Interrupted, ModelError, OffPolicyError, ServersLost, Stopped
+from purified_opsd.interrupts import StopRequest
+from purified_opsd.objective.chunked_loss import LossTerms, chunked_terms
+from purified_opsd.policy.model import frozen
+from purified_opsd.policy.scoring import completion_hidden, contexts_hidden, micro_batches
+from purified_opsd.storage.run_dir import RunWriter
 
 from .checkpoint import save_checkpoint
-from .clock import Clock
-from .exam import Exam
-from .gap import OffPolicy, gap_of
-from .job import Job
-from .metrics import decode, rollout_rows, step_metrics
-from .processes import agreed
-from .stopping import Interrupted, Stopped, StopRequest
+from .metrics import StepTimer, decode, rollout_rows, step_metrics
+from .mismatch import mismatch_of
+from .periodic_eval import PeriodicEvaluator
+from .rollouts import Rollout, ScoredRollout, StepResult, scored_rollouts
+from .setup import TrainingSetup
 from .trackers import Trackers
-from .trajectories import Rollout, Step, Trajectory, trajectories_of
 
 
-def train(job: Job, exam: Exam, writer: RunWriter, trackers: Trackers, first_step: int) -> int:
-    """Every step from `first_step` (counted from 0) to the end, each recorded, checkpoints and evaluations on the way.
+def train(
+    job: TrainingSetup,
+    evaluator: PeriodicEvaluator,
+    writer: RunWriter,
+    trackers: Trackers,
+    first_step: int,
+) -> int:
+    """Every step from `first_step` (counted from 0) to the end, each recorded, checkpoints and
+    evaluations on the way.
 
-    Returns the signal that came during the last step, for those with more to do, or 0.
-    Raises Interrupted after a SIGINT or SIGTERM, once the step under way is finished and saved, and Stopped where a step cannot be
-    taken for want of good completions, once the step before is saved.
+    Returns the signal that came during the last step, for those with more to do, or 0. Raises
+    Interrupted after a SIGINT or SIGTERM, once the step under way is finished and saved, and
+    Stopped where a step cannot be taken for want of good completions, once the step before is
+    saved.
     """
     run, main = job.run, job.accelerator.is_main_process
     job.policy.model.train()
     progress = tqdm(initial=first_step, total=run.steps, unit="step", disable=not main)
     stopping = 0
     with StopRequest() as stop, progress, closing(trackers):
-        exam.take(first_step, stop)
+        evaluator.run_if_due(first_step, stop)
         for number in range(first_step + 1, run.steps + 1):
             with _saved(job, writer, number - 1, first_step):
                 step = training_step(job, number - 1)
@@ -61,42 +71,54 @@ def train(job: Job, exam: Exam, writer: RunWriter, trackers: Trackers, first_ste
             job.accelerator.wait_for_everyone()
             if stopping and number < run.steps:
                 raise Interrupted(stopping, number)
-            exam.take(number, stop)
+            evaluator.run_if_due(number, stop)
     return stopping
 
 
-def training_step(job: Job, step: int) -> Step:
+def training_step(job: TrainingSetup, step: int) -> StepResult:
     """One pass of the algorithm: completions, targets, loss, update."""
-    run, accelerator, clock = job.run, job.accelerator, Clock(job.accelerator.device)
+    run, accelerator, clock = job.run, job.accelerator, StepTimer(job.accelerator.device)
     torch.manual_seed(seed_for(run.seed, "dropout", step, accelerator.process_index))
 
-    with clock("rollout"), agreed(accelerator), job.layout.together(), job.layout.whole_head():
+    with (
+        clock("rollout"),
+        raise_on_any_rank(accelerator),
+        job.layout.synced_forwards(),
+        job.layout.gathered_head(),
+    ):
         job.sampler.sync(step)
         rollouts = sample_rollouts(job, step)
     weights = token_weights(job, rollouts)
-    trajectories: list[Trajectory] = []
-    with agreed(accelerator), job.layout.together():
-        for places in micro_batches([rollout.tokens for rollout in rollouts], run.micro_batch_tokens):
-            micro, weight_B = [rollouts[i] for i in places], [weights[rollouts[i].place] for i in places]
+    trajectories: list[ScoredRollout] = []
+    with raise_on_any_rank(accelerator), job.layout.synced_forwards():
+        for places in micro_batches(
+            [rollout.tokens for rollout in rollouts], run.micro_batch_tokens
+        ):
+            micro, weight_B = (
+                [rollouts[i] for i in places],
+                [weights[rollouts[i].place] for i in places],
+            )
             with clock("frozen"), frozen(job.policy.model):
                 contexts_ND = score_contexts(job, micro)
             with clock("student"):
                 terms = distillation_loss(job, micro, weight_B, contexts_ND)
                 terms.loss.backward()
-            trajectories += trajectories_of(micro, weight_B, terms)
+            trajectories += scored_rollouts(micro, weight_B, terms)
 
     everyone = sorted(gather_object(trajectories), key=lambda trajectory: trajectory.place)
-    run.alarm.check(gap_of(everyone), step + 1)
+    run.alarm.check(mismatch_of(everyone), step + 1)
     decompositions = []
     if run.decomposed:
         with clock("decomposition"):
             decompositions = decompose(job, rollouts)
     with clock("optimizer"):
         learning_rate, grad_norm = update(job, step)
-    return Step(everyone, grad_norm, learning_rate, clock.seconds, gather_object(decompositions))
+    return StepResult(
+        everyone, grad_norm, learning_rate, clock.seconds, gather_object(decompositions)
+    )
 
 
-def sample_rollouts(job: Job, step: int) -> list[Rollout]:
+def sample_rollouts(job: TrainingSetup, step: int) -> list[Rollout]:
     """ŷ ~ π_θ(·|q) for this process's questions of the step's batch.  Step 1 of Section 3.2."""
     run = job.run
     batch = job.examples.batch(step, run.batch_size, run.seed)
@@ -110,14 +132,20 @@ def sample_rollouts(job: Job, step: int) -> list[Rollout]:
     ]
 
 
-def token_weights(job: Job, rollouts: Sequence[Rollout]) -> dict[int, float]:
-    """Each place's weight a token, from the lengths of the whole global batch: fixed before any split, so no split changes it."""
-    lengths = dict(gather_object([(rollout.place, len(rollout.completion.ids)) for rollout in rollouts]))
+def token_weights(job: TrainingSetup, rollouts: Sequence[Rollout]) -> dict[int, float]:
+    """Each place's weight a token, from the lengths of the whole global batch: fixed before any
+    split, so no split changes it.
+    """
+    lengths = dict(
+        gather_object([(rollout.place, len(rollout.completion.ids)) for rollout in rollouts])
+    )
     weight_B = job.run.averaging(torch.tensor([lengths[place] for place in sorted(lengths)]))
     return dict(zip(sorted(lengths), weight_B.tolist(), strict=True))
 
 
-def score_contexts(job: Job, rollouts: Sequence[Rollout]) -> dict[str, Float[Tensor, "N D"]]:
+def score_contexts(
+    job: TrainingSetup, rollouts: Sequence[Rollout]
+) -> dict[str, Float[Tensor, "N D"]]:
     """The same completions under each context the target asks for.  Step 1 of Section 3.2."""
     prompts = {
         "teacher": [rollout.prompts.teacher for rollout in rollouts],
@@ -130,14 +158,21 @@ def score_contexts(job: Job, rollouts: Sequence[Rollout]) -> dict[str, Float[Ten
 
 
 def distillation_loss(
-    job: Job, rollouts: Sequence[Rollout], weight_B: Sequence[float], contexts_ND: Mapping[str, Float[Tensor, "N D"]]
-) -> Terms:
-    """Σ_n w_n D(π_θ ‖ P_target), with gradients tracked through the student.  Steps 2 to 6 of Section 3.2; Eq. 18."""
+    job: TrainingSetup,
+    rollouts: Sequence[Rollout],
+    weight_B: Sequence[float],
+    contexts_ND: Mapping[str, Float[Tensor, "N D"]],
+) -> LossTerms:
+    """Σ_n w_n D(π_θ ‖ P_target), with gradients tracked through the student.  Steps 2 to 6 of
+    Section 3.2; Eq. 18.
+    """
     run, completions = job.run, [rollout.completion.ids for rollout in rollouts]
-    student_ND = completion_hidden(job.policy.model, [rollout.prompts.question for rollout in rollouts], completions)
+    student_ND = completion_hidden(
+        job.policy.model, [rollout.prompts.question for rollout in rollouts], completions
+    )
     length_B = torch.tensor([len(ids) for ids in completions])
-    with job.layout.whole_head():
-        return streamed_terms(
+    with job.layout.gathered_head():
+        return chunked_terms(
             student_ND,
             contexts_ND,
             job.policy.head,
@@ -151,23 +186,36 @@ def distillation_loss(
         )
 
 
-def decompose(job: Job, rollouts: Sequence[Rollout]) -> list[dict[str, float]]:
-    """What pulls the student on the first completions of the batch, as it is before the update.  Section 2.4; Fig. 3."""
+def decompose(job: TrainingSetup, rollouts: Sequence[Rollout]) -> list[dict[str, float]]:
+    """What pulls the student on the first completions of the batch, as it is before the update.
+    Section 2.4; Fig. 3.
+    """
     run, chosen = job.run, [rollout for rollout in rollouts if rollout.place < job.run.decomposed]
-    prompts, completions = [rollout.prompts for rollout in chosen], [rollout.completion for rollout in chosen]
-    return [found.numbers for found in measure(job.policy, prompts, completions, run.purified_target, run.micro_batch_tokens)]
+    prompts, completions = (
+        [rollout.prompts for rollout in chosen],
+        [rollout.completion for rollout in chosen],
+    )
+    return [
+        found.numbers
+        for found in measure(
+            job.policy, prompts, completions, run.purified_target, run.micro_batch_tokens
+        )
+    ]
 
 
-def update(job: Job, step: int) -> tuple[float, float]:
-    """Sums the gradient over processes, clips it, steps.  Returns the learning rate and the norm before clipping."""
+def update(job: TrainingSetup, step: int) -> tuple[float, float]:
+    """Sums the gradient over processes, clips it, steps.  Returns the learning rate and the norm
+    before clipping.
+    """
     run, parameters = job.run, list(job.policy.adapter_parameters().values())
     for parameter in parameters:
         parameter.grad = cast(Tensor, job.accelerator.reduce(parameter.grad, "sum"))
     grad_norm = torch.nn.utils.clip_grad_norm_(parameters, run.optimizer.max_grad_norm)
     if not torch.isfinite(grad_norm):
         raise FloatingPointError(
-            f"The gradient of step {step + 1} is not finite (norm {grad_norm.item()}); no step was taken. Resume from the last "
-            "checkpoint with a lower learning rate, or train in float32 with --model.dtype float32."
+            f"The gradient of step {step + 1} is not finite (norm {grad_norm.item()}); no step was "
+            "taken. Resume from the last checkpoint with a lower learning rate, or train in "
+            "float32 with --model.dtype float32."
         )
     learning_rate = run.optimizer.learning_rate * run.schedule(step, run.steps)
     for group in job.optimizer.param_groups:
@@ -178,20 +226,26 @@ def update(job: Job, step: int) -> tuple[float, float]:
 
 
 @contextmanager
-def _saved(job: Job, writer: RunWriter, done: int, first_step: int) -> Iterator[None]:
-    """Saves the run as it is after `done` steps where the next lacks good completions.  Raises Stopped."""
+def _saved(job: TrainingSetup, writer: RunWriter, done: int, first_step: int) -> Iterator[None]:
+    """Saves the run as it is after `done` steps where the next lacks good completions.  Raises
+    Stopped.
+    """
     try:
         yield
-    except (ModelError, OffPolicy, ServersLost) as error:
+    except (ModelError, OffPolicyError, ServersLost) as error:
         if job.accelerator.is_main_process and done > first_step:
             save_checkpoint(writer.folder, job.state(done), job.policy, job.optimizer)
         job.accelerator.wait_for_everyone()
         where = f"after step {done}, which is saved" if done else "before the first step"
-        raise Stopped(f"Stopped {where}. {error}", 75 if isinstance(error, ServersLost) else 4) from error
+        raise Stopped(
+            f"Stopped {where}. {error}", 75 if isinstance(error, ServersLost) else 4
+        ) from error
 
 
 def _show(progress: tqdm, row: Mapping[str, Any]) -> None:
     progress.set_postfix_str(
-        f"loss {row['loss']:.4g} · {row['tokens_per_second']:.0f} tokens/s · length {row['completion_length']:.0f}", refresh=False
+        f"loss {row['loss']:.4g} · {row['tokens_per_second']:.0f} tokens/s · length "
+        f"{row['completion_length']:.0f}",
+        refresh=False,
     )
     progress.update()

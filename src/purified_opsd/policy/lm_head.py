@@ -1,0 +1,75 @@
+"""One set of weights, two policies: the base with its LoRA adapter off, the student with it on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+
+class GeneralHead:
+    """What a model does after its decoder, whatever that is: soft-capped, scaled, or linear.
+
+    Runs the model's own forward pass with the decoder replaced by the given hidden states and the
+    output layer's weights in float32 or wider (a copy, kept, where the model is in less), so that
+    logits are not rounded to the model's dtype.
+    """
+
+    def __init__(self, base: PreTrainedModel):
+        output = _output_layer(base)
+        (name,) = (name for name, module in base.named_modules() if module is output)
+        self.base = base
+        self.wide = {
+            f"{name}.{part}": _wide(parameter.detach())
+            for part, parameter in output.named_parameters()
+        }
+
+    def __call__(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
+        token_1N = torch.zeros(1, len(hidden_ND), dtype=torch.long, device=hidden_ND.device)
+        states = BaseModelOutputWithPast(last_hidden_state=cast(Any, _wide(hidden_ND)[None]))
+        with _replaced_forward(self.base.get_decoder(), lambda *_, **__: states):
+            return torch.func.functional_call(
+                self.base, self.wide, (), {"input_ids": token_1N, "use_cache": False}
+            ).logits[0]
+
+
+def _wide(tensor: Tensor) -> Tensor:
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+@contextmanager
+def _replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
+    """`module(...)` calls `forward` instead of its own."""
+    module.forward = forward
+    try:
+        yield
+    finally:
+        del module.forward
+
+
+def find_head(base: PreTrainedModel) -> nn.Linear | GeneralHead:
+    """The output layer itself where the model's logits are just that of the last hidden states;
+    else its general head.
+
+    Found out by comparing the two on random hidden states, with no model's name and no
+    configuration key.
+    """
+    output, general = _output_layer(base), GeneralHead(base)
+    if not isinstance(output, nn.Linear):
+        return general
+    D = base.config.get_text_config().hidden_size
+    draw = torch.Generator().manual_seed(0)
+    hidden_ND = torch.randn(8, D, generator=draw).to(base.device) * 4
+    with torch.no_grad():
+        logits_NV = general(hidden_ND)
+        bias = None if output.bias is None else output.bias.float()
+        plain_NV = nn.functional.linear(hidden_ND, output.weight.float(), bias)
+    return output if torch.allclose(logits_NV, plain_NV, rtol=1e-4, atol=1e-5) else general
+
+
+def _output_layer(base: PreTrainedModel) -> nn.Module:
+    return cast(nn.Module, base.get_output_embeddings())

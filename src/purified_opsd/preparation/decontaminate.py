@@ -1,0 +1,93 @@
+"""Training problems that are questions of a benchmark, by the share of the question's 8-grams that
+they hold.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from purified_opsd.data.dataset import Example
+from purified_opsd.evaluation.benchmarks import Benchmark
+
+from .prepare import Finding
+
+WORDS = 8
+THRESHOLD = 0.5
+"""Above what unlike problems reach (0.42) and below lightly edited copies: docs/data.md has the
+measurement.
+"""
+
+Gram = tuple[str, ...]
+
+
+def grams(text: str, size: int = WORDS) -> set[Gram]:
+    """Every run of `size` words."""
+    words = _words(text)
+    return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}
+
+
+def _words(text: str) -> list[str]:
+    """Letters and digits in lower case.  Commands of LaTeX and Greek letters do not count: copies
+    of a problem differ in them.
+    """
+    return re.findall(r"[^\W_\u0370-\u03ff]+", re.sub(r"\\[a-zA-Z]+", " ", text).lower())
+
+
+def question_grams(question: str) -> set[Gram]:
+    """The 8-grams of a question; of one with fewer words, all of them as one run."""
+    return grams(question) or grams(question, max(1, len(_words(question))))
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """Finds the rows whose problem contains a benchmark's question, all benchmarks looked through
+    at once.
+    """
+
+    benchmarks: Sequence[Benchmark]
+    threshold: float = THRESHOLD
+    drops: bool = False
+    """Such rows are left out; otherwise they stay, with a remark."""
+    _questions: list[tuple[str, int]] = field(init=False, repr=False, default_factory=list)
+    """Each question's name and how many 8-grams it has."""
+    _holders: dict[Gram, list[int]] = field(init=False, repr=False, default_factory=dict)
+    """Which questions an 8-gram stands in."""
+    _lengths: set[int] = field(init=False, repr=False, default_factory=set)
+    """Words of a gram: 8, unless a question has fewer."""
+
+    def __post_init__(self):
+        if not 0 < self.threshold <= 1:
+            raise ValueError(
+                "The overlap threshold is a share of a question's 8-grams, above 0 and at most 1, "
+                f"got {self.threshold}. Leave it out for {THRESHOLD}."
+            )
+        for benchmark in self.benchmarks:
+            for question in benchmark.questions:
+                wanted = question_grams(question.problem)
+                self._questions.append((f"{benchmark.name} {question.id}", len(wanted)))
+                for gram in wanted:
+                    self._holders.setdefault(gram, []).append(len(self._questions) - 1)
+                    self._lengths.add(len(gram))
+
+    def __call__(self, examples: Sequence[Example]) -> Sequence[Finding | None]:
+        return [self._finding(example.problem) for example in examples]
+
+    def nearest(self, problem: str) -> tuple[str, float]:
+        """The question that is most contained in a problem, and its containment."""
+        here = {gram for size in self._lengths for gram in grams(problem, size)}
+        shared = Counter(place for gram in here for place in self._holders.get(gram, ()))
+        shares = [
+            (count / self._questions[place][1], self._questions[place][0])
+            for place, count in shared.items()
+        ]
+        share, name = max(shares, default=(0.0, ""))
+        return name, share
+
+    def _finding(self, problem: str) -> Finding | None:
+        name, share = self.nearest(problem)
+        if share < self.threshold:
+            return None
+        return Finding(
+            "overlap with a benchmark", f"{name} ({share:.0%} of its 8-grams)", self.drops
+        )

@@ -1,0 +1,95 @@
+"""Where completions are drawn: what a run can name under `sampler`.
+
+Completions of the student: token ids in, token ids out, with the log-prob of each sampled token.
+
+B rows of a batch, S prompt tokens, T completion tokens, V rows of the head.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+from purified_opsd.policy.model import Model, Policy
+
+Ids = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How completions are drawn.  Upstream's values; temperature 0 is greedy."""
+
+    temperature: float = 1.1
+    top_p: float = 0.95
+    top_k: int = 20
+    """0: no limit."""
+    max_new_tokens: int = 1024
+    batch_size: int = 32
+    """Sequences generated side by side."""
+
+    def __post_init__(self):
+        counts = self.top_k >= 0 and self.max_new_tokens >= 1 and self.batch_size >= 1
+        if not (0 <= self.temperature < float("inf") and 0 < self.top_p <= 1 and counts):
+            raise ValueError(
+                "sampling needs temperature >= 0, top_p in (0, 1], top_k >= 0 (0: no limit), "
+                f"max_new_tokens >= 1 and batch_size >= 1, got temperature={self.temperature}, "
+                f"top_p={self.top_p}, top_k={self.top_k}, max_new_tokens={self.max_new_tokens}, "
+                f"batch_size={self.batch_size}."
+            )
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the student wrote: every sampled token, the one that ended it included."""
+
+    ids: list[int]
+    log_probs: list[float]
+    """Of each token under the untempered student."""
+    ended: bool
+    """It ended by itself; otherwise it was cut off at max_new_tokens."""
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Draws one completion a prompt.  Row i depends on its prompt, its seed and the policy; on its
+    neighbours in the batch only as far as they change the rounding of a matrix product.
+    """
+
+    def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]: ...
+
+    def sync(self, step: int) -> None:
+        """Takes over the adapter as it is after `step` optimizer steps."""
+        ...
+
+
+OnDone = Callable[[int, Completion], None]
+"""Takes a completion and the place of its prompt."""
+
+
+@runtime_checkable
+class OneByOne(Sampler, Protocol):
+    """A sampler whose rows have no neighbours, so that each may be kept as soon as it is there,
+    whatever becomes of the others.
+    """
+
+    def generate_each(
+        self, prompts: Sequence[Ids], seeds: Sequence[int], on_done: OnDone
+    ) -> None: ...
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Settings of a way to draw completions."""
+
+    library: ClassVar[str]
+    """What draws: the same seed means other random numbers in another."""
+
+    def open(
+        self, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
+    ) -> Sampler:
+        """A sampler of the policy, which was loaded from `model`.  Where the engine has weights of
+        its own, it draws from the base until the first `sync`.
+
+        Raises ModelError where the engine cannot serve this model or prompts so long, ServersLost
+        where it does not answer.
+        """
+        ...

@@ -1,0 +1,113 @@
+"""The run directory: one writer, one reader.
+
+config.yaml           every setting, resolved; feeding it back repeats the run environment.json
+versions, machine and command of each start data.json             what was trained on: path,
+fingerprint, rows, rows left out, wording of the contexts metrics.jsonl         one row a step, and
+one an evaluation on the way rollouts/000001.jsonl one completion a line, one file a step
+checkpoints/          see training/checkpoint.py
+"""
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from purified_opsd.errors import RunError
+
+Json = Mapping[str, Any]
+
+
+def count_lines(file: Path) -> int:
+    """Finished lines of a file, 0 where there is none."""
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keeps a second process from writing into the same run directory.  Raises RunError if one does
+    already.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise RunError(
+                f"Another process is writing into {folder}. Wait for it, or stop it, or give "
+                "another --output-dir."
+            ) from error
+        except OSError as error:
+            raise RunError(
+                f"{folder} cannot be locked ({error.strerror}), so two processes could write into "
+                "one run. Give an --output-dir on a file system with locks."
+            ) from error
+        yield
+
+
+def write_atomic(file: Path, text: str) -> None:
+    """The whole file or none of it, whenever the process dies."""
+    temporary = file.with_name(f".{file.name}.tmp")
+    with temporary.open("w", encoding="utf-8") as out:
+        out.write(text)
+        out.flush()
+        os.fsync(out.fileno())
+    temporary.replace(file)
+
+
+def json_line(row: Json) -> str:
+    """One row of a .jsonl file.  Raises ValueError for a number that JSON does not know."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def read_json(file: Path, *names: str) -> dict[str, Any]:
+    """The object in a JSON file.  Raises RunError for one that is damaged, or lacks any of these
+    names.
+    """
+    found = _parsed(file)
+    wrong = _wrong(found, names)
+    if wrong:
+        raise RunError(f"{file} is damaged: {wrong}. {_AGAIN}")
+    return found
+
+
+def _parsed(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{file} is damaged: it is no JSON ({error}). {_AGAIN}") from error
+
+
+_AGAIN = "Delete it, and make it again with the command that wrote it."
+
+
+def _wrong(found: Any, names: Iterable[str]) -> str:
+    """What keeps a value from being an object with these names; nothing where it is one."""
+    if not isinstance(found, dict):
+        return f"it holds {type(found).__name__}, not an object"
+    return ", ".join(f"it has no `{name}`" for name in names if name not in found)
+
+
+def read_jsonl(file: Path, *names: str) -> Iterator[dict[str, Any]]:
+    """The rows of a .jsonl file, none where there is none; a last line that was never finished is
+    left out.
+
+    Raises RunError for a finished line that is no JSON object, or lacks any of these names.
+    """
+    if not file.exists():
+        return
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if line.endswith(b"\n"):
+                try:
+                    row = json.loads(line)
+                except ValueError as error:
+                    raise RunError(
+                        f"{file}:{number} is damaged: it is no JSON ({error}). Nothing was changed."
+                    ) from error
+                wrong = _wrong(row, names)
+                if wrong:
+                    raise RunError(f"{file}:{number} is damaged: {wrong}. Nothing was changed.")
+                yield row

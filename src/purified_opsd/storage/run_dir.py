@@ -1,0 +1,172 @@
+"""What came of a run, candidate by candidate: its evaluation and its diagnosis, read from the run
+directory.
+
+The run directory: one writer, one reader.
+
+config.yaml           every setting, resolved; feeding it back repeats the run environment.json
+versions, machine and command of each start data.json             what was trained on: path,
+fingerprint, rows, rows left out, wording of the contexts metrics.jsonl         one row a step, and
+one an evaluation on the way rollouts/000001.jsonl one completion a line, one file a step
+checkpoints/          see training/checkpoint.py
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from purified_opsd.errors import RunError
+
+from .files import Json, _parsed, json_line, read_json, read_jsonl, write_atomic
+
+
+def step_of(candidate: str) -> int:
+    """`base` is step 0.  Raises RunError for what is neither the base nor a checkpoint."""
+    number = candidate.removeprefix("step-") if candidate != "base" else "0"
+    if not number.isdecimal():
+        raise RunError(
+            f"`{candidate}` is neither `base` nor a checkpoint such as `step-000020`: no part of a "
+            "run. Take it out."
+        )
+    return int(number)
+
+
+class RunReader:
+    """Reads a run directory.  Raises RunError where there is none."""
+
+    def __init__(self, folder: Path):
+        if not (folder / "config.yaml").is_file():
+            raise RunError(
+                f"{folder} is no run directory: it has no config.yaml. Give the --output-dir of a "
+                "run."
+            )
+        self.folder = folder
+        self.config_file = folder / "config.yaml"
+
+    def settings(self) -> dict[str, Any]:
+        """What config.yaml says.  Raises RunError where it is no YAML, or no settings."""
+        try:
+            found = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise RunError(
+                f"{self.config_file} is damaged: it is no YAML ({' '.join(str(error).split())})."
+            ) from error
+        if not isinstance(found, dict):
+            raise RunError(
+                f"{self.config_file} holds no settings, so {self.folder} is no run directory."
+            )
+        return found
+
+    def data(self) -> dict[str, Any]:
+        """What the run was trained on.  Raises RunError where data.json is missing or damaged."""
+        file = self.folder / "data.json"
+        if not file.exists():
+            raise RunError(
+                f"{file} is missing, so nothing says what the run was trained on. Copy it from "
+                "where the run was made; without it, start the run anew in another --output-dir."
+            )
+        return read_json(file)
+
+    def starts(self) -> list[dict[str, Any]]:
+        """The environment of each start, first to last."""
+        file = self.folder / "environment.json"
+        starts = _parsed(file) if file.exists() else []
+        if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
+            raise RunError(
+                f"{file} is damaged: it is no list of starts. Delete it; the run does not need it."
+            )
+        return starts
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """One row a step, in order; a last line that was never finished is left out."""
+        return [
+            row
+            for row in read_jsonl(self.folder / "metrics.jsonl", "step")
+            if "evaluation" not in row
+        ]
+
+    def evaluations(self) -> list[dict[str, Any]]:
+        """One row an evaluation on the way, in order, that of the base first."""
+        return [row for row in read_jsonl(self.folder / "metrics.jsonl") if "evaluation" in row]
+
+    def rollouts(self, step: int) -> list[dict[str, Any]]:
+        return list(read_jsonl(_rollout_file(self.folder, step)))
+
+
+class RunWriter:
+    """The only one that writes metrics, rollouts and records into a run directory."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def begin(self, config: str, data: Json) -> None:
+        """A new run.  Raises RunError where one is already, or something that is not ours."""
+        refuse_existing(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(
+            self.folder / "data.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        )
+        self.config(config)
+
+    def config(self, text: str) -> None:
+        write_atomic(self.folder / "config.yaml", text)
+
+    def start(self, environment: Json) -> None:
+        """Adds this start's environment to those before."""
+        file = self.folder / "environment.json"
+        write_atomic(
+            file, json.dumps([*RunReader(self.folder).starts(), environment], indent=2) + "\n"
+        )
+
+    def rewind(self, step: int) -> None:
+        """Forgets every step after `step`, so that they can be taken again."""
+        rows = [
+            row for row in read_jsonl(self.folder / "metrics.jsonl", "step") if row["step"] <= step
+        ]
+        write_atomic(self.folder / "metrics.jsonl", "".join(map(json_line, rows)))
+        for file in (self.folder / "rollouts").glob("*.jsonl"):
+            if int(file.stem) > step:
+                file.unlink()
+
+    def metrics(self, row: Json) -> None:
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json_line(row))
+
+    def rollouts(self, step: int, rows: Iterable[Json]) -> None:
+        file = _rollout_file(self.folder, step)
+        file.parent.mkdir(exist_ok=True)
+        write_atomic(file, "".join(map(json_line, rows)))
+
+
+def refuse_existing(folder: Path) -> None:
+    """Raises RunError if the folder already holds a run, or something else that is not ours."""
+    if (folder / "config.yaml").exists():
+        steps = RunReader(folder).metrics()
+        raise RunError(
+            f"{folder} already holds a run ({len(steps)} steps). Continue it with `purified-opsd "
+            f"resume {folder}`, or give another --output-dir."
+        )
+    if folder.exists() and (
+        not folder.is_dir() or not {file.name for file in folder.iterdir()} <= _BEGINNINGS
+    ):
+        raise RunError(
+            f"{folder} exists and is not a run directory; nothing in it was touched. Give another "
+            "--output-dir."
+        )
+    above = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise RunError(
+            f"{folder} cannot be made: {above} is no folder that can be written to. Give another "
+            "--output-dir."
+        )
+
+
+_BEGINNINGS = {".lock", "data.json", ".data.json.tmp", ".config.yaml.tmp"}
+"""All that a run killed before its config.yaml can have left."""
+
+
+def _rollout_file(folder: Path, step: int) -> Path:
+    return folder / "rollouts" / f"{step:06d}.jsonl"

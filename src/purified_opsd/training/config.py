@@ -1,0 +1,151 @@
+"""The settings of a training run: frozen values of the very classes that do the work."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from purified_opsd.data.dataset import TrainingSet
+from purified_opsd.data.prompts import Prompts
+from purified_opsd.distributed.fsdp import FSDP2, Replicated
+from purified_opsd.evaluation.config import EvaluationConfig
+from purified_opsd.objective.averaging import SequenceMean, TokenMean
+from purified_opsd.objective.divergences import JSD, ForwardKL, ReverseKL
+from purified_opsd.objective.kernels import Compiled, Eager
+from purified_opsd.objective.targets import PMITarget, TeacherTarget
+from purified_opsd.policy.model import LoRA, Model
+from purified_opsd.sampling.hf import HF
+from purified_opsd.sampling.sampler import Sampling
+from purified_opsd.sampling.vllm_engine import VLLM
+from purified_opsd.sampling.vllm_servers import VLLMServers
+
+from .mismatch import MismatchLimits
+from .optimizer import AdamW, Constant, Cosine, Linear
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training run.  The defaults are the paper's; where it is silent, upstream's."""
+
+    model: Model
+    data: TrainingSet
+    output_dir: Path
+    adapter: LoRA = LoRA()
+    prompts: Prompts = Prompts()
+    sampling: Sampling = Sampling()
+    sampler: HF | VLLM | VLLMServers = HF()
+    """Where completions are drawn."""
+    alarm: MismatchLimits = MismatchLimits()
+    """How far the sampler may be from the trainer."""
+    target: PMITarget | TeacherTarget = PMITarget()
+    divergence: JSD | ForwardKL | ReverseKL = JSD()
+    averaging: SequenceMean | TokenMean = SequenceMean()
+    loss_temperature: float = 1.0
+    """Divides the logits of every distribution in the loss; the sampler's temperature never does.
+    """
+    optimizer: AdamW = AdamW()
+    schedule: Constant | Linear | Cosine = Constant()
+    steps: int = 200
+    batch_size: int = 32
+    """Questions a step, over all processes; one completion each."""
+    micro_batch_tokens: int = 16_384
+    """Tokens of one forward pass, padding included."""
+    sharding: Replicated | FSDP2 = Replicated()
+    """How the frozen base lies over several processes."""
+    kernels: Compiled | Eager = Compiled()
+    """How the elementwise part of the loss is run."""
+    chunk_rows: int | None = None
+    """Completion tokens whose full-vocabulary logits exist at once; null: chosen from the
+    vocabulary and the device.
+    """
+    checkpoint_every: int = 50
+    """Steps; the last one, and each that is evaluated, has a checkpoint too."""
+    seed: int = 0
+    evaluation: EvaluationConfig = EvaluationConfig()
+    decomposed: int = 0
+    """Completions of each step on which the teacher's pull is taken apart (docs/metrics.md); four
+    more passes over each.
+    """
+    markers: tuple[str, ...] = ()
+    """Epistemic markers of your own, counted beside Kim et al.'s."""
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "micro_batch_tokens", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not 0 < self.loss_temperature < float("inf"):
+            raise ValueError(
+                f"loss_temperature must be above 0, got {self.loss_temperature}. The paper's is 1."
+            )
+        if self.chunk_rows is not None and self.chunk_rows < 1:
+            raise ValueError(
+                f"chunk_rows must be at least 1, got {self.chunk_rows}. Leave it out to have it "
+                "chosen."
+            )
+        if self.decomposed < 0:
+            raise ValueError(
+                f"decomposed must be at least 0, got {self.decomposed}. 0 takes none apart."
+            )
+        if self.decomposed and isinstance(self.sharding, FSDP2):
+            raise ValueError(
+                f"decomposed is {self.decomposed}, and takes a base that is whole in each process, "
+                "which under --sharding fsdp2 it is not. Leave it out, and take the checkpoints "
+                "apart afterwards with `purified-opsd diagnose RUN`."
+            )
+        if not all(marker.strip() for marker in self.markers):
+            raise ValueError(
+                f"markers holds an empty one: {list(self.markers)}. It would be found everywhere; "
+                "leave it out."
+            )
+        if self.evaluation.every:
+            self.evaluation.plan(self.model.path)
+
+    @property
+    def purified_target(self) -> PMITarget:
+        """The run's own; the paper's where it trains on the teacher itself."""
+        return self.target if isinstance(self.target, PMITarget) else PMITarget()
+
+    def saves(self, step: int) -> bool:
+        """Is there a checkpoint after `step` steps?"""
+        return (
+            step % self.checkpoint_every == 0
+            or step == self.steps
+            or self.evaluation.due(step, self.steps)
+        )
+
+    def identity(self) -> dict[str, str]:
+        """By dotted name: the settings that decide which student the run is after, whatever else is
+        tuned or watched on the way.
+        """
+        sections = (
+            "adapter",
+            "prompts",
+            "target",
+            "divergence",
+            "averaging",
+            "loss_temperature",
+            "batch_size",
+            "seed",
+        )
+        found = {name: repr(getattr(self, name)) for name in sections}
+        sampling = {
+            f"sampling.{f.name}": repr(getattr(self.sampling, f.name))
+            for f in fields(self.sampling)
+            if f.name != "batch_size"
+        }
+        return {**found, **sampling, "model.dtype": self.model.dtype}
+
+    def shared(self) -> dict[str, str]:
+        """By name: what every process of the run must have been told alike, which is all but where
+        the run goes.
+        """
+        return {
+            f"setting {f.name}": repr(getattr(self, f.name))
+            for f in fields(self)
+            if f.name != "output_dir"
+        }
+
+    @property
+    def arm(self) -> str:
+        """The paper's name of what is being done."""
+        return "opsd-standard" if isinstance(self.target, TeacherTarget) else "opsd-pmi"

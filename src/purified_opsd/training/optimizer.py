@@ -1,0 +1,105 @@
+"""The settings of a training run: frozen values of the very classes that do the work.
+
+Learning-rate schedules: the factor on the learning rate for each step, counted from 0.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+
+
+@dataclass(frozen=True)
+class AdamW:
+    """The optimizer of the adapter.  Upstream's settings."""
+
+    learning_rate: float = 5e-6
+    weight_decay: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.999
+    epsilon: float = 1e-8
+    max_grad_norm: float = 0.1
+    """The gradient of a step is scaled down to this norm where it is longer."""
+
+    def __post_init__(self):
+        above_zero = self.learning_rate > 0 and self.max_grad_norm > 0 and self.epsilon > 0
+        if not (
+            above_zero and self.weight_decay >= 0 and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1
+        ):
+            raise ValueError(
+                "optimizer needs learning_rate, max_grad_norm and epsilon above 0, weight_decay of "
+                f"at least 0 and betas in [0, 1), got {self}. For no clipping give a large norm, "
+                "such as 1e9."
+            )
+
+    def build(self, parameters: list[torch.nn.Parameter]) -> torch.optim.AdamW:
+        return torch.optim.AdamW(
+            parameters,
+            self.learning_rate,
+            (self.beta1, self.beta2),
+            self.epsilon,
+            self.weight_decay,
+            foreach=False,
+        )
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    def __call__(self, step: int, steps: int) -> float: ...
+
+
+def _check(warmup_steps: int) -> None:
+    if warmup_steps < 0:
+        raise ValueError(f"schedule.warmup_steps must be at least 0, got {warmup_steps}.")
+
+
+def _warm_up(step: int, warmup_steps: int) -> float:
+    return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+
+
+def _progress(step: int, steps: int, warmup_steps: int) -> float:
+    return min(1.0, max(0, step - warmup_steps) / max(1, steps - warmup_steps))
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The same rate throughout, after an optional warm-up."""
+
+    warmup_steps: int = 0
+
+    def __post_init__(self):
+        _check(self.warmup_steps)
+
+    def __call__(self, step: int, steps: int) -> float:
+        return _warm_up(step, self.warmup_steps)
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Falls to zero along a line."""
+
+    warmup_steps: int = 0
+
+    def __post_init__(self):
+        _check(self.warmup_steps)
+
+    def __call__(self, step: int, steps: int) -> float:
+        return _warm_up(step, self.warmup_steps) * (1 - _progress(step, steps, self.warmup_steps))
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Falls to zero along half a cosine."""
+
+    warmup_steps: int = 0
+
+    def __post_init__(self):
+        _check(self.warmup_steps)
+
+    def __call__(self, step: int, steps: int) -> float:
+        return (
+            _warm_up(step, self.warmup_steps)
+            * 0.5
+            * (1 + math.cos(math.pi * _progress(step, steps, self.warmup_steps)))
+        )

@@ -1,0 +1,83 @@
+"""What two processes do in test_processes.py, all in one launch: python -m torch.distributed.run
+... together.py FOLDER
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import distributed as dist
+
+from purified_opsd.distributed.fsdp import FSDP2, Replicated
+from purified_opsd.distributed.process_group import part
+from purified_opsd.errors import RunError
+from purified_opsd.settings import build_run, read_settings, to_yaml
+from purified_opsd.training.config import TrainingConfig
+from purified_opsd.training.run import resume_run, start_run
+from purified_opsd.training.setup import TrainingSetup, setup_training
+from purified_opsd.training.train import training_step
+
+
+def gradient(job: TrainingSetup) -> dict[str, torch.Tensor]:
+    """The gradient of a first step from an adapter that is not zero, as the optimizer gets it,
+    unclipped.
+    """
+    for place, (name, parameter) in enumerate(job.policy.adapter_parameters().items()):
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.3, generator=torch.Generator().manual_seed(place))
+    caught = {}
+    job.optimizer.register_step_pre_hook(
+        lambda *_: caught.update(
+            {name: p.grad.clone() for name, p in job.policy.adapter_parameters().items()}
+        )
+    )
+    job.policy.model.train()
+    training_step(job, 0)
+    return caught
+
+
+def held(job: TrainingSetup) -> int:
+    """Numbers of the base that this process holds."""
+    local = [
+        p.to_local() if isinstance(p, dist.tensor.DTensor) else p
+        for p in job.policy.model.parameters()
+        if not p.requires_grad
+    ]
+    return sum(p.numel() for p in local)
+
+
+def main(folder: Path) -> None:
+    run: TrainingConfig = build_run(read_settings(folder / "run.yaml"))
+    unclipped = replace(
+        run, optimizer=replace(run.optimizer, max_grad_norm=1e12), micro_batch_tokens=100
+    )
+    shares = []
+    tied = replace(unclipped, model=replace(run.model, path=str(folder / "tied")))
+    for name, one, sharding in (
+        ("replicated", unclipped, Replicated()),
+        ("fsdp2", unclipped, FSDP2()),
+        ("tied", tied, FSDP2()),
+    ):
+        job = setup_training(replace(one, sharding=sharding))
+        found = gradient(job)
+        shares.append(held(job))
+        if dist.get_rank() == 0:
+            save_file(found, folder / f"{name}.safetensors")
+        del job
+    try:
+        setup_training(replace(run, batch_size=1))
+    except RunError as error:
+        refusal = str(error)
+    sharded = replace(run, sharding=FSDP2(), steps=2, output_dir=folder / "began_with_two")
+    start_run(sharded, to_yaml(sharded))
+    resume_run(replace(run, sharding=FSDP2()), folder / "began_with_one", to_yaml(run))
+    if dist.get_rank() == 0:
+        (folder / "said.txt").write_text(f"{' '.join(map(str, shares))}\n{refusal}")
+    part(0)
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(Path(sys.argv[1]))

@@ -1,0 +1,95 @@
+"""The run directory: whole files, complete lines, and what a run killed early leaves."""
+
+import pytest
+
+from purified_opsd.errors import RunError
+from purified_opsd.storage.environment import environment
+from purified_opsd.storage.files import locked, write_atomic
+from purified_opsd.storage.run_dir import RunReader, RunWriter, refuse_existing
+
+
+@pytest.fixture
+def writer(tmp_path):
+    writer = RunWriter(tmp_path / "run")
+    writer.begin("steps: 3\n", {"rows": 7})
+    return writer
+
+
+def test_what_is_written_is_read(writer):
+    for step in (1, 2):
+        writer.metrics({"step": step, "loss": 0.5, "text": "é\u2028\n"})
+        writer.rollouts(step, [{"step": step, "text": "a\nb"}, {"step": step, "text": "c"}])
+    reader = RunReader(writer.folder)
+    assert reader.config_file.read_text() == "steps: 3\n"
+    assert reader.data() == {"rows": 7}
+    assert [row["step"] for row in reader.metrics()] == [1, 2]
+    assert reader.metrics()[0]["text"] == "é\u2028\n"
+    assert [row["text"] for row in reader.rollouts(2)] == ["a\nb", "c"]
+
+
+def test_a_number_that_json_does_not_know_is_not_written(writer):
+    with pytest.raises(ValueError, match="Out of range float"):
+        writer.metrics({"step": 1, "loss": float("nan")})
+    assert RunReader(writer.folder).metrics() == []
+
+
+def test_rewinding_forgets_what_came_after(writer):
+    for step in (1, 2, 3):
+        writer.metrics({"step": step})
+        writer.rollouts(step, [{"step": step}])
+    writer.rewind(1)
+    reader = RunReader(writer.folder)
+    assert reader.metrics() == [{"step": 1}]
+    assert [bool(reader.rollouts(step)) for step in (1, 2, 3)] == [True, False, False]
+
+
+def test_starts_are_added_up(writer):
+    import json
+
+    for _ in range(2):
+        writer.start(environment("cpu", processes=1))
+    starts = json.loads((writer.folder / "environment.json").read_text())
+    assert len(starts) == 2
+    assert starts[0]["python"].startswith("3.")
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "x"
+    write_atomic(file, "before")
+    with pytest.raises(UnicodeEncodeError):
+        write_atomic(file, "after \ud800")
+    assert file.read_text() == "before"
+
+
+def test_a_run_killed_while_it_began_can_begin_again(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in (".lock", "data.json", ".config.yaml.tmp"):
+        (folder / name).touch()
+    refuse_existing(folder)
+    (folder / "mine.txt").touch()
+    with pytest.raises(RunError, match="is not a run directory; nothing in it was touched"):
+        refuse_existing(folder)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(
+        RunError, match="cannot be made: .*file is no folder that can be written to"
+    ):
+        refuse_existing(tmp_path / "file" / "run")
+
+
+def test_the_lock_is_given_back(tmp_path):
+    for _ in range(2):
+        with (
+            locked(tmp_path / "run"),
+            pytest.raises(RunError, match="Another process is writing"),
+            locked(tmp_path / "run"),
+        ):
+            pass
+
+
+def test_no_run_directory(tmp_path):
+    with pytest.raises(RunError, match="is no run directory: it has no config.yaml"):
+        RunReader(tmp_path)
