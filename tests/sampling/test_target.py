@@ -79,7 +79,7 @@ def test_the_base_as_a_target_writes_what_the_sampler_draws_for_the_seed(student
         with frozen(student):
             (wanted,) = HFSampler(student, OPEN).generate([BASE], [seed])
         found = TargetSampler(student, BaseAlone(), OPEN).generate([BASE], seed)
-        assert (found.ids, found.ended) == (wanted.ids, wanted.ended)
+        assert (found.ids, found.finish_reason) == (wanted.ids, wanted.finish_reason)
         assert found.log_probs == pytest.approx(wanted.log_probs, abs=1e-4)
 
 
@@ -97,4 +97,4 @@ def test_an_end_token_ends_all_contexts():
     model.get_base_model().generation_config.eos_token_id = end
     cut = TargetSampler(model, PMITarget(), OPEN).generate(prompts_of(PMITarget()), 5)
     assert cut.ids == whole.ids[: whole.ids.index(end) + 1]
-    assert cut.ended
+    assert cut.finish_reason == "stop"

@@ -72,7 +72,7 @@ def test_greedy_is_what_transformers_writes_and_ends_where_it_does(policy, opene
     opened.sampling, before = greedy, opened.sampling
     theirs = opened.generate(PROMPTS, SEEDS)
     opened.sampling = before
-    assert [(c.ids, c.ended) for c in theirs] == [(c.ids, c.ended) for c in ours]
+    assert [(c.ids, c.finish_reason) for c in theirs] == [(c.ids, c.finish_reason) for c in ours]
 
 
 def test_completions_end_as_they_should(policy, opened):
@@ -85,11 +85,11 @@ def test_completions_end_as_they_should(policy, opened):
     opened.sampling, before = replace(RUN.sampling, max_new_tokens=160), opened.sampling
     found = opened.generate([list(prompt)] * 16, range(16))
     opened.sampling = before
-    assert {c.ended for c in found} == {True, False}
+    assert {c.finish_reason for c in found} == {"stop", "length"}
     for completion in found:
-        assert completion.ended == (completion.ids[-1] in eos)
+        assert (completion.finish_reason == "stop") == (completion.ids[-1] in eos)
         assert not eos & set(completion.ids[:-1])
-        assert completion.ended or len(completion.ids) == 160
+        assert completion.finish_reason == "stop" or len(completion.ids) == 160
 
 
 def test_the_trap_of_an_id_used_again_is_seen(policy, opened):

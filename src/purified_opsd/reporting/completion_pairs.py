@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .completions import EVALUATION, SOURCES, Written, problems, written
 from .marker_counts import Markers
+from .run_completions import EVALUATION, SOURCES, Written, problems, written
 from .runs import RunRecord
 from .sanitize import shortened
 
@@ -86,7 +86,7 @@ def _answers(answers: Answers, last: Mapping[str, int], markers: Markers) -> Ite
 
 def _answer(by: str, completion: Written, markers: Markers) -> Answer:
     count = markers.by_substring([completion.text], markers.words).total()
-    ended = "" if completion.ended else "cut off"
+    ended = "" if completion.finish_reason == "stop" else "cut off"
     facts = " · ".join(
         filter(
             None, (completion.verdict, f"{completion.tokens:,} tokens", ended, f"{count} markers")

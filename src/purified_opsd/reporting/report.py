@@ -18,12 +18,12 @@ from markupsafe import Markup
 from purified_opsd.storage.files import write_atomic
 
 from .completion_pairs import Question, before_and_after
-from .completions import SOURCES
 from .curves import colours
 from .elements import Figure, Section, Table
 from .figures import INKS, inline, write_figure
 from .marker_counts import Markers, marker_counts_by_step
 from .microscope import fragment, read_trajectories
+from .run_completions import SOURCES
 from .runs import RunRecord, flat, read_runs
 from .sanitize import visible
 from .sections import sections

@@ -13,7 +13,7 @@ from purified_opsd.errors import RunError
 from purified_opsd.storage.files import read_json
 from purified_opsd.storage.run_dir import RunReader, step_of
 
-from .completions import asked, asked_markers
+from .run_completions import asked, asked_markers
 
 
 class Estimate(NamedTuple):

@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 
 from . import curves, marker_figures, tables, training_curves
-from .completions import EVALUATION, SOURCES
 from .elements import Missing, Section
 from .marker_counts import Markers
 from .marker_figures import Tallies
+from .run_completions import EVALUATION, SOURCES
 from .runs import RunRecord
 
 

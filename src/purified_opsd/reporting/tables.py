@@ -11,11 +11,11 @@ from pathlib import PurePath
 from statistics import fmean, median, stdev
 from typing import Any
 
-from .completions import EVALUATION
 from .curves import benchmarks_of, mean_accuracies, mean_of
 from .elements import Table
 from .marker_counts import MarkerCounts
 from .marker_figures import Tallies
+from .run_completions import EVALUATION
 from .runs import Estimate, RunRecord, Score, flat
 
 NONE = "–"

@@ -3,8 +3,8 @@ Nothing in it can move the cursor.
 """
 
 import textwrap
-from collections.abc import Mapping
-from typing import Any
+
+from purified_opsd.storage.completions import CompletionRow
 
 from .sanitize import visible
 
@@ -12,9 +12,10 @@ REFERENCE_SHOWN = 1_200
 """Characters of a reference that are shown; a reasoning trace would bury what was asked for."""
 
 
-def layout(row: Mapping[str, Any], width: int) -> str:
+def layout(completion: CompletionRow, width: int) -> str:
     """One line of RUN/samples/, for a terminal so many columns wide."""
-    title = f"── {row['number']} · {visible(row['id'])} "
+    row = completion.extras
+    title = f"── {row['number']} · {visible(completion.id)} "
     whose = row["from"] if row["step"] is None else f"{row['from']}, step {row['step']}"
     if row["from"] == "target":
         whose = ", ".join(
@@ -27,16 +28,15 @@ def layout(row: Mapping[str, Any], width: int) -> str:
                 ),
             ]
         )
-    end = "ended by itself" if row["ended"] else "cut off"
+    end = "ended by itself" if completion.finish_reason == "stop" else "cut off"
     shown = row["reference"][:REFERENCE_SHOWN]
     more = len(row["reference"]) - len(shown)
     reference = f"{shown} … ({more:,} characters more in the file)" if more else shown
     parts = {
         "Question": row["problem"],
         "Reference": reference,
-        f"{whose}: temperature {row['sampling']['temperature']:g}, {len(row['completion_ids'])} tokens, {end}": row[
-            "text"
-        ],
+        f"{whose}: temperature {row['sampling']['temperature']:g}, "
+        f"{len(completion.completion_ids)} tokens, {end}": completion.text,
     }
     sections = [
         f"{heading[:1].upper()}{heading[1:]}\n{_body(text, width)}"

@@ -18,13 +18,13 @@ from transformers import DynamicCache
 from purified_opsd.policy.model import Model, Policy, base_of
 from purified_opsd.policy.scoring import working_precision
 
-from .sampler import Completion, Ids, Sampling
+from .sampler import Completion, Ids, Sampler, Sampling
 
 NUCLEUS = 1024
 """Likeliest tokens among which a nucleus is looked for before the whole vocabulary is sorted."""
 
 
-class HFSampler:
+class HFSampler(Sampler):
     """Samples with the training model itself, adapter on, so there is nothing to sync."""
 
     def __init__(self, model: PeftModel, sampling: Sampling):
@@ -112,7 +112,10 @@ class HFSampler:
                 ids[row].append(token)
                 log_probs[row].append(log_prob)
         eos = set(self.eos.tolist())
-        return [Completion(i, p, ended=i[-1] in eos) for i, p in zip(ids, log_probs, strict=True)]
+        return [
+            Completion(row_ids, row_log_probs, "stop" if row_ids[-1] in eos else "length")
+            for row_ids, row_log_probs in zip(ids, log_probs, strict=True)
+        ]
 
 
 def draw(

@@ -5,11 +5,12 @@ Completions of the student: token ids in, token ids out, with the log-prob of ea
 B rows of a batch, S prompt tokens, T completion tokens, V rows of the head.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 from purified_opsd.policy.model import Model, Policy
+from purified_opsd.storage.completions import FinishReason
 
 Ids = Sequence[int]
 
@@ -44,8 +45,12 @@ class Completion:
     ids: list[int]
     log_probs: list[float]
     """Of each token under the untempered student."""
-    ended: bool
-    """It ended by itself; otherwise it was cut off at max_new_tokens."""
+    finish_reason: FinishReason
+    """`stop`: it ended by itself; `length`: it was cut off at max_new_tokens."""
+
+
+OnDone = Callable[[Mapping[int, Completion]], None]
+"""Takes completions that are finished, by the index of their prompt."""
 
 
 @runtime_checkable
@@ -56,24 +61,21 @@ class Sampler(Protocol):
 
     def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]: ...
 
+    def generate_missing(
+        self, prompts: Sequence[Ids], seeds: Sequence[int], missing: Sequence[int], on_done: OnDone
+    ) -> None:
+        """Draws the rows of a batch that `missing` lists, and hands them over.
+
+        The whole batch is drawn again: each row then has the neighbours that it would have had
+        without an interruption, and on CPU is the same, bit for bit.  A sampler whose rows have no
+        neighbours draws the missing ones alone and hands over each as soon as it is finished.
+        """
+        completions = self.generate(prompts, seeds)
+        on_done({index: completions[index] for index in missing})
+
     def sync(self, step: int) -> None:
         """Takes over the adapter as it is after `step` optimizer steps."""
         ...
-
-
-OnDone = Callable[[int, Completion], None]
-"""Takes a completion and the place of its prompt."""
-
-
-@runtime_checkable
-class OneByOne(Sampler, Protocol):
-    """A sampler whose rows have no neighbours, so that each may be kept as soon as it is there,
-    whatever becomes of the others.
-    """
-
-    def generate_each(
-        self, prompts: Sequence[Ids], seeds: Sequence[int], on_done: OnDone
-    ) -> None: ...
 
 
 @runtime_checkable

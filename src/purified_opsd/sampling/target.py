@@ -51,7 +51,7 @@ class TargetSampler:
                 break
             ids_CS = token_1.expand(len(ids_CS), 1)
             mask_CS = torch.cat([mask_CS, mask_CS.new_ones(len(mask_CS), 1)], dim=1)
-        return Completion(tokens, log_probs, ended=tokens[-1] in self.eos)
+        return Completion(tokens, log_probs, "stop" if tokens[-1] in self.eos else "length")
 
     def _log_target(
         self, ids_CS: Tensor, mask_CS: Tensor, cache: DynamicCache

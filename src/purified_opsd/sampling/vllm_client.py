@@ -165,7 +165,7 @@ class VLLMClient:
             finish == "length" and len(ids) < drawing.sampling.max_new_tokens
         ):
             raise Unreachable(f"it broke off after {len(ids)} tokens, finish_reason {finish}")
-        return Completion(ids, log_probs, ended=finish == "stop")
+        return Completion(ids, log_probs, finish)
 
     async def _meet(self, client: httpx.AsyncClient, wanted: Wanted) -> str:
         """Makes sure that it is a vLLM server of the base, with room for the longest sequence; the

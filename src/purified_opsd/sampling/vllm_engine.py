@@ -17,7 +17,7 @@ from purified_opsd.policy.model import Model, Policy, frozen
 
 from .hf import eos_ids
 from .logprob_check import GREEDY, TOP, LogProbCheck, logprob_check_of
-from .sampler import Completion, Ids, Sampling
+from .sampler import Completion, Ids, Sampler, Sampling
 from .weight_sync import AdapterPublisher
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ class VLLM:
         return VLLMSampler(engine, policy, sampling, AdapterPublisher(self.directory, policy.model))
 
 
-class VLLMSampler:
+class VLLMSampler(Sampler):
     """Draws with an engine that holds the base; the adapter is handed to it as a new one at every
     sync, and never merged.
     """
@@ -154,7 +154,8 @@ class VLLMSampler:
             found[token].logprob
             for token, found in zip(output.token_ids, output.logprobs, strict=True)
         ]
-        return Completion(list(output.token_ids), log_probs, ended=output.finish_reason == "stop")
+        reason = "stop" if output.finish_reason == "stop" else "length"
+        return Completion(list(output.token_ids), log_probs, reason)
 
     def _compare(self, fingerprint: LogProbCheck, reason: str) -> None:
         """Raises ModelError where its log-probs of the token after a fixed text are not the

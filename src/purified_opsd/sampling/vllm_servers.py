@@ -16,7 +16,7 @@ from purified_opsd.policy.model import Model, Policy, frozen
 from .dispatcher import Dispatcher, ServerSlot
 from .hf import eos_ids
 from .logprob_check import logprob_check_of
-from .sampler import Completion, Ids, OnDone, Sampling
+from .sampler import Completion, Ids, OnDone, Sampler, Sampling
 from .vllm_client import Drawing, Unreachable, VLLMClient, Wanted
 from .weight_sync import AdapterPublisher
 
@@ -67,7 +67,7 @@ class VLLMServers:
         return sampler
 
 
-class ServerSampler:
+class ServerSampler(Sampler):
     """Draws from servers that hold the base; the adapter is handed to them as a new one at every
     sync.
     """
@@ -105,30 +105,31 @@ class ServerSampler:
         """Raises ServersLost past a deadline, ModelError where a server turns out not to serve this
         student.
         """
-        done: dict[int, Completion] = {}
-        self.generate_each(prompts, seeds, done.__setitem__)
-        return [done[i] for i in range(len(prompts))]
+        completions: dict[int, Completion] = {}
+        self.generate_missing(prompts, seeds, range(len(prompts)), completions.update)
+        return [completions[index] for index in range(len(prompts))]
 
-    def generate_each(self, prompts: Sequence[Ids], seeds: Sequence[int], on_done: OnDone) -> None:
-        """Each as it comes.  Raises as `generate` does; what has come before stands."""
-        asyncio.run(self._generate(prompts, seeds, on_done))
+    def generate_missing(
+        self, prompts: Sequence[Ids], seeds: Sequence[int], missing: Sequence[int], on_done: OnDone
+    ) -> None:
+        """Draws the missing ones alone and hands over each as it comes.  Raises as `generate` does;
+        what was handed over before stands.
+        """
+        asyncio.run(self._generate(prompts, seeds, missing, on_done))
 
     async def _load(self) -> None:
         async with self._round() as round:
             await round.load()
 
     async def _generate(
-        self, prompts: Sequence[Ids], seeds: Sequence[int], on_done: OnDone
+        self, prompts: Sequence[Ids], seeds: Sequence[int], missing: Sequence[int], on_done: OnDone
     ) -> None:
         async with self._round() as round:
 
-            async def complete(place: int, prompt: Ids, seed: int) -> None:
-                on_done(place, await round.complete(prompt, seed, self.drawing))
+            async def complete(index: int) -> None:
+                on_done({index: await round.complete(prompts[index], seeds[index], self.drawing)})
 
-            pairs = zip(prompts, seeds, strict=True)
-            await asyncio.gather(
-                *(complete(place, prompt, seed) for place, (prompt, seed) in enumerate(pairs))
-            )
+            await asyncio.gather(*map(complete, missing))
 
     @asynccontextmanager
     async def _round(self) -> AsyncIterator[Dispatcher]:

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from purified_opsd.storage.completions import CompletionRow, FinishReason, read_completions
 from purified_opsd.storage.files import read_json, read_jsonl
 from purified_opsd.storage.run_dir import step_of
 
@@ -28,7 +28,7 @@ class Written:
     run: int
     text: str
     tokens: int
-    ended: bool
+    finish_reason: FinishReason
     verdict: str
     """Of its answer; empty where none was given."""
 
@@ -73,35 +73,19 @@ def _evaluated(folder: Path) -> Iterator[Written]:
             graded = read_jsonl(samples.with_name("grades.jsonl"), "run", "id", "verdict")
             grades = {(row["run"], row["id"]): row["verdict"] for row in graded}
             step = step_of(samples.parent.name)
-            for row in read_jsonl(samples, "id", "run", "text", "tokens", "finish"):
-                if row["id"] in questions and row["run"] < asked["runs"]:
-                    verdict = grades.get((row["run"], row["id"]), "")
-                    yield _sample(row, step, file.parent.name, verdict)
-
-
-def _sample(row: dict[str, Any], step: int, benchmark: str, verdict: str) -> Written:
-    return Written(
-        step,
-        benchmark,
-        row["id"],
-        row["run"],
-        row["text"],
-        row["tokens"],
-        row["finish"] == "stop",
-        verdict,
-    )
+            for row in read_completions(samples, "run"):
+                run = row.extras["run"]
+                if row.id in questions and run < asked["runs"]:
+                    verdict = grades.get((run, row.id), "")
+                    yield _written(row, step, file.parent.name, run, verdict)
 
 
 def _diagnosed(folder: Path) -> Iterator[Written]:
     for file in [*folder.glob("base.jsonl"), *sorted(folder.glob("step-*.jsonl"))]:
-        for row in read_jsonl(file, "id", "text", "completion_ids", "ended"):
-            yield Written(
-                step_of(file.stem),
-                "",
-                row["id"],
-                0,
-                row["text"],
-                len(row["completion_ids"]),
-                row["ended"],
-                "",
-            )
+        for row in read_completions(file):
+            yield _written(row, step_of(file.stem), "", 0, "")
+
+
+def _written(row: CompletionRow, step: int, benchmark: str, run: int, verdict: str) -> Written:
+    tokens = len(row.completion_ids)
+    return Written(step, benchmark, row.id, run, row.text, tokens, row.finish_reason, verdict)
