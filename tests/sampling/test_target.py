@@ -77,17 +77,17 @@ def test_targets_write_differently():
 def test_the_base_as_a_target_writes_what_the_sampler_draws_for_the_seed(student):
     for seed in (1, 2, 3):
         with frozen(student):
-            (wanted,) = HFSampler(student, OPEN).generate([BASE], [seed])
-        found = TargetSampler(student, BaseAlone(), OPEN).generate([BASE], seed)
-        assert (found.ids, found.finish_reason) == (wanted.ids, wanted.finish_reason)
-        assert found.log_probs == pytest.approx(wanted.log_probs, abs=1e-4)
+            (drawn,) = HFSampler(student, OPEN).generate([BASE], [seed])
+        written = TargetSampler(student, BaseAlone(), OPEN).generate([BASE], seed)
+        assert (written.ids, written.finish_reason) == (drawn.ids, drawn.finish_reason)
+        assert written.log_probs == pytest.approx(drawn.log_probs, abs=1e-4)
 
 
 def test_a_large_beta_leaves_the_base(qwen):
     """Eq. 16: the tilt vanishes, whatever teacher and probe say."""
     target = PMITarget(beta=1e6)
-    found = TargetSampler(qwen, target, OPEN).generate(prompts_of(target), 4)
-    assert found.ids == TargetSampler(qwen, BaseAlone(), OPEN).generate([BASE], 4).ids
+    completion = TargetSampler(qwen, target, OPEN).generate(prompts_of(target), 4)
+    assert completion.ids == TargetSampler(qwen, BaseAlone(), OPEN).generate([BASE], 4).ids
 
 
 def test_an_end_token_ends_all_contexts():

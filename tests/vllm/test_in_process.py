@@ -100,11 +100,11 @@ def test_the_trap_of_an_id_used_again_is_seen(policy, opened):
     opened.sync(0)
     before = opened.adapter
     move(policy, seed=12)
-    version = opened.adapters.write(policy.model)
+    version = opened.publisher.publish(policy.model)
     opened.adapter = LoRARequest(version.name, before.lora_int_id, str(version.folder))
     opened.engine.llm_engine.add_lora(opened.adapter)
     with pytest.raises(ModelError, match="vLLM serves a stale adapter, or none at all"):
-        opened._compare(logprob_check_of(policy), "a stale adapter, or none at all")
+        opened._check_log_probs(logprob_check_of(policy), "a stale adapter, or none at all")
 
 
 def test_a_rank_that_the_engine_was_not_started_for(opened):
@@ -129,8 +129,9 @@ class Previous(VLLMSampler):
 
 def job_with(run, sampler_class, engine):
     job = setup_training(replace(run, sampler=HF()))
-    adapters = AdapterPublisher(None, job.policy.model)
-    return replace(job, run=run, sampler=sampler_class(engine, job.policy, run.sampling, adapters))
+    publisher = AdapterPublisher(None, job.policy.model)
+    sampler = sampler_class(engine, job.policy, run.sampling, publisher)
+    return replace(job, run=run, sampler=sampler)
 
 
 def test_a_run_samples_from_each_of_its_adapters_and_is_resumed(opened, folder, monkeypatch):
@@ -142,7 +143,7 @@ def test_a_run_samples_from_each_of_its_adapters_and_is_resumed(opened, folder, 
     train(job, PeriodicEvaluator(job, None, writer, trackers), writer, trackers, 0)
     again = replace(run, steps=5)
     monkeypatch.setattr(
-        "purified_opsd.training.run.prepare", lambda r: job_with(r, VLLMSampler, opened.engine)
+        "purified_opsd.training.run.setup_training", lambda r: job_with(r, VLLMSampler, opened.engine)
     )
     resume_run(again, folder, to_yaml(again))
     rows = RunReader(folder).metrics()

@@ -1,8 +1,8 @@
-"""Where completions are drawn: what a run can name under `sampler`.
+"""What a sampler is: prompts as token ids in, completions as token ids out, with the log-prob of
+each sampled token.
 
-Completions of the student: token ids in, token ids out, with the log-prob of each sampled token.
-
-B rows of a batch, S prompt tokens, T completion tokens, V rows of the head.
+`HFSampler`, `VLLMSampler` and `ServerSampler` are samplers; `HF`, `VLLM` and `VLLMServers` are the
+settings that open them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +17,7 @@ Ids = Sequence[int]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn.  Upstream's values; temperature 0 is greedy."""
+    """How completions are drawn.  The defaults are the upstream code's; temperature 0 is greedy."""
 
     temperature: float = 1.1
     top_p: float = 0.95
@@ -44,7 +44,7 @@ class Completion:
 
     ids: list[int]
     log_probs: list[float]
-    """Of each token under the untempered student."""
+    """Each token's, under the untempered student."""
     finish_reason: FinishReason
     """`stop`: it ended by itself; `length`: it was cut off at max_new_tokens."""
 
@@ -55,8 +55,10 @@ OnDone = Callable[[Mapping[int, Completion]], None]
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Draws one completion a prompt.  Row i depends on its prompt, its seed and the policy; on its
-    neighbours in the batch only as far as they change the rounding of a matrix product.
+    """Draws one completion a prompt.
+
+    Row i depends on its prompt, its seed and the policy; on its neighbours in the batch only as far
+    as they change the rounding of a matrix product.
     """
 
     def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]: ...
@@ -66,7 +68,7 @@ class Sampler(Protocol):
     ) -> None:
         """Draws the rows of a batch that `missing` lists, and hands them over.
 
-        The whole batch is drawn again: each row then has the neighbours that it would have had
+        Here the whole batch is drawn again: each row then has the neighbours that it would have had
         without an interruption, and on CPU is the same, bit for bit.  A sampler whose rows have no
         neighbours draws the missing ones alone and hands over each as soon as it is finished.
         """
@@ -83,13 +85,13 @@ class Engine(Protocol):
     """Settings of a way to draw completions."""
 
     library: ClassVar[str]
-    """What draws: the same seed means other random numbers in another."""
+    """What draws: another library draws other completions from the same seed."""
 
     def open(
         self, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
     ) -> Sampler:
-        """A sampler of the policy, which was loaded from `model`.  Where the engine has weights of
-        its own, it draws from the base until the first `sync`.
+        """Returns a sampler of the policy, which was loaded from `model`.  An engine that holds
+        weights of its own draws from the base until the first `sync`.
 
         Raises ModelError where the engine cannot serve this model or prompts so long, ServersLost
         where it does not answer.
