@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
-from purified_opsd.policy.lm_head import GeneralHead
+from purified_opsd.policy.lm_head import ModelHead
 from purified_opsd.policy.model import frozen
 from purified_opsd.policy.scoring import contexts_hidden
 from purified_opsd.sampling.hf import HFSampler
@@ -49,7 +49,7 @@ def full_scoring(model, target, ids):
             name: contexts_hidden(model, {name: [PROMPTS[name]]}, [ids], 1)[name]
             for name in target.contexts
         }
-        head = GeneralHead(model.get_base_model())
+        head = ModelHead(model.get_base_model())
         return target(*(head(hidden[name]).double().log_softmax(-1) for name in target.contexts))
 
 

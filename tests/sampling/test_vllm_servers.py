@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from purified_opsd.errors import ModelError, ServersLost
-from purified_opsd.policy.model import LoRA, Model, load_policy, load_tokenizer
+from purified_opsd.policy.loading import load_policy, load_tokenizer
+from purified_opsd.policy.model import LoRA, Model
 from purified_opsd.sampling import dispatcher, vllm_api
 from purified_opsd.sampling.logprob_check import TOP, logprob_check_of
 from purified_opsd.sampling.sampler import Sampling

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from purified_opsd.errors import ModelError, Stopped
-from purified_opsd.policy.model import LoRA, base_of, load_policy
+from purified_opsd.policy.loading import load_policy
+from purified_opsd.policy.model import LoRA, base_of
 from purified_opsd.sampling.hf import HF, HFSampler
 from purified_opsd.sampling.logprob_check import logprob_check_of
 from purified_opsd.sampling.sampler import Sampling

@@ -26,7 +26,7 @@ from purified_opsd.objective.decomposition import (
 )
 from purified_opsd.objective.divergences import kl
 from purified_opsd.objective.targets import PMITarget
-from purified_opsd.policy.lm_head import GeneralHead
+from purified_opsd.policy.lm_head import ModelHead
 from purified_opsd.policy.model import Policy, frozen
 from purified_opsd.policy.scoring import completion_hidden, contexts_hidden, micro_batches
 from purified_opsd.sampling.sampler import Completion, Sampler
@@ -85,7 +85,7 @@ def measure(
     training = policy.model.training
     policy.model.eval()
     lengths = [len(p.question) + len(c.ids) for p, c in zip(prompts, completions, strict=True)]
-    head, done = GeneralHead(policy.base), {}
+    head, done = ModelHead(policy.base), {}
     for group in micro_batches(lengths, token_budget):
         ids = [completions[i].ids for i in group]
         hidden = hidden_states(policy, [prompts[i] for i in group], ids, token_budget)

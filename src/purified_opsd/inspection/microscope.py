@@ -22,7 +22,7 @@ from purified_opsd.data.dataset import Example
 from purified_opsd.data.prompts import Contexts
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.evaluation.requests import Candidate
-from purified_opsd.policy.lm_head import GeneralHead
+from purified_opsd.policy.lm_head import ModelHead
 from purified_opsd.reporting.microscope import page, read_trajectories
 from purified_opsd.sampling.sampler import Completion
 from purified_opsd.storage.completions import CompletionRow, read_completion, write_completion
@@ -127,13 +127,13 @@ def _looked_at(
     job: TrainingSetup, slides: Sequence[Slide]
 ) -> Iterator[tuple[Slide, CompletionRow]]:
     """One candidate after another: its completions are drawn together, then read one by one."""
-    head = GeneralHead(job.policy.base)
+    head = ModelHead(job.policy.base)
     for _, group in groupby(slides, key=lambda slide: slide.candidate.name):
         yield from _of_candidate(job, head, list(group))
 
 
 def _of_candidate(
-    job: TrainingSetup, head: GeneralHead, slides: Sequence[Slide]
+    job: TrainingSetup, head: ModelHead, slides: Sequence[Slide]
 ) -> Iterator[tuple[Slide, CompletionRow]]:
     prompts = [job.prompts.contexts(slide.example) for slide in slides]
     with slides[0].candidate.sampler(job.run.sampling) as sampler:

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from purified_opsd.objective.targets import Target
-from purified_opsd.policy.lm_head import GeneralHead
+from purified_opsd.policy.lm_head import ModelHead
 from purified_opsd.policy.model import base_of, frozen
 from purified_opsd.policy.scoring import working_precision
 
@@ -31,7 +31,7 @@ class TargetSampler:
         self.model = model
         self.target = target
         self.sampling = sampling
-        self.head = GeneralHead(base_of(model))
+        self.head = ModelHead(base_of(model))
         self.eos = set(eos_ids(model).tolist())
 
     def generate(self, prompts: Sequence[Ids], seed: int) -> Completion:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 from purified_opsd.errors import ModelError
-from purified_opsd.policy.model import LoRA, Model, context_length, saved_dtype
+from purified_opsd.policy.loading import context_length, saved_dtype
+from purified_opsd.policy.model import LoRA, Model
 
 from .sampler import Sampling
 from .vllm_engine import lora_rank
