@@ -12,7 +12,8 @@ from purified_opsd.errors import CheckpointError
 from purified_opsd.evaluation.benchmarks import load_benchmark
 from purified_opsd.evaluation.evaluate import evaluate
 from purified_opsd.evaluation.requests import EvaluationPlan
-from purified_opsd.policy.model import LoRA, frozen, load_policy
+from purified_opsd.policy.loading import load_policy
+from purified_opsd.policy.model import LoRA, frozen
 from purified_opsd.training.checkpoint import checkpoint_folder, load_adapter, save_checkpoint
 from purified_opsd.training.checkpoint_models import base_candidate, checkpoint_candidates
 

@@ -27,7 +27,7 @@ from purified_opsd.objective.decomposition import (
 )
 from purified_opsd.objective.divergences import kl
 from purified_opsd.objective.targets import PMITarget
-from purified_opsd.policy.lm_head import GeneralHead
+from purified_opsd.policy.lm_head import ModelHead
 from purified_opsd.policy.model import Policy, frozen
 from purified_opsd.policy.scoring import completion_hidden, contexts_hidden, micro_batches
 from purified_opsd.sampling.sampler import Completion, Sampler
@@ -80,7 +80,7 @@ def measure(
     training = policy.model.training
     policy.model.eval()
     lengths = [len(p.question) + len(c.ids) for p, c in zip(prompts, completions, strict=True)]
-    head = GeneralHead(policy.base)
+    head = ModelHead(policy.base)
     by_index: dict[int, Diagnosed] = {}
     for indices in micro_batches(lengths, token_budget):
         ids = [completions[i].ids for i in indices]
