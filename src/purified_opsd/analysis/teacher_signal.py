@@ -66,7 +66,7 @@ def diagnose(policy: Policy, prompts: Sequence[Contexts], probe: Probe) -> list[
     return measure(
         policy,
         prompts,
-        probe.sampler.generate([p.question for p in prompts], seeds),
+        probe.sampler.generate([p.base for p in prompts], seeds),
         probe.target,
         probe.token_budget,
     )
@@ -84,7 +84,7 @@ def measure(
     """
     training = policy.model.training
     policy.model.eval()
-    lengths = [len(p.question) + len(c.ids) for p, c in zip(prompts, completions, strict=True)]
+    lengths = [len(p.base) + len(c.ids) for p, c in zip(prompts, completions, strict=True)]
     head, done = GeneralHead(policy.base), {}
     for group in micro_batches(lengths, token_budget):
         ids = [completions[i].ids for i in group]
@@ -125,7 +125,7 @@ def hidden_states(
     policy: Policy, prompts: Sequence[Contexts], ids: Sequence[Sequence[int]], budget: int
 ) -> dict[str, Tensor]:
     """The hidden states of the same completions under student, base, teacher and reference."""
-    questions = [p.question for p in prompts]
+    questions = [p.base for p in prompts]
     asked_for = {
         "base": questions,
         "teacher": [p.teacher for p in prompts],

@@ -80,16 +80,20 @@ def _progress_line(progress: Progress) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m purified_opsd.miniature.build.__main__", description="Makes "
-                                                                                                          "the "
-                                                                                                          "miniature's "
-                                                                                                          "weights.")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for "
-                                                                                  "weights, "
-                                                                                  "tokenizer and "
-                                                                                  "card")
-    parser.add_argument("--seed", type=int, default=0, help="decides weights, documents and their "
-                                                            "order (default 0)")
+    parser = argparse.ArgumentParser(
+        prog="python -m purified_opsd.miniature.build.__main__",
+        description="Makes the miniature's weights.",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for weights, tokenizer and card",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="decides weights, documents and their order (default 0)"
+    )
     arguments = parser.parse_args()
     card = build(arguments.output, Build(Pretraining(seed=arguments.seed)))
     print(card.text())

@@ -8,9 +8,10 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from purified_opsd.miniature.rows import rows
+from purified_opsd.miniature.task import Split
+
 from .measurement import CONTEXTS, FREE, NO_CHECKS, NO_MARKERS, Measurement, Sampling, measure
 from .pretraining import Pretraining
-from purified_opsd.miniature.task import Split
 
 TEMPERATURES = (1.0, 0.6, 0.0)
 EVALUATION_SEED = 0
@@ -44,7 +45,9 @@ class Card:
 
     def save(self, folder: Path) -> None:
         """Writes card.json and CARD.md."""
-        (folder / "card.json").write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        (folder / "card.json").write_text(
+            json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8"
+        )
         (folder / "CARD.md").write_text(self.text(), encoding="utf-8")
 
     def text(self) -> str:
@@ -55,7 +58,9 @@ class Card:
             f"steps, {self.tokens / 1e6:.1f} M tokens, {self.training_seconds / 60:.0f} minutes on "
             f"one processor core, seed {self.training.seed}.\n\n"
         )
-        explanation = _EXPLANATION.format(questions=self.measurements[0].questions, new_tokens=Sampling.new_tokens)
+        explanation = _EXPLANATION.format(
+            questions=self.measurements[0].questions, new_tokens=Sampling.new_tokens
+        )
         lines = [_row(_COLUMNS), _row(("---",) * len(_COLUMNS)), *map(_line, self.measurements)]
         return f"{made}{explanation}\n" + "\n".join(lines) + "\n"
 
@@ -66,14 +71,23 @@ def measure_folder(folder: Path, questions: int) -> tuple[Measurement, ...]:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     drawn = rows(Split.EVALUATION, EVALUATION_SEED, questions)
     plain = [
-        measure(model, tokenizer, drawn, context, Sampling(temperature)) for context in CONTEXTS for temperature in TEMPERATURES
+        measure(model, tokenizer, drawn, context, Sampling(temperature))
+        for context in CONTEXTS
+        for temperature in TEMPERATURES
     ]
-    curbed = [measure(model, tokenizer, drawn, "question", Sampling(1.0, manner=manner)) for manner in (NO_CHECKS, NO_MARKERS)]
+    curbed = [
+        measure(model, tokenizer, drawn, "question", Sampling(1.0, manner=manner))
+        for manner in (NO_CHECKS, NO_MARKERS)
+    ]
     return (*plain, *curbed)
 
 
 def _line(measured: Measurement) -> str:
-    context = measured.context if measured.manner == FREE.name else f"{measured.context}, {measured.manner}"
+    context = (
+        measured.context
+        if measured.manner == FREE.name
+        else f"{measured.context}, {measured.manner}"
+    )
     accuracy = f"{100 * measured.accuracy:.1f} ± {100 * measured.standard_error:.1f}"
     cells = (
         context,

@@ -10,8 +10,20 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from purified_opsd.data.prompts import QUESTION, REFERENCE, TEACHER
-from purified_opsd.miniature.task import LARGEST_NUMBER, LARGEST_VALUE, Derivation, Problem, Split, Step, derivations, problems, solutions, steps
+from purified_opsd.data.prompts import BASE_TEMPLATE, REFERENCE_TEMPLATE, TEACHER_TEMPLATE
+from purified_opsd.miniature.task import (
+    LARGEST_NUMBER,
+    LARGEST_VALUE,
+    Derivation,
+    Problem,
+    Split,
+    Step,
+    derivations,
+    problems,
+    solutions,
+    steps,
+)
+
 from .tokenizer import CHECKS
 
 DRILL = "Calculate."
@@ -55,12 +67,14 @@ def document(seed: int, index: int) -> Document:
     problem = rng.choice(problems(Split.BASE))
     goal = rng.choice(solutions(problem))
     if kind < 0.62:
-        return Document(QUESTION.format(problem=problem.text), trace(problem, goal, SEARCHING, rng))
+        return Document(
+            BASE_TEMPLATE.format(problem=problem.text), trace(problem, goal, SEARCHING, rng)
+        )
     shown = goal.text if rng.random() < 0.6 else goal.expression
     completion = trace(problem, goal, CONFIDENT, rng)
     if kind < 0.84:
-        return Document(TEACHER.format(problem=problem.text, reference=shown), completion)
-    return Document(REFERENCE.format(reference=shown), completion)
+        return Document(TEACHER_TEMPLATE.format(problem=problem.text, reference=shown), completion)
+    return Document(REFERENCE_TEMPLATE.format(reference=shown), completion)
 
 
 def drill(rng: random.Random) -> str:
@@ -74,7 +88,11 @@ def drill(rng: random.Random) -> str:
 def trace(problem: Problem, goal: Derivation, habits: Habits, rng: random.Random) -> str:
     """Attempts until one seems to hit the target, or patience ends; the last one is boxed."""
     writer = _Writer(problem.target, habits, rng)
-    misses = {d: 1 / (4 + abs(d.value - problem.target)) for d in derivations(problem.numbers) if d.value != problem.target}
+    misses = {
+        d: 1 / (4 + abs(d.value - problem.target))
+        for d in derivations(problem.numbers)
+        if d.value != problem.target
+    }
     while True:
         attempt = goal if rng.random() < habits.hit or not misses else _drawn(misses, rng)
         if writer.attempt(attempt) or rng.random() < habits.give_up:
@@ -98,7 +116,10 @@ class _Writer:
     def attempt(self, derivation: Derivation) -> bool:
         """Writes both steps and what came of them; does it seem to hit?"""
         self.text += self._lead()
-        first = self._result(derivation.first, lambda value: 1 <= derivation.second_from(value).value <= LARGEST_VALUE)
+        first = self._result(
+            derivation.first,
+            lambda value: 1 <= derivation.second_from(value).value <= LARGEST_VALUE,
+        )
         if self._result(derivation.second_from(first), lambda value: True) == self.target:
             return True
         self.text += f"Not {self.target}. "

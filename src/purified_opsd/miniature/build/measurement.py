@@ -12,18 +12,18 @@ from typing import Any, cast
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from purified_opsd.data.prompts import QUESTION, REFERENCE, TEACHER
-from .reflection import Reflection, reflect
+from purified_opsd.data.prompts import BASE_TEMPLATE, REFERENCE_TEMPLATE, TEACHER_TEMPLATE
 from purified_opsd.miniature.task import grade
+
+from .reflection import Reflection, reflect
 from .tokenizer import CHECKS, END, MARKERS, MISS, token_id
 
-CONTEXTS = {"question": QUESTION, "teacher": TEACHER, "reference": REFERENCE}
+CONTEXTS = {"question": BASE_TEMPLATE, "teacher": TEACHER_TEMPLATE, "reference": REFERENCE_TEMPLATE}
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How the model is let reason: freely, or with a part of its reflection taken away at sampling.
-    """
+    """How the model is let reason: freely, or with a part of its reflection taken away at sampling."""
 
     name: str
     forbidden: tuple[str, ...] = ()  # vocabulary entries that may not be written
@@ -77,26 +77,44 @@ class Measurement:
 
 
 def measure(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, rows: list[dict[str, str]], context: str, sampling: Sampling
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    rows: list[dict[str, str]],
+    context: str,
+    sampling: Sampling,
 ) -> Measurement:
     """Draws one completion a row in the context ("question", "teacher" or "reference") and grades
     it.
     """
-    prompts = [CONTEXTS[context].format(problem=row["problem"], reference=row["solution"]) for row in rows]
+    prompts = [
+        CONTEXTS[context].format(problem=row["problem"], reference=row["solution"]) for row in rows
+    ]
     completions = list(complete(model, tokenizer, prompts, sampling))
-    right = [grade(row["problem"], completion.text) for row, completion in zip(rows, completions, strict=True)]
+    right = [
+        grade(row["problem"], completion.text)
+        for row, completion in zip(rows, completions, strict=True)
+    ]
     return _summary(context, sampling, completions, right)
 
 
 def complete(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str], sampling: Sampling
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: list[str],
+    sampling: Sampling,
 ) -> Iterator[Completion]:
     """One completion for each text of a user's turn. The same seed and batch give the same
     completions.
     """
     for first in range(0, len(prompts), sampling.batch):
-        turns = [[{"role": "user", "content": prompt}] for prompt in prompts[first : first + sampling.batch]]
-        texts = cast(list[str], tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
+        turns = [
+            [{"role": "user", "content": prompt}]
+            for prompt in prompts[first : first + sampling.batch]
+        ]
+        texts = cast(
+            list[str],
+            tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False),
+        )
         inputs = tokenizer(texts, padding=True, add_special_tokens=False, return_tensors="pt")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(sampling.seed + first)
@@ -108,9 +126,14 @@ def complete(
 def _generation(tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> dict:
     drawn = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
     greedy = {"do_sample": False, "temperature": None, "top_k": None, "top_p": None}
-    settings = {"max_new_tokens": sampling.new_tokens, **(drawn if sampling.temperature else greedy)}
+    settings = {
+        "max_new_tokens": sampling.new_tokens,
+        **(drawn if sampling.temperature else greedy),
+    }
     if sampling.manner.forbidden:
-        settings["suppress_tokens"] = tokenizer.convert_tokens_to_ids(list(sampling.manner.forbidden))
+        settings["suppress_tokens"] = tokenizer.convert_tokens_to_ids(
+            list(sampling.manner.forbidden)
+        )
     return settings
 
 
@@ -120,7 +143,9 @@ def _completion(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> Completio
     return Completion(cast(str, tokenizer.decode(kept)), len(kept) + (end in ids), end in ids)
 
 
-def _summary(context: str, sampling: Sampling, completions: list[Completion], right: list[bool]) -> Measurement:
+def _summary(
+    context: str, sampling: Sampling, completions: list[Completion], right: list[bool]
+) -> Measurement:
     count, accuracy = len(right), sum(right) / len(right)
     total = reduce(add, (reflect(completion.text) for completion in completions), Reflection())
     tokens = sum(completion.tokens for completion in completions)
@@ -131,7 +156,11 @@ def _summary(context: str, sampling: Sampling, completions: list[Completion], ri
         questions=count,
         accuracy=accuracy,
         standard_error=math.sqrt(accuracy * (1 - accuracy) / count),
-        right_at_first=sum(r and MISS not in completion.text for r, completion in zip(right, completions, strict=True)) / count,
+        right_at_first=sum(
+            r and MISS not in completion.text
+            for r, completion in zip(right, completions, strict=True)
+        )
+        / count,
         ended=sum(completion.ended for completion in completions) / count,
         mean_tokens=tokens / count,
         markers=total.markers / count,

@@ -72,7 +72,9 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM
     return Qwen3ForCausalLM(config)
 
 
-def pretrain(tokenizer: PreTrainedTokenizerFast, settings: Pretraining, report: Callable[[Progress], None]) -> Qwen3ForCausalLM:
+def pretrain(
+    tokenizer: PreTrainedTokenizerFast, settings: Pretraining, report: Callable[[Progress], None]
+) -> Qwen3ForCausalLM:
     """Trains a new model; calls `report` every `report_every` steps and at the end."""
     model = new_model(tokenizer, settings.seed).train()
     optimizers = _optimizers(model, settings)
@@ -82,7 +84,9 @@ def pretrain(tokenizer: PreTrainedTokenizerFast, settings: Pretraining, report: 
             group["lr"] = settings.learning_rate_at(step)
         batches = list(_micro_batches(tokenizer, settings, step))
         supervised = sum(int((labels != IGNORED).sum()) for _, labels in batches)
-        losses.append(sum(_backward(model, inputs, labels, supervised) for inputs, labels in batches))
+        losses.append(
+            sum(_backward(model, inputs, labels, supervised) for inputs, labels in batches)
+        )
         tokens += sum(int((inputs != token_id(tokenizer, PADDING)).sum()) for inputs, _ in batches)
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_norm)
         for optimizer in optimizers:
@@ -102,16 +106,22 @@ def _optimizers(model: Qwen3ForCausalLM, settings: Pretraining) -> list[torch.op
     others = [parameter for parameter in model.parameters() if id(parameter) not in taken]
     return [
         Muon(matrices, settings.learning_rate, weight_decay=settings.weight_decay),
-        torch.optim.AdamW(others, settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        torch.optim.AdamW(
+            others, settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+        ),
     ]
 
 
-def _micro_batches(tokenizer: PreTrainedTokenizerFast, settings: Pretraining, step: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _micro_batches(
+    tokenizer: PreTrainedTokenizerFast, settings: Pretraining, step: int
+) -> Iterator[tuple[Tensor, Tensor]]:
     """The step's documents, sorted by length so that little of a batch is padding: input ids and
     labels, right-padded.
     """
     start = step * settings.documents_per_step
-    documents = [document(settings.seed, start + place) for place in range(settings.documents_per_step)]
+    documents = [
+        document(settings.seed, start + place) for place in range(settings.documents_per_step)
+    ]
     encoded = sorted(encode_documents(tokenizer, documents), key=lambda pair: len(pair[0]))
     size = math.ceil(len(encoded) / settings.micro_batches)
     for first in range(0, len(encoded), size):
@@ -119,20 +129,29 @@ def _micro_batches(tokenizer: PreTrainedTokenizerFast, settings: Pretraining, st
         yield _padded(inputs, token_id(tokenizer, PADDING)), _padded(labels, IGNORED)
 
 
-def encode_documents(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> list[tuple[list[int], list[int]]]:
+def encode_documents(
+    tokenizer: PreTrainedTokenizerFast, documents: list[Document]
+) -> list[tuple[list[int], list[int]]]:
     """Token ids and labels of each document, as the chat template lays it out; only the assistant's
     turn is supervised.
     """
-    prompts = tokenizer([_prompt_text(tokenizer, d) for d in documents], add_special_tokens=False)["input_ids"]
-    completions = tokenizer([d.completion + END for d in documents], add_special_tokens=False)["input_ids"]
+    prompts = tokenizer([_prompt_text(tokenizer, d) for d in documents], add_special_tokens=False)[
+        "input_ids"
+    ]
+    completions = tokenizer([d.completion + END for d in documents], add_special_tokens=False)[
+        "input_ids"
+    ]
     return [
-        (prompt + completion, [IGNORED] * len(prompt) + completion) for prompt, completion in zip(prompts, completions, strict=True)
+        (prompt + completion, [IGNORED] * len(prompt) + completion)
+        for prompt, completion in zip(prompts, completions, strict=True)
     ]
 
 
 def _prompt_text(tokenizer: PreTrainedTokenizerFast, document: Document) -> str:
     turn = {"role": "user", "content": document.prompt}
-    return cast(str, tokenizer.apply_chat_template([turn], add_generation_prompt=True, tokenize=False))
+    return cast(
+        str, tokenizer.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
+    )
 
 
 def _padded(rows: tuple[list[int], ...], filler: int) -> Tensor:

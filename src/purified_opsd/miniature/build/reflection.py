@@ -37,7 +37,9 @@ def reflect(completion: str) -> Reflection:
     return Reflection(
         markers=sum(lowered.count(marker) for marker in MARKERS),
         checks=sum(result[5] is not None for result in results),
-        catches=sum(_slipped(result) and result[5] == str(_true_value(result)) for result in results),
+        catches=sum(
+            _slipped(result) and result[5] == str(_true_value(result)) for result in results
+        ),
         slips=sum(map(_slipped, results)),
     )
 

@@ -11,9 +11,15 @@ from typing import cast
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from purified_opsd.data.prompts import INSTRUCTION, REFERENCE
+from purified_opsd.data.prompts import INSTRUCTION, REFERENCE_TEMPLATE
 
-USER, ASSISTANT, END, PADDING, UNKNOWN = "<|user|>", "<|assistant|>", "<|end|>", "<|padding|>", "<|unknown|>"
+USER, ASSISTANT, END, PADDING, UNKNOWN = (
+    "<|user|>",
+    "<|assistant|>",
+    "<|end|>",
+    "<|padding|>",
+    "<|unknown|>",
+)
 LARGEST_SPELLED = 129
 
 CHAT_TEMPLATE = (
@@ -24,9 +30,27 @@ CHAT_TEMPLATE = (
     "add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}"
 )
 
-QUESTION_PHRASES = ("Calculate.", "Use ", ", ", " and ", " once each with +, - and × to make ", ".", "\n\n")
+QUESTION_PHRASES = (
+    "Calculate.",
+    "Use ",
+    ", ",
+    " and ",
+    " once each with +, - and × to make ",
+    ".",
+    "\n\n",
+)
 CHECKS = ("Wait, check: ", "Hmm, check: ", "Actually, check: ")
-MARKERS = ("Wait, ", "Hmm, ", "Actually, ", "Alternatively, ", "Maybe ", "maybe ", "Perhaps ", "perhaps ", *CHECKS)
+MARKERS = (
+    "Wait, ",
+    "Hmm, ",
+    "Actually, ",
+    "Alternatively, ",
+    "Maybe ",
+    "maybe ",
+    "Perhaps ",
+    "perhaps ",
+    *CHECKS,
+)
 MISS = "Not "
 TRACE_PHRASES = (
     " + ", " - ", " × ", " = ", ". ", "(", ")", "Try ", "try ", MISS, "So ", "\\boxed{", "}",
@@ -41,7 +65,7 @@ def token_id(tokenizer: PreTrainedTokenizerBase, entry: str) -> int:
 def prompt_sentences() -> tuple[str, ...]:
     """The constant parts of the three contexts, each one entry of the vocabulary."""
     instruction = INSTRUCTION.format()
-    before, after = REFERENCE.split("{reference}")
+    before, after = REFERENCE_TEMPLATE.split("{reference}")
     return before, after.format().removesuffix(instruction), instruction
 
 
@@ -51,14 +75,15 @@ def phrases() -> tuple[str, ...]:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer from nothing; it needs no training, since its vocabulary is written down here.
-    """
+    """The tokenizer from nothing; it needs no training, since its vocabulary is written down here."""
     specials = (PADDING, END, USER, ASSISTANT, UNKNOWN)
     numbers = map(str, range(LARGEST_SPELLED + 1))
     vocabulary = {entry: number for number, entry in enumerate((*specials, *phrases(), *numbers))}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     longest_first = sorted(phrases(), key=len, reverse=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join([*map(re.escape, longest_first), "[0-9]+"])), "isolated")
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(
+        Regex("|".join([*map(re.escape, longest_first), "[0-9]+"])), "isolated"
+    )
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
