@@ -6,7 +6,7 @@ import pytest
 import transformers
 
 from purified_opsd.data.prompts import BASE_TEMPLATE, REFERENCE_TEMPLATE, TEACHER_TEMPLATE
-from purified_opsd.miniature.rows import rows
+from purified_opsd.miniature.rows import draw_rows
 from purified_opsd.miniature.task import Split
 
 
@@ -24,7 +24,7 @@ def test_documents_come_back_as_they_went_in(tokenizer, documents):
 @pytest.mark.parametrize("context", [BASE_TEMPLATE, TEACHER_TEMPLATE, REFERENCE_TEMPLATE])
 @pytest.mark.parametrize("shown", ["solution", "answer"])
 def test_every_context_of_every_row_comes_back_as_it_went_in(tokenizer, context, shown):
-    for row in rows(Split.DISTILLATION, seed=0, count=100):
+    for row in draw_rows(Split.DISTILLATION, seed=0, count=100):
         text = context.format(problem=row["problem"], reference=row[shown])
         encoded = ids(tokenizer, text)
         assert tokenizer.unk_token_id not in encoded
@@ -32,7 +32,7 @@ def test_every_context_of_every_row_comes_back_as_it_went_in(tokenizer, context,
 
 
 def test_constant_sentences_are_one_token_each(tokenizer):
-    row = rows(Split.DISTILLATION, seed=0, count=1)[0]
+    row = draw_rows(Split.DISTILLATION, seed=0, count=1)[0]
     assert len(ids(tokenizer, BASE_TEMPLATE.format(problem=row["problem"]))) == 11
     assert len(ids(tokenizer, REFERENCE_TEMPLATE.format(reference=""))) == 3
 
@@ -74,7 +74,7 @@ def test_foreign_text_is_unknown_and_no_error(tokenizer):
 def test_a_saved_tokenizer_loads_as_the_same_tokenizer(tokenizer, tmp_path):
     tokenizer.save_pretrained(tmp_path)
     loaded = transformers.AutoTokenizer.from_pretrained(tmp_path)
-    text = BASE_TEMPLATE.format(problem=rows(Split.BASE, seed=0, count=1)[0]["problem"])
+    text = BASE_TEMPLATE.format(problem=draw_rows(Split.BASE, seed=0, count=1)[0]["problem"])
     assert ids(loaded, text) == ids(tokenizer, text)
     assert loaded.decode(ids(loaded, text)) == text
     assert (loaded.pad_token_id, loaded.eos_token_id) == (

@@ -52,8 +52,9 @@ class Muon(Optimizer):
 
 
 def orthogonalized(batch: Tensor) -> Tensor:
-    """Each matrix of [batch, rows, columns] with its singular values pulled to about 1, by
-    Newton–Schulz rounds.
+    """Each matrix of [batch, rows, columns] with its singular values pulled to about 1.
+
+    Newton–Schulz rounds do it.
     """
     a, b, c = _ITERATION
     wide = batch if batch.shape[1] <= batch.shape[2] else batch.mT

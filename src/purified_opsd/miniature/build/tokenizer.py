@@ -1,8 +1,7 @@
-"""The miniature's tokenizer: one entry a number, a phrase, or a constant sentence of the prompts;
-text comes back as it went in.
+"""The miniature's tokenizer: one entry a number, a phrase, or a constant sentence of the prompts.
 
-Entries carry their own spaces, so decoding is joining. Text that no entry spells becomes
-<|unknown|>.
+Text comes back as it went in. Entries carry their own spaces, so decoding is joining. Text that no
+entry spells becomes <|unknown|>.
 """
 
 import re
@@ -13,13 +12,11 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from purified_opsd.data.prompts import INSTRUCTION, REFERENCE_TEMPLATE
 
-USER, ASSISTANT, END, PADDING, UNKNOWN = (
-    "<|user|>",
-    "<|assistant|>",
-    "<|end|>",
-    "<|padding|>",
-    "<|unknown|>",
-)
+USER = "<|user|>"
+ASSISTANT = "<|assistant|>"
+END = "<|end|>"
+PADDING = "<|padding|>"
+UNKNOWN = "<|unknown|>"
 LARGEST_SPELLED = 129
 
 CHAT_TEMPLATE = (
@@ -75,15 +72,15 @@ def phrases() -> tuple[str, ...]:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer from nothing; it needs no training, since its vocabulary is written down here."""
+    """The tokenizer, which needs no training, since its vocabulary is written down here."""
     specials = (PADDING, END, USER, ASSISTANT, UNKNOWN)
     numbers = map(str, range(LARGEST_SPELLED + 1))
-    vocabulary = {entry: number for number, entry in enumerate((*specials, *phrases(), *numbers))}
+    entries = (*specials, *phrases(), *numbers)
+    vocabulary = {entry: id for id, entry in enumerate(entries)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     longest_first = sorted(phrases(), key=len, reverse=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(
-        Regex("|".join([*map(re.escape, longest_first), "[0-9]+"])), "isolated"
-    )
+    pattern = "|".join([*map(re.escape, longest_first), "[0-9]+"])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
