@@ -65,7 +65,7 @@ class Diagnosed:
 def diagnose(policy: Policy, prompts: Sequence[Contexts], probe: Probe) -> list[Diagnosed]:
     """Draws one completion a prompt from the student as it is, and measures the teacher on it."""
     seeds = [seed_for(probe.seed, "diagnosis", index) for index in range(len(prompts))]
-    completions = probe.sampler.generate([prompt.question for prompt in prompts], seeds)
+    completions = probe.sampler.generate([prompt.base for prompt in prompts], seeds)
     return measure(policy, prompts, completions, probe.target, probe.token_budget)
 
 
@@ -79,7 +79,7 @@ def measure(
     """Measures the teacher on given completions, under the student as it is, without dropout."""
     training = policy.model.training
     policy.model.eval()
-    lengths = [len(p.question) + len(c.ids) for p, c in zip(prompts, completions, strict=True)]
+    lengths = [len(p.base) + len(c.ids) for p, c in zip(prompts, completions, strict=True)]
     head = ModelHead(policy.base)
     by_index: dict[int, Diagnosed] = {}
     for indices in micro_batches(lengths, token_budget):
@@ -125,7 +125,7 @@ def hidden_states(
     policy: Policy, prompts: Sequence[Contexts], ids: Sequence[Sequence[int]], budget: int
 ) -> dict[str, Tensor]:
     """The hidden states of the same completions under student, base, teacher and reference."""
-    questions = [p.question for p in prompts]
+    questions = [p.base for p in prompts]
     contexts = {
         "base": questions,
         "teacher": [p.teacher for p in prompts],

@@ -138,7 +138,7 @@ def _of_candidate(
     prompts = [job.prompts.contexts(slide.example) for slide in slides]
     with slides[0].candidate.sampler(job.run.sampling) as sampler:
         completions = sampler.generate(
-            [p.question for p in prompts], [slide.seed for slide in slides]
+            [p.base for p in prompts], [slide.seed for slide in slides]
         )
         for slide, context, completion in zip(slides, prompts, completions, strict=True):
             hidden_ND = hidden_states(
