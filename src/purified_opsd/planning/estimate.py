@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from purified_opsd.objective.chunked_loss import rows_within
+from purified_opsd.objective.chunked_loss import gpu_chunk_sizes
 from purified_opsd.training.config import TrainingConfig
 
 from .flops_memory import Lengths, Memory, lengths_of, memory, operations
@@ -86,7 +86,7 @@ def estimate(
     run = replace(
         run, sampling=replace(run.sampling, batch_size=min(run.sampling.batch_size, sequences))
     )
-    rows = rows_within(int(gpu.gigabytes * 1e9), shape.vocabulary, run.chunk_rows)
+    rows = gpu_chunk_sizes(int(gpu.gigabytes * 1e9), shape.vocabulary, run.chunk_rows)
     longest = max(lengths.context(name) for name in (*run.target.contexts, "base"))
     room = gpu.gigabytes * 1e9 * assumed.usable
 

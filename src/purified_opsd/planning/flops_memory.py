@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from purified_opsd.distributed.fsdp import FSDP2
-from purified_opsd.objective.chunked_loss import Rows
+from purified_opsd.objective.chunked_loss import ChunkSizes
 from purified_opsd.objective.targets import PMITarget
 from purified_opsd.training.config import TrainingConfig
 
@@ -18,7 +18,7 @@ from .model_dims import ModelDims
 
 FLOAT32 = 4
 STRIP_RESULTS = 12
-"""[strip, V] results that the formulas hold at once when nothing fuses them."""
+"""[tile, V] results that the formulas hold at once when nothing fuses them."""
 
 
 class Lengths(NamedTuple):
@@ -129,7 +129,7 @@ def memory(
     shape: ModelDims,
     lengths: Lengths,
     micro_tokens: int,
-    rows: Rows,
+    rows: ChunkSizes,
     element: int,
     processes: int = 1,
 ) -> Memory:
@@ -142,7 +142,7 @@ def memory(
     N = max(1, round(micro_tokens * share))
     chunk = min(rows.chunk, N)
     buffers = (1 + min(2, len(run.target.contexts))) * chunk + STRIP_RESULTS * min(
-        rows.strip, chunk
+        rows.tile, chunk
     )
     states = (len(run.target.contexts) + 1) * element * N * D + FLOAT32 * N * D
     return Memory(
