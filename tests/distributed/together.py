@@ -20,29 +20,29 @@ from purified_opsd.training.setup import TrainingSetup, setup_training
 from purified_opsd.training.train import training_step
 
 
-def gradient(job: TrainingSetup) -> dict[str, torch.Tensor]:
+def gradient(setup: TrainingSetup) -> dict[str, torch.Tensor]:
     """The gradient of a first step from an adapter that is not zero, as the optimizer gets it,
     unclipped.
     """
-    for place, (name, parameter) in enumerate(job.policy.adapter_parameters().items()):
+    for place, (name, parameter) in enumerate(setup.policy.adapter_parameters().items()):
         if "lora_B" in name:
             parameter.data.normal_(std=0.3, generator=torch.Generator().manual_seed(place))
     caught = {}
-    job.optimizer.register_step_pre_hook(
+    setup.optimizer.register_step_pre_hook(
         lambda *_: caught.update(
-            {name: p.grad.clone() for name, p in job.policy.adapter_parameters().items()}
+            {name: p.grad.clone() for name, p in setup.policy.adapter_parameters().items()}
         )
     )
-    job.policy.model.train()
-    training_step(job, 0)
+    setup.policy.model.train()
+    training_step(setup, 0)
     return caught
 
 
-def held(job: TrainingSetup) -> int:
+def held(setup: TrainingSetup) -> int:
     """Numbers of the base that this process holds."""
     local = [
         p.to_local() if isinstance(p, dist.tensor.DTensor) else p
-        for p in job.policy.model.parameters()
+        for p in setup.policy.model.parameters()
         if not p.requires_grad
     ]
     return sum(p.numel() for p in local)
@@ -60,12 +60,12 @@ def main(folder: Path) -> None:
         ("fsdp2", unclipped, FSDP2()),
         ("tied", tied, FSDP2()),
     ):
-        job = setup_training(replace(one, sharding=sharding))
-        found = gradient(job)
-        shares.append(held(job))
+        setup = setup_training(replace(one, sharding=sharding))
+        found = gradient(setup)
+        shares.append(held(setup))
         if dist.get_rank() == 0:
             save_file(found, folder / f"{name}.safetensors")
-        del job
+        del setup
     try:
         setup_training(replace(run, batch_size=1))
     except RunError as error:

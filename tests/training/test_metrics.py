@@ -13,7 +13,7 @@ from purified_opsd.training.rollouts import ScoredRollout, StepResult
 def trajectory(place: int, log_probs: list[float], gap: float, *, ended: bool) -> ScoredRollout:
     completion = Completion(ids=list(range(len(log_probs))), log_probs=log_probs, ended=ended)
     return ScoredRollout(
-        place=place,
+        index=place,
         id=f"p{place}",
         question=[7, 8],
         cut=place == 1,
@@ -26,7 +26,7 @@ def trajectory(place: int, log_probs: list[float], gap: float, *, ended: bool) -
 
 
 STEP = StepResult(
-    trajectories=[
+    rollouts=[
         trajectory(0, [-1.0, -2.0, -3.0], 0.01, ended=True),
         trajectory(1, [-1.0], -0.5, ended=False),
     ],

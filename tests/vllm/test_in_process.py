@@ -130,7 +130,7 @@ class Previous(VLLMSampler):
 def job_with(run, sampler_class, engine):
     job = setup_training(replace(run, sampler=HF()))
     adapters = AdapterPublisher(None, job.policy.model)
-    return replace(job, run=run, sampler=sampler_class(engine, job.policy, run.sampling, adapters))
+    return replace(job, config=run, sampler=sampler_class(engine, job.policy, run.sampling, adapters))
 
 
 def test_a_run_samples_from_each_of_its_adapters_and_is_resumed(opened, folder, monkeypatch):
