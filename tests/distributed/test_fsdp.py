@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from purified_opsd.distributed.fsdp import FSDP2, Replicated, Sharded
+from purified_opsd.distributed.fsdp import FSDP2, Replicated, ShardedLayout
 from purified_opsd.errors import ModelError
 from purified_opsd.policy.lm_head import GeneralHead
 from purified_opsd.policy.model import LoRA, Model, load_policy, load_tokenizer
@@ -35,7 +35,7 @@ def test_a_head_that_is_not_plainly_linear_is_refused(loaded):
         match="Qwen3ForCausalLM cannot be sharded: it has not a head that is plainly linear. Train "
         "it with",
     ):
-        Sharded(general, CPU)
+        ShardedLayout(general, CPU)
 
 
 def test_a_model_without_marked_layers_is_refused(loaded, monkeypatch):
@@ -44,4 +44,4 @@ def test_a_model_without_marked_layers_is_refused(loaded, monkeypatch):
         ModelError,
         match="it has not layers that transformers marks as such. .*--sharding replicated",
     ):
-        Sharded(loaded, CPU)
+        ShardedLayout(loaded, CPU)

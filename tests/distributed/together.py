@@ -5,6 +5,7 @@
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import torch
 from safetensors.torch import save_file
@@ -14,10 +15,10 @@ from purified_opsd.distributed.fsdp import FSDP2, Replicated
 from purified_opsd.distributed.process_group import part
 from purified_opsd.errors import RunError
 from purified_opsd.settings import build_run, read_settings, to_yaml
+from purified_opsd.training import train
 from purified_opsd.training.config import TrainingConfig
 from purified_opsd.training.run import resume_run, start_run
 from purified_opsd.training.setup import TrainingSetup, setup_training
-from purified_opsd.training.train import training_step
 
 
 def gradient(setup: TrainingSetup) -> dict[str, torch.Tensor]:
@@ -34,8 +35,37 @@ def gradient(setup: TrainingSetup) -> dict[str, torch.Tensor]:
         )
     )
     setup.policy.model.train()
-    training_step(setup, 0)
+    train.training_step(setup, 0)
     return caught
+
+
+def check_reduction(setup: TrainingSetup) -> None:
+    """A step reduces the gradient in one collective, to exactly what a sum of each tensor is."""
+    all_reduce, sum_gradients = dist.all_reduce, train.sum_gradients
+    parameters = list(setup.policy.adapter_parameters().values())
+    reduced = []
+
+    def counting_all_reduce(tensor, *arguments, **options):
+        if tensor.is_floating_point():
+            reduced.append(tensor.numel())
+        return all_reduce(tensor, *arguments, **options)
+
+    def checked_sum_gradients(parameters):
+        own = [parameter.grad.clone() for parameter in parameters]
+        expected = [gradient.clone() for gradient in own]
+        for gradient in expected:
+            all_reduce(gradient)
+        sum_gradients(parameters)
+        summed = [parameter.grad for parameter in parameters]
+        assert all(map(torch.equal, summed, expected))
+        assert not all(map(torch.equal, summed, own))
+
+    with (
+        mock.patch.object(dist, "all_reduce", counting_all_reduce),
+        mock.patch.object(train, "sum_gradients", checked_sum_gradients),
+    ):
+        train.training_step(setup, 0)
+    assert reduced == [sum(parameter.numel() for parameter in parameters)]
 
 
 def held(setup: TrainingSetup) -> int:
@@ -65,6 +95,7 @@ def main(folder: Path) -> None:
         shares.append(held(setup))
         if dist.get_rank() == 0:
             save_file(found, folder / f"{name}.safetensors")
+        check_reduction(setup)
         del setup
     try:
         setup_training(replace(run, batch_size=1))
