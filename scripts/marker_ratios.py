@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from purified_opsd.analysis.markers import count_substrings
-from purified_opsd.reporting.runs import table
+from purified_opsd.reporting.terminal import markdown_table
 
 ARMS = ("pmi", "standard")
 DRAWS = 10_000
@@ -78,7 +78,7 @@ def main() -> None:
         "accuracy",
         "difference (95 %)",
     )
-    print(table(header, rows), end="")
+    print(markdown_table(header, rows), end="")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from purified_opsd.analysis.markers import MARKERS
 from purified_opsd.analysis.teacher_signal import hidden_states
-from purified_opsd.analysis.token_readout import Reading, read_tokens
+from purified_opsd.analysis.token_readout import TokenReadout, read_tokens
 from purified_opsd.analysis.token_text import marker_spans, token_text
 from purified_opsd.data.dataset import Example
 from purified_opsd.data.prompts import Contexts
@@ -138,7 +138,7 @@ def _trajectory(
     specimen: Specimen,
     contexts: Contexts,
     completion: Completion,
-    readings: Sequence[Reading],
+    readings: Sequence[TokenReadout],
 ) -> dict[str, Any]:
     """Returns what is kept of one completion: docs/microscope.md tells each name."""
     tokenizer = run.policy.tokenizer

@@ -1,6 +1,4 @@
-"""The completions that a run directory holds, wherever they were sampled, one after another as they
-are read.
-"""
+"""The completions that a run's evaluation and diagnosis hold, read one after another."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +14,7 @@ SOURCES = (EVALUATION, DIAGNOSIS)
 
 
 @dataclass(frozen=True)
-class Written:
+class ReportedCompletion:
     """One completion of a candidate."""
 
     step: int
@@ -33,31 +31,32 @@ class Written:
     """Of its answer; empty where none was given."""
 
 
-def written(run: Path, source: str) -> Iterator[Written]:
+def read_completions(run: Path, source: str) -> Iterator[ReportedCompletion]:
     """What an evaluation, of all that was last asked, or a diagnosis has of completions; nothing
     where there was none.
     """
     return _evaluated(run / EVALUATION) if source == EVALUATION else _diagnosed(run / DIAGNOSIS)
 
 
-def problems(run: Path) -> dict[tuple[str, str], str]:
-    """The questions of the evaluation by benchmark and id, as far as the run directory holds them."""
+def read_problems(run: Path) -> dict[tuple[str, str], str]:
+    """The evaluation's questions by benchmark and id, as far as the run directory holds them."""
     files = (run / EVALUATION).glob("*/problems.json")
     return {(file.parent.name, id): text for file in files for id, text in read_json(file).items()}
 
 
-def asked(run: Path) -> dict[int, int]:
-    """By step: how many completions the evaluation was last asked for; empty where there was none."""
-    found: Counter[int] = Counter()
+def requested_completions(run: Path) -> dict[int, int]:
+    """How many completions the evaluation was last asked for, by step; empty without one."""
+    counts: Counter[int] = Counter()
     for file in (run / EVALUATION).glob("*/asked.json"):
-        each = read_json(file, "questions", "runs")
-        candidates = (settings.parent.name for settings in file.parent.glob("*/settings.json"))
-        found.update({step_of(name): len(each["questions"]) * each["runs"] for name in candidates})
-    return dict(sorted(found.items()))
+        request = read_json(file, "questions", "runs")
+        completions = len(request["questions"]) * request["runs"]
+        for settings in file.parent.glob("*/settings.json"):
+            counts[step_of(settings.parent.name)] += completions
+    return dict(sorted(counts.items()))
 
 
-def asked_markers(run: Path) -> list[str]:
-    """The markers of one's own that the evaluation was last asked to count."""
+def requested_markers(run: Path) -> list[str]:
+    """The markers that the evaluation was last asked to count beside Kim et al.'s."""
     return [
         word
         for file in (run / EVALUATION).glob("*/asked.json")
@@ -65,7 +64,7 @@ def asked_markers(run: Path) -> list[str]:
     ]
 
 
-def _evaluated(folder: Path) -> Iterator[Written]:
+def _evaluated(folder: Path) -> Iterator[ReportedCompletion]:
     for file in sorted(folder.glob("*/asked.json")):
         asked = read_json(file, "questions", "runs")
         questions = set(asked["questions"])
@@ -79,8 +78,8 @@ def _evaluated(folder: Path) -> Iterator[Written]:
                     yield _sample(row, step, file.parent.name, verdict)
 
 
-def _sample(row: dict[str, Any], step: int, benchmark: str, verdict: str) -> Written:
-    return Written(
+def _sample(row: dict[str, Any], step: int, benchmark: str, verdict: str) -> ReportedCompletion:
+    return ReportedCompletion(
         step,
         benchmark,
         row["id"],
@@ -92,10 +91,10 @@ def _sample(row: dict[str, Any], step: int, benchmark: str, verdict: str) -> Wri
     )
 
 
-def _diagnosed(folder: Path) -> Iterator[Written]:
+def _diagnosed(folder: Path) -> Iterator[ReportedCompletion]:
     for file in [*folder.glob("base.jsonl"), *sorted(folder.glob("step-*.jsonl"))]:
         for row in read_jsonl(file, "id", "text", "completion_ids", "ended"):
-            yield Written(
+            yield ReportedCompletion(
                 step_of(file.stem),
                 "",
                 row["id"],
