@@ -22,10 +22,10 @@ def loaded(tiny_model):
 @pytest.mark.parametrize("sharding", [Replicated(), FSDP2()])
 def test_over_one_process_the_base_is_whole(loaded, sharding):
     before = loaded.fingerprint()
-    layout = sharding.spread(loaded, CPU)
+    layout = sharding.apply(loaded, CPU)
     with layout.synced_forwards(), layout.gathered_head():
         assert loaded.fingerprint() == before
-    assert sharding.loads_on(torch.device("cuda:0")) == torch.device("cuda:0")
+    assert sharding.loading_device(torch.device("cuda:0")) == torch.device("cuda:0")
 
 
 def test_a_head_that_is_not_plainly_linear_is_refused(loaded):

@@ -1,12 +1,13 @@
 """The numbers of a step against a batch small enough to be worked out by hand."""
 
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 
 from purified_opsd.sampling.sampler import Completion
-from purified_opsd.training.metrics import rollout_rows, step_metrics
+from purified_opsd.training.metrics import StepTimer, rollout_rows, step_metrics
 from purified_opsd.training.rollouts import ScoredRollout, StepResult
 
 
@@ -15,7 +16,7 @@ def trajectory(place: int, log_probs: list[float], gap: float, *, ended: bool) -
     return ScoredRollout(
         index=place,
         id=f"p{place}",
-        question=[7, 8],
+        prompt_ids=[7, 8],
         cut=place == 1,
         seed=place,
         completion=completion,
@@ -79,3 +80,14 @@ def test_rollout_rows_hold_what_can_be_scored_again():
     assert (first["prompt_ids"], first["completion_ids"], first["text"]) == ([7, 8], [0, 1, 2], "a")
     assert second["sampler_log_probs"] == [-1.0]
     assert second["trainer_log_probs"] == [-1.5]
+
+
+def test_seconds_add_up_by_part_also_when_a_part_fails():
+    timer = StepTimer(torch.device("cpu"))
+    for _ in range(2):
+        with timer("rollout"):
+            time.sleep(0.01)
+    with pytest.raises(RuntimeError), timer("student"):
+        raise RuntimeError
+    assert timer.seconds["rollout"] >= 0.02
+    assert 0 <= timer.seconds["student"] < timer.seconds["rollout"]

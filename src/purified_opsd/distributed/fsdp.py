@@ -62,10 +62,10 @@ class WholeLayout:
 class Replicated:
     """Every process holds the whole base."""
 
-    def loads_on(self, device: torch.device) -> torch.device:
+    def loading_device(self, device: torch.device) -> torch.device:
         return device
 
-    def spread(self, policy: Policy, device: torch.device) -> Layout:
+    def apply(self, policy: Policy, device: torch.device) -> Layout:
         return WholeLayout()
 
 
@@ -77,13 +77,13 @@ class FSDP2:
     An embedding and a head that are one matrix stay whole in each process.
     """
 
-    def loads_on(self, device: torch.device) -> torch.device:
+    def loading_device(self, device: torch.device) -> torch.device:
         """Returns the device that the base is read into: the host's memory, from which it goes to
         `device` layer by layer, so it need not fit there whole.
         """
         return torch.device("cpu") if several_processes() else device
 
-    def spread(self, policy: Policy, device: torch.device) -> Layout:
+    def apply(self, policy: Policy, device: torch.device) -> Layout:
         """Shards the policy's base in place.  Raises ModelError where it has no layers to be told
         apart, or no linear head.
         """

@@ -52,14 +52,10 @@ def save_checkpoint(
     temporary.mkdir(parents=True)
     policy.model.save_pretrained(str(temporary / "adapter"), save_embedding_layers=False)
     save_file(_optimizer_tensors(policy, optimizer), temporary / "optimizer.safetensors")
-    (temporary / "state.json").write_text(
-        json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8"
-    )
+    _write_json(temporary / "state.json", asdict(state))
     files = [path for path in sorted(temporary.rglob("*")) if path.is_file()]
     manifest = {str(file.relative_to(temporary)): _manifest_entry(file) for file in files}
-    (temporary / "manifest.json").write_text(
-        json.dumps(manifest, indent=2) + "\n", encoding="utf-8"
-    )
+    _write_json(temporary / "manifest.json", manifest)
     for path in [*temporary.rglob("*"), temporary]:
         _flush(path)
     if final.exists():
@@ -168,6 +164,10 @@ def _optimizer_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> dict
         for name, parameter in policy.adapter_parameters().items()
         for key, value in optimizer.state.get(parameter, {}).items()
     }
+
+
+def _write_json(file: Path, value: Mapping[str, object]) -> None:
+    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
 
 
 def _manifest_entry(file: Path) -> dict[str, int | str]:

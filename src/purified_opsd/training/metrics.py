@@ -74,7 +74,7 @@ def rollout_rows(step: StepResult, number: int, texts: list[str]) -> list[dict[s
             "seed": t.seed,
             "ended": t.completion.ended,
             "text": text,
-            "prompt_ids": t.question,
+            "prompt_ids": t.prompt_ids,
             "completion_ids": t.completion.ids,
             "sampler_log_probs": [round(x, 6) for x in t.completion.log_probs],
             "trainer_log_probs": [round(x, 6) for x in t.log_probs],

@@ -40,7 +40,8 @@ class ScoredRollout:
     """Its index in the step's global batch."""
     id: str
     """The example's id."""
-    question: list[int]
+    prompt_ids: list[int]
+    """The question's prompt."""
     cut: bool
     """Whether its reference was shortened."""
     seed: int
@@ -94,7 +95,7 @@ def score_rollouts(
         ScoredRollout(
             index=rollout.index,
             id=rollout.example.id,
-            question=rollout.prompts.question,
+            prompt_ids=rollout.prompts.question,
             cut=rollout.prompts.cut,
             seed=rollout.seed,
             completion=rollout.completion,

@@ -118,9 +118,9 @@ def setup_training(config: TrainingConfig) -> TrainingSetup:
             f"{config.batch_size}: each needs a question a step. Start fewer processes, or raise "
             "batch_size."
         )
-    run = load_run(config, config.sharding.loads_on(accelerator.device))
+    run = load_run(config, config.sharding.loading_device(accelerator.device))
     check_same_on_all_ranks(_fingerprints(run))
-    layout = config.sharding.spread(run.policy, accelerator.device)
+    layout = config.sharding.apply(run.policy, accelerator.device)
     with layout.synced_forwards(), layout.gathered_head():
         sampler = config.sampler.open(config.model, run.policy, config.sampling, run.prompts.limit)
         sampler.sync(0)  # an adapter that does not fit is found now

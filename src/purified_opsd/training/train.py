@@ -62,10 +62,7 @@ def train(
             with _saved(setup, writer, number - 1, first_step):
                 step = training_step(setup, number - 1)
             if is_main:
-                texts = decode(step, setup.policy.tokenizer)
-                row = step_metrics(step, number, texts, config.markers, setup.accelerator.device)
-                writer.rollouts(number, rollout_rows(step, number, texts))
-                writer.metrics(row)
+                row = _record(setup, writer, step, number)
                 trackers.log(row)
                 _show_progress(progress, row)
             stopped_by = max(gather_object([stop.signal]))
@@ -97,9 +94,10 @@ def training_step(setup: TrainingSetup, step: int) -> StepResult:
     # Every token's weight is fixed before any split, so no split changes the gradient.
     weight_B = token_weights(setup, rollouts)
 
-    own_scored: list[ScoredRollout] = []
+    own_scores: list[ScoredRollout] = []
     with raise_on_any_rank(accelerator), setup.layout.synced_forwards():
-        for indices in micro_batches([r.tokens for r in rollouts], config.micro_batch_tokens):
+        lengths = [rollout.tokens for rollout in rollouts]
+        for indices in micro_batches(lengths, config.micro_batch_tokens):
             micro_batch = [rollouts[i] for i in indices]
             weight_N = weight_B[batch_index_N(micro_batch)]
             # Step 1: the frozen base reads the completions under each context.
@@ -109,9 +107,9 @@ def training_step(setup: TrainingSetup, step: int) -> StepResult:
             with timer("student"):
                 terms = distillation_loss(setup, micro_batch, weight_N, contexts_ND)
                 terms.loss.backward()
-            own_scored += score_rollouts(micro_batch, weight_N, terms)
+            own_scores += score_rollouts(micro_batch, weight_N, terms)
 
-    scored = sorted(gather_object(own_scored), key=lambda rollout: rollout.index)
+    scored = sorted(gather_object(own_scores), key=lambda rollout: rollout.index)
     config.alarm.check(mismatch_of(scored), step + 1)
     decompositions = []
     if config.decomposed:
@@ -122,7 +120,11 @@ def training_step(setup: TrainingSetup, step: int) -> StepResult:
     with timer("optimizer"):
         learning_rate, grad_norm = update(setup, step)
     return StepResult(
-        scored, grad_norm, learning_rate, timer.seconds, gather_object(decompositions)
+        rollouts=scored,
+        grad_norm=grad_norm,
+        learning_rate=learning_rate,
+        seconds=timer.seconds,
+        decompositions=gather_object(decompositions),
     )
 
 
@@ -182,16 +184,16 @@ def distillation_loss(
     """
     config = setup.config
     completions = [rollout.completion.ids for rollout in rollouts]
-    student_ND = completion_hidden(
-        setup.policy.model, [rollout.prompts.question for rollout in rollouts], completions
-    )
+    questions = [rollout.prompts.question for rollout in rollouts]
+    student_ND = completion_hidden(setup.policy.model, questions, completions)
+    token_N = torch.tensor(list(chain(*completions)), device=student_ND.device)
     with setup.layout.gathered_head():
         return chunked_terms(
             student_ND,
             contexts_ND,
             setup.policy.head,
             weight_N=weight_N.float().to(student_ND.device),
-            token_N=torch.tensor(list(chain(*completions)), device=student_ND.device),
+            token_N=token_N,
             target=config.target,
             divergence=config.divergence,
             temperature=config.loss_temperature,
@@ -237,6 +239,17 @@ def update(setup: TrainingSetup, step: int) -> tuple[float, float]:
     setup.optimizer.step()
     setup.optimizer.zero_grad(set_to_none=True)
     return learning_rate, grad_norm.item()
+
+
+def _record(
+    setup: TrainingSetup, writer: RunWriter, step: StepResult, number: int
+) -> dict[str, Any]:
+    """Writes the rollouts and the metrics of a step; returns the metrics."""
+    texts = decode(step, setup.policy.tokenizer)
+    writer.rollouts(number, rollout_rows(step, number, texts))
+    row = step_metrics(step, number, texts, setup.config.markers, setup.accelerator.device)
+    writer.metrics(row)
+    return row
 
 
 @contextmanager
