@@ -127,8 +127,8 @@ class HeartbeatWatch:
 
     def _watch(self) -> None:
         """Beats once a second until it is stopped, or ends this process."""
-        started = time.monotonic()
-        last_change = dict.fromkeys(self.heartbeats.beats(), (0, started))
+        unheard = (0, time.monotonic())
+        last_change: dict[int, tuple[int, float]] = dict.fromkeys(self.heartbeats.beats(), unheard)
         while not self._over.wait(BEAT_S):
             # 1. Tell the others that this process lives.
             self.heartbeats.beat()
