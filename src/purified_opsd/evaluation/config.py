@@ -12,7 +12,7 @@ from purified_opsd.sampling.sampler import Sampling
 from purified_opsd.storage.files import read_json
 
 from .benchmarks import AnswerColumns
-from .requests import EvaluationPlan
+from .requests import EvaluationRequest, check_counts
 
 UPSTREAM = Sampling(temperature=1.0, top_p=0.95, top_k=0, max_new_tokens=38_912)
 
@@ -109,6 +109,7 @@ class EvaluationConfig:
     sampling: SamplingOverrides = SamplingOverrides()
 
     def __post_init__(self):
+        check_counts(self.runs, self.limit)
         if self.every < 0:
             raise ValueError(f"evaluation.every must be at least 0, got {self.every}. 0 is never.")
         if self.every and not self.benchmarks:
@@ -121,6 +122,9 @@ class EvaluationConfig:
         """Is the student evaluated after `step` of `last` steps?"""
         return self.every > 0 and (step % self.every == 0 or step == last)
 
-    def plan(self, model: str) -> EvaluationPlan:
-        """What is asked of a model at that path.  Raises ValueError for what is impossible."""
-        return EvaluationPlan(self.sampling.of(model), self.runs, self.limit, self.seed)
+    def request_for(self, model: str, markers: tuple[str, ...] = ()) -> EvaluationRequest:
+        """What is requested of the model at that path; `markers` are counted beside Kim et al.'s.
+        Raises ValueError for what is impossible.
+        """
+        sampling = self.sampling.of(model)
+        return EvaluationRequest(sampling, self.runs, self.limit, self.seed, markers)

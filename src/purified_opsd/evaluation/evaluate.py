@@ -1,8 +1,9 @@
-"""Every candidate on every benchmark, several runs of each problem: drawn, graded, and written down
-as they finish.
+"""Evaluates every candidate on every benchmark with several runs of each problem: completions are
+sampled, graded, and written down as they finish.
 
 A candidate is only a name, an identity and a way to a sampler, so nothing here knows which model is
-evaluated.
+evaluated.  The samples that are on the disk are read once, when the evaluation begins; from then on
+everything that is written there is kept in memory too.
 """
 
 import shutil
@@ -13,230 +14,282 @@ from pathlib import Path
 from typing import Any
 
 from purified_opsd.data.prompts import PromptBuilder
-from purified_opsd.evaluation.grading.graders import Grade, grade_all
+from purified_opsd.evaluation.grading.graders import grade_all
 from purified_opsd.sampling.sampler import Completion, OneByOne, Sampler
 from purified_opsd.storage.files import locked
 
 from .benchmarks import Benchmark
-from .checks import refuse_mixture, refuse_namesakes, refuse_repeats
-from .comparison import write_results
-from .progress import Progress, Watch, unwatched
-from .requests import Candidate, Draw, EvaluationPlan, draws_of, settings_of
-from .results import Results, read_results
-from .sample_store import (
+from .checks import refuse_duplicate_names, refuse_identical_runs, refuse_mixture
+from .progress import Progress, ProgressCallback, ignore_progress
+from .requests import (
+    Candidate,
+    CompletionRequest,
     EvaluationRequest,
-    Key,
-    Sample,
+    completion_requests,
+    generation_settings,
+)
+from .results import GradedSamples, Results, read_graded, select_requested
+from .sample_store import (
+    BenchmarkRequest,
     SampleFolder,
+    StoredSamples,
     read_sample,
     sample_row,
-    write_problems,
     write_request,
 )
-from .summary import write_table
+from .summary import write_summary
 
 
 @dataclass
-class Cell:
-    """One candidate on one benchmark: what is asked of it, what is there, and the folder where it
-    goes.
+class EvaluationTask:
+    """One candidate on one benchmark: the completions that are requested, the samples that are
+    stored, and the folder where new ones go.
     """
 
     candidate: Candidate
     benchmark: Benchmark
-    draws: Sequence[Draw]
+    requests: Sequence[CompletionRequest]
     folder: SampleFolder
-    samples: dict[Key, Sample]
-    grades: dict[Key, Grade]
+    stored: StoredSamples
 
     @property
     def done(self) -> int:
-        return sum(draw.key in self.grades for draw in self.draws)
+        return sum(request.key in self.stored.grades for request in self.requests)
 
     @property
     def accuracy(self) -> float | None:
         """None before anything is graded."""
-        correct = sum(
-            draw.key in self.grades and self.grades[draw.key].correct for draw in self.draws
-        )
-        return correct / self.done if self.done else None
+        grades = self.stored.grades
+        correct = [grades[r.key].correct for r in self.requests if r.key in grades]
+        return sum(correct) / len(correct) if correct else None
+
+    def without_sample(self, requests: Sequence[CompletionRequest]) -> list[CompletionRequest]:
+        """Those of the requests that are still to be sampled."""
+        return [request for request in requests if request.key not in self.stored.samples]
+
+    def without_grade(self) -> list[CompletionRequest]:
+        """The requests whose samples are still to be graded."""
+        ungraded = self.stored.samples.keys() - self.stored.grades.keys()
+        return [request for request in self.requests if request.key in ungraded]
 
 
 def evaluate(
     candidates: Sequence[Candidate],
     benchmarks: Sequence[Benchmark],
     prompts: PromptBuilder,
-    plan: EvaluationPlan,
+    request: EvaluationRequest,
     folder: Path,
-    watch: Watch = unwatched,
+    on_progress: ProgressCallback = ignore_progress,
 ) -> Results:
-    """Draws and grades what `folder` does not hold yet; writes results.json and table.md there.
+    """Samples and grades what `folder` does not hold yet; writes results.json and table.md there.
 
-    Interrupted anywhere, the same call completes what is owed.  Raises RunError where two
+    Interrupted anywhere, the same call completes what is pending.  Raises RunError where two
     candidates or benchmarks share a name, the folder holds samples that cannot stand beside those
-    asked for, or whole runs repeat each other, and DataError where a question is too long.
+    requested, or whole runs repeat each other, and DataError where a question is too long.
     """
-    refuse_namesakes("candidates", [candidate.name for candidate in candidates])
-    refuse_namesakes("benchmarks", [benchmark.name for benchmark in benchmarks])
-    sets = [benchmark.first(plan.limit) for benchmark in benchmarks]
-    asked = {benchmark.name: draws_of(benchmark, prompts, plan) for benchmark in sets}
+    refuse_duplicate_names("candidates", [candidate.name for candidate in candidates])
+    refuse_duplicate_names("benchmarks", [benchmark.name for benchmark in benchmarks])
+    benchmarks = [benchmark.first(request.limit) for benchmark in benchmarks]
+    requests = {
+        benchmark.name: completion_requests(benchmark, prompts, request) for benchmark in benchmarks
+    }
     with locked(folder):
         settings = {
-            (c.name, b.name): settings_of(c, b, prompts, plan) for c in candidates for b in sets
-        }
-        for (candidate, benchmark), wanted in settings.items():
-            refuse_mixture(folder, benchmark, candidate, wanted)
-        cells = [
-            open_cell(
-                candidate,
-                benchmark,
-                asked[benchmark.name],
-                settings[candidate.name, benchmark.name],
-                folder,
+            (candidate.name, benchmark.name): generation_settings(
+                candidate, benchmark, prompts, request
             )
             for candidate in candidates
-            for benchmark in sets
+            for benchmark in benchmarks
+        }
+        refuse_mixture(folder, settings)
+        tasks = [
+            open_task(candidate, benchmark, requests[benchmark.name], settings, folder)
+            for candidate in candidates
+            for benchmark in benchmarks
         ]
-        for benchmark in sets:
-            questions = [question.id for question in benchmark.questions]
-            write_request(
-                folder / benchmark.name,
-                EvaluationRequest(questions, plan.runs, dict(benchmark.record), plan.markers),
-            )
-            write_problems(folder / benchmark.name, {q.id: q.problem for q in benchmark.questions})
-        reporter = Reporter(cells, watch)
-        _write_down(folder)  # what is owed is marked before it is drawn, however this ends
+        benchmark_requests = _write_requests(folder, benchmarks, request)
+        others = read_graded(folder, skip=settings.keys())
+
+        def summarize() -> Results:
+            graded = [_graded(task, benchmark_requests[task.benchmark.name]) for task in tasks]
+            results = Results([*graded, *others])
+            write_summary(folder, results)
+            return results
+
+        summarize()  # what is pending is marked before it is sampled, however this ends
+        tracker = ProgressTracker(tasks, on_progress)
         try:
-            for cell in cells:
-                complete(cell, prompts, plan, reporter)
+            for task in tasks:
+                complete(task, prompts, request, tracker)
         except OSError:  # where the samples found no room, results find none
             raise
         except BaseException:
-            _write_down(folder)
+            summarize()
             raise
-        _write_down(folder)
-    return read_results(folder)
+        return summarize()
 
 
-def _write_down(folder: Path) -> None:
-    """results.json and table.md, of what is there."""
-    write_results(folder)
-    write_table(folder)
+def _write_requests(
+    folder: Path, benchmarks: Sequence[Benchmark], request: EvaluationRequest
+) -> dict[str, BenchmarkRequest]:
+    """Writes down what is requested on each benchmark, and returns it by the benchmark's name."""
+    written = {}
+    for benchmark in benchmarks:
+        problems = {question.id: question.problem for question in benchmark.questions}
+        written[benchmark.name] = BenchmarkRequest(
+            list(problems), request.runs, dict(benchmark.record), request.markers
+        )
+        write_request(folder / benchmark.name, written[benchmark.name], problems)
+    return written
+
+
+def _graded(task: EvaluationTask, request: BenchmarkRequest) -> GradedSamples:
+    return select_requested(
+        task.candidate.name,
+        task.benchmark.name,
+        task.folder.settings(),
+        request,
+        task.stored,
+    )
 
 
 def forget_other_weights(folder: Path, candidate: Candidate) -> None:
-    """Removes what was drawn under a candidate's name from other weights than it has now.
+    """Removes the samples under a candidate's name that came from other weights than it has now.
 
-    For a step that is taken again after a damaged checkpoint: a GPU does not repeat itself to the
-    bit.
+    This is for a step that is taken again after a damaged checkpoint: a GPU does not repeat itself
+    to the bit.
     """
     for settings in folder.glob(f"*/{candidate.name}/settings.json"):
         if SampleFolder(settings.parent).settings()["weights"] != candidate.identity:
             shutil.rmtree(settings.parent)
 
 
-def open_cell(
+def open_task(
     candidate: Candidate,
     benchmark: Benchmark,
-    draws: Sequence[Draw],
-    settings: Mapping[str, Any],
+    requests: Sequence[CompletionRequest],
+    settings: Mapping[tuple[str, str], Mapping[str, Any]],
     folder: Path,
-) -> Cell:
-    """What is there of a cell."""
+) -> EvaluationTask:
+    """A task with the samples that its folder holds."""
     samples = SampleFolder(folder / benchmark.name / candidate.name)
-    samples.begin(settings)
-    return Cell(candidate, benchmark, draws, samples, samples.samples(), samples.grades())
+    stored = samples.begin(settings[candidate.name, benchmark.name])
+    return EvaluationTask(candidate, benchmark, requests, samples, stored)
 
 
 def complete(
-    cell: Cell, prompts: PromptBuilder, plan: EvaluationPlan, reporter: "Reporter"
+    task: EvaluationTask,
+    prompts: PromptBuilder,
+    request: EvaluationRequest,
+    tracker: "ProgressTracker",
 ) -> None:
-    """Grades what was drawn and not graded, then draws and grades what is owed, a batch at a time.
+    """Grades the samples without a grade, then samples and grades what is pending, a batch at a
+    time.
 
-    Batches are cut from the whole list of draws, and one of which anything is owed is drawn whole,
-    if rows have neighbours: a row then has those that it would have had without an interruption,
-    and on CPU is the same, bit for bit.
+    Batches are cut from the whole list of requests, and one of which anything is pending is sampled
+    whole, if rows have neighbours: a row then has those that it would have had without an
+    interruption, and on CPU is the same, bit for bit.
     """
-    grade_draws(
-        cell, [draw for draw in cell.draws if draw.key in cell.samples.keys() - cell.grades.keys()]
-    )
-    refuse_repeats(cell.samples.values(), plan.runs)
-    rows = plan.sampling.batch_size
-    batches = [cell.draws[first : first + rows] for first in range(0, len(cell.draws), rows)]
-    owed = [batch for batch in batches if any(draw.key not in cell.samples for draw in batch)]
-    reporter.report(cell)
-    if not owed:
+    grade_samples(task, task.without_grade())
+    refuse_identical_runs(task.stored.samples.values(), request.runs)
+    size = request.sampling.batch_size
+    starts = range(0, len(task.requests), size)
+    batches = [task.requests[start : start + size] for start in starts]
+    pending = [batch for batch in batches if task.without_sample(batch)]
+    tracker.report(task)
+    if not pending:
         return
-    with cell.candidate.sampler(plan.sampling) as sampler:
-        for batch in owed:
-            new = [draw for draw in batch if draw.key not in cell.samples]
-            draw_batch(cell, batch, sampler, prompts)
-            grade_draws(cell, new)
-            refuse_repeats(cell.samples.values(), plan.runs)
-            reporter.report(cell, sum(cell.samples[draw.key].tokens for draw in new))
+    with task.candidate.sampler(request.sampling) as sampler:
+        for batch in pending:
+            new = task.without_sample(batch)
+            sample_batch(task, batch, sampler, prompts)
+            grade_samples(task, new)
+            refuse_identical_runs(task.stored.samples.values(), request.runs)
+            tracker.report(task, sum(task.stored.samples[item.key].tokens for item in new))
 
 
-def draw_batch(cell: Cell, batch: Sequence[Draw], sampler: Sampler, prompts: PromptBuilder) -> None:
-    """Draws a batch and writes down what of it is not there yet; only that, and each as it comes,
-    where rows have no neighbours.
+def sample_batch(
+    task: EvaluationTask,
+    batch: Sequence[CompletionRequest],
+    sampler: Sampler,
+    prompts: PromptBuilder,
+) -> None:
+    """Samples a batch and stores what of it is new.  Where rows have no neighbours, only what is
+    new is sampled, and each completion is stored as soon as it comes.
     """
     if isinstance(sampler, OneByOne):
-        owed = [draw for draw in batch if draw.key not in cell.samples]
-        sampler.generate_each(
-            *_asked(owed),
-            lambda place, completion: keep(cell, [owed[place]], [completion], prompts),
-        )
+        batch = task.without_sample(batch)
+
+        def keep(index: int, completion: Completion) -> None:
+            store_samples(task, [batch[index]], [completion], prompts)
+
+        sampler.generate_each(*_prompts_and_seeds(batch), keep)
     else:
-        keep(cell, batch, sampler.generate(*_asked(batch)), prompts)
+        completions = sampler.generate(*_prompts_and_seeds(batch))
+        store_samples(task, batch, completions, prompts)
 
 
-def _asked(draws: Sequence[Draw]) -> tuple[list[list[int]], list[int]]:
-    return [draw.prompt for draw in draws], [draw.seed for draw in draws]
+def _prompts_and_seeds(
+    requests: Sequence[CompletionRequest],
+) -> tuple[list[list[int]], list[int]]:
+    return [request.prompt for request in requests], [request.seed for request in requests]
 
 
-def keep(
-    cell: Cell, draws: Sequence[Draw], completions: Sequence[Completion], prompts: PromptBuilder
+def store_samples(
+    task: EvaluationTask,
+    requests: Sequence[CompletionRequest],
+    completions: Sequence[Completion],
+    prompts: PromptBuilder,
 ) -> None:
-    """Writes down what is not there yet."""
+    """Writes down the completions that are not stored yet."""
     texts = prompts.tokenizer.batch_decode(
         [completion.ids for completion in completions], skip_special_tokens=True
     )
     rows = [
-        sample_row(draw.question.id, draw.run, draw.seed, completion.ids, completion.ended, text)
-        for draw, completion, text in zip(draws, completions, texts, strict=True)
-        if draw.key not in cell.samples
+        sample_row(
+            request.question.id, request.run, request.seed, completion.ids, completion.ended, text
+        )
+        for request, completion, text in zip(requests, completions, texts, strict=True)
+        if request.key not in task.stored.samples
     ]
-    cell.folder.append(rows)
-    cell.samples |= {sample.key: sample for sample in map(read_sample, rows)}
+    task.folder.append(rows)
+    for sample in map(read_sample, rows):
+        task.stored.samples[sample.key] = sample
 
 
-def grade_draws(cell: Cell, draws: Sequence[Draw]) -> None:
-    """Grades the samples of these draws and writes the grades down."""
+def grade_samples(task: EvaluationTask, requests: Sequence[CompletionRequest]) -> None:
+    """Grades the samples of these requests and writes the grades down."""
     attempts = [
-        (draw.question.problem, draw.question.answer, cell.samples[draw.key].text) for draw in draws
+        (
+            request.question.problem,
+            request.question.answer,
+            task.stored.samples[request.key].text,
+        )
+        for request in requests
     ]
-    grades = dict(
-        zip([draw.key for draw in draws], grade_all(cell.benchmark.grader, attempts), strict=True)
-    )
-    cell.folder.append_grades(grades)
-    cell.grades |= grades
+    keys = [request.key for request in requests]
+    grades = dict(zip(keys, grade_all(task.benchmark.grader, attempts), strict=True))
+    task.folder.append_grades(grades)
+    task.stored.grades.update(grades)
 
 
-class Reporter:
-    """Tells the watch how far all cells are, and how fast this call draws."""
+class ProgressTracker:
+    """Reports how far all tasks are, and how fast this call samples."""
 
-    def __init__(self, cells: Sequence[Cell], watch: Watch):
-        self.cells, self.watch = cells, watch
-        self.total = sum(len(cell.draws) for cell in cells)
-        self.start, self.tokens = time.monotonic(), 0
+    def __init__(self, tasks: Sequence[EvaluationTask], on_progress: ProgressCallback):
+        self.tasks = tasks
+        self.on_progress = on_progress
+        self.total = sum(len(task.requests) for task in tasks)
+        self.start = time.monotonic()
+        self.tokens = 0
 
-    def report(self, cell: Cell, tokens: int = 0) -> None:
-        """After another batch of `tokens` tokens of a cell."""
+    def report(self, task: EvaluationTask, tokens: int = 0) -> None:
+        """Calls back after another batch of `tokens` tokens of a task."""
         self.tokens += tokens
-        rate = self.tokens / max(time.monotonic() - self.start, 1e-9)
-        done = sum(cell.done for cell in self.cells)
-        self.watch(
+        speed = self.tokens / max(time.monotonic() - self.start, 1e-9)
+        done = sum(task.done for task in self.tasks)
+        self.on_progress(
             Progress(
-                cell.candidate.name, cell.benchmark.name, done, self.total, cell.accuracy, rate
+                task.candidate.name, task.benchmark.name, done, self.total, task.accuracy, speed
             )
         )

@@ -49,7 +49,7 @@ def problems(run: Path) -> dict[tuple[str, str], str]:
 def asked(run: Path) -> dict[int, int]:
     """By step: how many completions the evaluation was last asked for; empty where there was none."""
     found: Counter[int] = Counter()
-    for file in (run / EVALUATION).glob("*/asked.json"):
+    for file in (run / EVALUATION).glob("*/request.json"):
         each = read_json(file, "questions", "runs")
         candidates = (settings.parent.name for settings in file.parent.glob("*/settings.json"))
         found.update({step_of(name): len(each["questions"]) * each["runs"] for name in candidates})
@@ -60,13 +60,13 @@ def asked_markers(run: Path) -> list[str]:
     """The markers of one's own that the evaluation was last asked to count."""
     return [
         word
-        for file in (run / EVALUATION).glob("*/asked.json")
+        for file in (run / EVALUATION).glob("*/request.json")
         for word in read_json(file).get("markers", ())
     ]
 
 
 def _evaluated(folder: Path) -> Iterator[Written]:
-    for file in sorted(folder.glob("*/asked.json")):
+    for file in sorted(folder.glob("*/request.json")):
         asked = read_json(file, "questions", "runs")
         questions = set(asked["questions"])
         for samples in sorted(file.parent.glob("*/samples.jsonl")):

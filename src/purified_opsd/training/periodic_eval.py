@@ -13,11 +13,12 @@ from purified_opsd.data.prompts import PromptBuilder
 from purified_opsd.distributed.data_parallel_sampler import SharedSampler
 from purified_opsd.errors import Interrupted, RunError, WorkerError
 from purified_opsd.evaluation.benchmarks import Benchmark, load_benchmark
-from purified_opsd.evaluation.checks import refuse_namesakes
+from purified_opsd.evaluation.checks import refuse_duplicate_names
 from purified_opsd.evaluation.evaluate import evaluate, forget_other_weights
-from purified_opsd.evaluation.progress import Progress, Watch, progress_bar
-from purified_opsd.evaluation.requests import BASE, Candidate, EvaluationPlan, draws_of
+from purified_opsd.evaluation.progress import Progress, ProgressCallback, progress_bar
+from purified_opsd.evaluation.requests import Candidate, EvaluationRequest, completion_requests
 from purified_opsd.evaluation.results import Score
+from purified_opsd.evaluation.sample_store import BASE
 from purified_opsd.interrupts import StopRequest
 from purified_opsd.policy.model import frozen
 from purified_opsd.sampling.hf import HFSampler
@@ -39,7 +40,7 @@ class EvalSetup:
 
     benchmarks: list[Benchmark]
     prompts: PromptBuilder
-    plan: EvaluationPlan
+    request: EvaluationRequest
 
 
 def setup_evaluation(run: TrainingConfig) -> EvalSetup | None:
@@ -51,15 +52,15 @@ def setup_evaluation(run: TrainingConfig) -> EvalSetup | None:
     asked = run.evaluation
     if not asked.every:
         return None
-    plan = replace(asked.plan(run.model.path), markers=run.markers)
+    request = asked.request_for(run.model.path, run.markers)
     benchmarks = [
-        load_benchmark(name, asked.columns).first(plan.limit) for name in asked.benchmarks
+        load_benchmark(name, asked.columns).first(request.limit) for name in asked.benchmarks
     ]
-    refuse_namesakes("benchmarks", [benchmark.name for benchmark in benchmarks])
-    prompts = question_prompts(run.model, run.prompts, plan.sampling.max_new_tokens)
+    refuse_duplicate_names("benchmarks", [benchmark.name for benchmark in benchmarks])
+    prompts = question_prompts(run.model, run.prompts, request.sampling.max_new_tokens)
     for benchmark in benchmarks:
-        draws_of(benchmark, prompts, plan)
-    return EvalSetup(benchmarks, prompts, plan)
+        completion_requests(benchmark, prompts, request)
+    return EvalSetup(benchmarks, prompts, request)
 
 
 def evaluation_pending(run: TrainingConfig, folder: Path, step: int) -> bool:
@@ -87,7 +88,7 @@ class PeriodicEvaluator:
             return
         model, accelerator = self.job.policy.model, self.job.accelerator
         sampler = SharedSampler(
-            HFSampler(model, self.sheet.plan.sampling), self.job.layout, accelerator, stop
+            HFSampler(model, self.sheet.request.sampling), self.job.layout, accelerator, stop
         )
         stopped_by = 0
         with nullcontext() if step else frozen(model):
@@ -108,14 +109,20 @@ class PeriodicEvaluator:
         if not evaluation_pending(run, folder, step):
             return 0
         candidate = self._candidate(step, sampler)
-        rows = sheet.plan.sampling.batch_size * self.job.accelerator.num_processes
-        plan = replace(sheet.plan, sampling=replace(sheet.plan.sampling, batch_size=rows))
+        rows = sheet.request.sampling.batch_size * self.job.accelerator.num_processes
+        sampling = replace(sheet.request.sampling, batch_size=rows)
+        request = replace(sheet.request, sampling=sampling)
         try:
             forget_other_weights(folder / "evaluation", candidate)
             with progress_bar() as show:
                 watch = _stoppable(show, sampler)
                 results = evaluate(
-                    [candidate], sheet.benchmarks, sheet.prompts, plan, folder / "evaluation", watch
+                    [candidate],
+                    sheet.benchmarks,
+                    sheet.prompts,
+                    request,
+                    folder / "evaluation",
+                    watch,
                 )
         except _Stopped:
             return sampler.stopped_by
@@ -148,7 +155,7 @@ class _Stopped(Exception):
     """A signal has asked the run to stop."""
 
 
-def _stoppable(show: Watch, sampler: SharedSampler) -> Watch:
+def _stoppable(show: ProgressCallback, sampler: SharedSampler) -> ProgressCallback:
     """Shows each batch, and ends the evaluation after the one in which a process of the run was
     asked to stop.
     """
