@@ -26,7 +26,7 @@ def test_each_row_is_what_it_is_alone(student):
 def test_order_and_batch_size_change_nothing(qwen):
     together = HFSampler(qwen, OPEN).generate(PROMPTS, SEEDS)
     backwards = HFSampler(qwen, OPEN).generate(PROMPTS[::-1], SEEDS[::-1])
-    by_two = HFSampler(qwen, Sampling(1.0, 1.0, 0, 12, rows=2)).generate(PROMPTS, SEEDS)
+    by_two = HFSampler(qwen, Sampling(1.0, 1.0, 0, 12, batch_size=2)).generate(PROMPTS, SEEDS)
     assert [c.ids for c in backwards[::-1]] == [c.ids for c in together] == [c.ids for c in by_two]
 
 
@@ -106,7 +106,7 @@ def test_sampling_leaves_the_model_as_it_found_it(qwen):
 
 def frequencies(logits, sampling, n=20_000):
     uniform = (torch.arange(n) + 0.5) / n  # every quantile once: frequencies are exact to 1/n
-    tokens, _ = draw(logits.expand(n, -1), uniform, hf)
+    tokens, _ = draw(logits.expand(n, -1), uniform, sampling)
     return torch.bincount(tokens, minlength=logits.shape[-1]) / n
 
 
@@ -170,7 +170,7 @@ def test_the_ends_of_the_unit_interval_draw_allowed_tokens(uniform, top_p):
         {"top_p": 1.1},
         {"top_k": -1},
         {"max_new_tokens": 0},
-        {"rows": 0},
+        {"batch_size": 0},
     ],
 )
 def test_impossible_settings_are_refused(wrong):
