@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from purified_opsd import miniature
-from purified_opsd.evaluation.config import CARDS, UPSTREAM, SamplingOverrides
+from purified_opsd.evaluation.config import CARDS, UPSTREAM, EvaluationConfig, SamplingOverrides
+from purified_opsd.evaluation.requests import EvaluationRequest
 from purified_opsd.recipes import find_recipe
 from purified_opsd.sampling.sampler import Sampling
 
@@ -28,7 +30,34 @@ def test_a_folder_that_tells_a_part_has_no_card(tmp_path):
     assert SamplingOverrides().of(str(tmp_path)) == UPSTREAM
     with pytest.raises(
         ValueError,
-        match=r"The card of .* is not known here; those of Qwen/Qwen3-8B, .*generation_config.json gives",
+        match=r"The card of .* is not known here; those of Qwen/Qwen3-8B, .*generation_config.json "
+        "gives",
     ):
         SamplingOverrides("card").of(str(tmp_path))
     assert SamplingOverrides().of("Qwen/Qwen3-8B") == CARDS["Qwen/Qwen3-8B"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"runs": 0}, "runs must be at least 1, got 0"),
+        ({"limit": 0}, "limit must be at least 1, got 0"),
+        ({"every": -1}, "evaluation.every must be at least 0, got -1"),
+        ({"every": 2}, "evaluation.every is 2, and evaluation.benchmarks names none"),
+    ],
+)
+def test_a_bad_setting_is_named_before_any_model_is_known(settings, message):
+    with pytest.raises(ValueError, match=message):
+        EvaluationConfig(**settings)
+
+
+def test_a_config_becomes_a_request_for_a_model():
+    overrides = SamplingOverrides(max_new_tokens=9, batch_size=3)
+    config = EvaluationConfig(runs=2, limit=5, seed=7, sampling=overrides)
+    sampling = Sampling(0.6, 0.95, 20, 9, batch_size=3)
+    assert config.request_for("Qwen/Qwen3-8B", ("by",)) == EvaluationRequest(
+        sampling, runs=2, limit=5, seed=7, markers=("by",)
+    )
+    greedy = replace(config, sampling=SamplingOverrides(temperature=0.0))
+    with pytest.raises(ValueError, match="2 runs at temperature 0 would be one run 2 times over"):
+        greedy.request_for("Qwen/Qwen3-8B")

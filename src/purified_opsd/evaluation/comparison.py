@@ -20,26 +20,24 @@ difference would mean nothing.
 """
 
 
+ByProblem = Mapping[str, float]
+"""The accuracy of one candidate on each problem of a benchmark, by the problem's id."""
+
+
 def paired_difference(
-    first: Sequence[GradedSamples], second: Sequence[GradedSamples], seed: int = 0
+    first: Sequence[ByProblem], second: Sequence[ByProblem], seed: int = 0
 ) -> Difference | None:
-    """First candidate minus second, on the problems that were requested of both.
+    """First candidate minus second, on the problems that both have.
 
     `first` and `second` hold one item a benchmark, in the same order; the difference is averaged
     over benchmarks.  None with fewer than two problems on one of them.
     """
     first_P, second_P = [], []
     for ours, theirs in zip(first, second, strict=True):
-        shared = set(ours.request.questions) & set(theirs.request.questions)
-        ids = [id for id in ours.request.questions if id in shared]
-        first_P.append(_accuracies_of(ours, ids))
-        second_P.append(_accuracies_of(theirs, ids))
+        shared = [id for id in ours if id in theirs]
+        first_P.append(np.array([ours[id] for id in shared]))
+        second_P.append(np.array([theirs[id] for id in shared]))
     return compare(first_P, second_P, seed)
-
-
-def _accuracies_of(graded: GradedSamples, ids: Sequence[str]) -> np.ndarray:
-    index = {id: i for i, id in enumerate(graded.request.questions)}
-    return graded.accuracy_P[[index[id] for id in ids]]
 
 
 def significant_sign(difference: Difference | None) -> int:
@@ -69,8 +67,8 @@ def difference_to_base(results: Results, candidate: str, group: Sequence[str]) -
     keys = [(name, benchmark) for name in (candidate, BASE) for benchmark in group]
     if candidate == BASE or any(key not in graded for key in keys):
         return None
-    ours = [graded[candidate, benchmark] for benchmark in group]
-    bases = [graded[BASE, benchmark] for benchmark in group]
+    ours = [graded[candidate, benchmark].by_problem for benchmark in group]
+    bases = [graded[BASE, benchmark].by_problem for benchmark in group]
     return paired_difference(ours, bases)
 
 
@@ -177,8 +175,10 @@ def compare_arms(first: Arm, second: Arm, seed: int = 0) -> Comparison:
         _refuse_unlike(one, other)
     by_benchmark = {}
     for one, other in zip(ours, theirs, strict=True):
-        by_benchmark[one.benchmark] = paired_difference([one], [other], seed)
-    overall = paired_difference(ours, theirs, seed)
+        by_benchmark[one.benchmark] = paired_difference([one.by_problem], [other.by_problem], seed)
+    overall = paired_difference(
+        [one.by_problem for one in ours], [one.by_problem for one in theirs], seed
+    )
     partial = any(graded.partial for graded in [*ours, *theirs])
     return Comparison(first, second, by_benchmark, overall, partial)
 

@@ -53,6 +53,15 @@ class GradedSamples:
         """The share of correct samples of each problem; nan where none is graded."""
         return problem_means(self.correct_PR)
 
+    @cached_property
+    def by_problem(self) -> dict[str, float]:
+        """The share of correct samples of each problem that has a graded one."""
+        return {
+            id: float(accuracy)
+            for id, accuracy in zip(self.request.questions, self.accuracy_P, strict=True)
+            if not np.isnan(accuracy)
+        }
+
     def markers_PR(self) -> Array:
         """Epistemic markers by problem and run; nan where there is no grade yet."""
         counts = {}
@@ -212,29 +221,24 @@ def read_graded(folder: Path, skip: Collection[tuple[str, str]] = ()) -> list[Gr
 
 def score_samples(graded: GradedSamples) -> Score:
     """The score of the samples that are graded, one at least."""
-    request, correct_PR, accuracy_P = graded.request, graded.correct_PR, graded.accuracy_P
+    request, correct_PR = graded.request, graded.correct_PR
     samples = [graded.samples[key] for key in graded.grades]
     grades = list(graded.grades.values())
     tokens = sum(sample.tokens for sample in samples)
     texts = [sample.text for sample in samples]
     markers_PR = graded.markers_PR()
     reasons = Counter(grade.reason for grade in grades)
-    by_problem = {
-        id: float(accuracy)
-        for id, accuracy in zip(request.questions, accuracy_P, strict=True)
-        if not np.isnan(accuracy)
-    }
     return Score(
         candidate=graded.candidate,
         benchmark=graded.benchmark,
         problems=len(request.questions),
         runs=request.runs,
         samples=len(samples),
-        accuracy=float(np.nanmean(accuracy_P)),
+        accuracy=float(np.nanmean(graded.accuracy_P)),
         interval=average(correct_PR),
         run_error=run_error(correct_PR),
         pass_at=_pass_at_all(correct_PR, request.runs),
-        majority=majority([graded.answers(id) for id in by_problem]),
+        majority=majority([graded.answers(id) for id in graded.by_problem]),
         truncation_rate=_share([not sample.ended for sample in samples]),
         no_box_rate=reasons["no box"] / len(samples),
         ungraded_rate=_share([grade.verdict == "ungraded" for grade in grades]),
@@ -243,7 +247,7 @@ def score_samples(graded: GradedSamples) -> Score:
         markers_interval=average(markers_PR, support=None),
         markers_per_1000_tokens=1000 * float(np.nansum(markers_PR)) / max(tokens, 1),
         marker_counts=marker_counts(texts, tokens, request.markers),
-        by_problem=by_problem,
+        by_problem=graded.by_problem,
     )
 
 

@@ -11,6 +11,8 @@ from pathlib import PurePath
 from statistics import fmean, median, stdev
 from typing import Any
 
+from purified_opsd.evaluation.comparison import paired_difference, significant_sign
+
 from .completions import EVALUATION
 from .curves import benchmarks_of, mean_accuracies, mean_of
 from .elements import Table
@@ -69,10 +71,9 @@ def table_1(runs: Sequence[RunRecord]) -> Table:
         rows += [[f"{run.name}, step {step}", *_row(run, step, benchmarks)] for step in steps]
     header = ["", *benchmarks, *(["mean"] if len(benchmarks) > 1 else [])]
     caption = (
-        "Accuracy in percent ± one standard error. ▲ and ▼: above and below the run's base by more "
-        "than 1.96 standard errors of the difference, paired by question. The paper's table has "
-        "each run's best checkpoint: choosing the highest of many makes it too high, so all are "
-        "here."
+        "Accuracy in percent ± one standard error. ▲ and ▼: significantly above and below the run's "
+        "base (paired permutation test by question, p < 0.05). The paper's table has each run's "
+        "best checkpoint: choosing the highest of many makes it too high, so all are here."
     )
     return Table("In the shape of Table 1", caption, header, rows)
 
@@ -126,15 +127,14 @@ def _accuracy(run: RunRecord, benchmark: str, step: int) -> str:
     scores, estimate = run.scores.get(benchmark, {}), run.accuracies(benchmark).get(step)
     if estimate is None:
         return NONE
-    change = difference(scores[0], scores[step]) if step and 0 in scores else None
-    return f"{_sign(change)}{estimate.text(100)}{' PARTIAL' if scores[step]['partial'] else ''}"
+    sign = _sign(scores[0], scores[step]) if step and 0 in scores else ""
+    return f"{sign}{estimate.text(100)}{' PARTIAL' if scores[step]['partial'] else ''}"
 
 
-def _sign(change: Estimate | None) -> str:
-    """▲ or ▼ where it is further from 0 than chance would take it, 19 times in 20."""
-    if change is None or change.error is None or abs(change.mean) <= 1.96 * change.error:
-        return ""
-    return "▲ " if change.mean > 0 else "▼ "
+def _sign(before: Score, after: Score) -> str:
+    """▲ or ▼ where the score after is significantly above or below the one before."""
+    difference = paired_difference([after["by_problem"]], [before["by_problem"]])
+    return {1: "▲ ", -1: "▼ ", 0: ""}[significant_sign(difference)]
 
 
 def _facts_of(run: RunRecord) -> dict[str, str]:
