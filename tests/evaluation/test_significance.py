@@ -47,28 +47,32 @@ def said_of(results, run, name):
 @pytest.mark.parametrize(
     ("problems", "base", "checkpoint", "sign"),
     [
-        # All five problems are better, in every run: the standard error is 0 and the interval does
-        # not hold 0, but one way of flipping signs in 16 gives as much: p = 0.0625.
-        (5, 0.0, 1.0, 0),
-        (6, 0.0, 1.0, 1),  # p = 0.031
-        (5, 1.0, 0.0, 0),
-        (6, 1.0, 0.0, -1),
+        # Five of six problems differ in the same direction, and the interval does not hold 0; but
+        # one way of flipping signs in 16 gives as much: p = 0.0625.
+        (6, 0.2, 1.0, 0),
+        (7, 0.2, 1.0, 1),  # six of seven: p = 0.031
+        (6, 1.0, 0.2, 0),
+        (7, 1.0, 0.2, -1),
     ],
 )
 def test_all_say_the_same_of_a_borderline_case(
     prompts, eval_request, tmp_path, problems, base, checkpoint, sign
 ):
     run = tmp_path / "run"
+    folder = run / "evaluation"
     results = evaluate(
         [candidate("base", Scripted(base)), candidate("step-000002", Scripted(checkpoint))],
         [first_sums(tmp_path, problems)],
         prompts,
         eval_request,
-        run / "evaluation",
+        folder,
     )
     settings = {"model": {"path": "m"}, "data": {"path": "d"}, "target": {"kind": "pmi"}}
     (run / "config.yaml").write_text(yaml.safe_dump(settings))
     (run / "data.json").write_text("{}")
+    comparison = compare_candidates((folder, "step-000002"), (folder, "base"))
+    assert comparison.overall.low * comparison.overall.high > 0
+    assert 0 < comparison.overall.standard_error < abs(comparison.overall.value) / 1.96
     signs, bold = said_of(results, run, "step-000002")
     assert signs == dict.fromkeys(signs, sign)
     assert bold == (sign > 0)  # the table marks what is better only
