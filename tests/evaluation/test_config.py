@@ -16,9 +16,9 @@ from purified_opsd.sampling.sampler import Sampling
 def test_the_card_goes_where_the_folder_goes(tmp_path):
     shutil.copytree(miniature.BASE, tmp_path / "moved")
     run = find_recipe("miniature.pmi")
-    assert SamplingOverrides().of(str(tmp_path / "moved")) == Sampling(1.0, 1.0, 0, 192)
+    assert SamplingOverrides().resolve(str(tmp_path / "moved")) == Sampling(1.0, 1.0, 0, 192)
     assert (
-        run.evaluation.sampling.of(str(tmp_path / "moved"))
+        run.evaluation.sampling.resolve(str(tmp_path / "moved"))
         == run.sampling
         == Sampling(1.0, 1.0, 0, 192, batch_size=100)
     )
@@ -27,14 +27,14 @@ def test_the_card_goes_where_the_folder_goes(tmp_path):
 def test_a_folder_that_tells_a_part_has_no_card(tmp_path):
     told = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "max_new_tokens": None}
     (tmp_path / "generation_config.json").write_text(json.dumps(told))
-    assert SamplingOverrides().of(str(tmp_path)) == UPSTREAM
+    assert SamplingOverrides().resolve(str(tmp_path)) == UPSTREAM
     with pytest.raises(
         ValueError,
         match=r"The card of .* is not known here; those of Qwen/Qwen3-8B, .*generation_config.json "
         "gives",
     ):
-        SamplingOverrides("card").of(str(tmp_path))
-    assert SamplingOverrides().of("Qwen/Qwen3-8B") == CARDS["Qwen/Qwen3-8B"]
+        SamplingOverrides("card").resolve(str(tmp_path))
+    assert SamplingOverrides().resolve("Qwen/Qwen3-8B") == CARDS["Qwen/Qwen3-8B"]
 
 
 @pytest.mark.parametrize(

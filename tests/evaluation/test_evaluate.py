@@ -72,7 +72,10 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("torn", ["", '{"id": "s3", "run": 1, "se'])
+TORN = '{"id": "s3", "run": 1, "se'
+
+
+@pytest.mark.parametrize("torn", ["", TORN, TORN * 10_000], ids=["whole", "torn", "torn late"])
 def test_an_interrupted_evaluation_is_completed_to_the_same_bytes(
     sums, prompts, eval_request, tmp_path, torn
 ):

@@ -105,7 +105,7 @@ def evaluate(
         with settings_errors():
             choice = given.over(run.evaluation.sampling) if run else given
             request = EvaluationRequest(
-                choice.of(run.model.path if run else subject),
+                choice.resolve(run.model.path if run else subject),
                 runs,
                 limit,
                 seed,

@@ -173,8 +173,8 @@ def open_task(
 ) -> EvaluationTask:
     """A task with the samples that its folder holds."""
     samples = SampleFolder(folder / benchmark.name / candidate.name)
-    stored = samples.begin(settings[candidate.name, benchmark.name])
-    return EvaluationTask(candidate, benchmark, requests, samples, stored)
+    samples.begin(settings[candidate.name, benchmark.name])
+    return EvaluationTask(candidate, benchmark, requests, samples, samples.read())
 
 
 def complete(

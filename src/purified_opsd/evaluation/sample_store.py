@@ -11,11 +11,11 @@ BENCHMARK/CANDIDATE/grades.jsonl    one grade a line, made from the samples; can
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from purified_opsd.errors import RunError
 from purified_opsd.evaluation.grading.graders import Grade
@@ -25,6 +25,9 @@ Row = TypeVar("Row")
 
 BASE = "base"
 """The name of the candidate without any adapter."""
+
+_BLOCK = 2**16
+"""The bytes that are read at once in search of the last finished line."""
 
 SampleKey = tuple[int, str]
 """The number of the run and the id of the problem, which together name a sample."""
@@ -151,24 +154,18 @@ class SampleFolder:
         self._grades = folder / "grades.jsonl"
         self._settings = folder / "settings.json"
 
-    def begin(self, settings: Mapping[str, Any]) -> StoredSamples:
-        """Opens the folder for appending samples of these settings, which are fixed from the first
-        sample on.  Cuts off a line that was never finished, and returns the stored samples.
+    def begin(self, settings: Mapping[str, Any]) -> None:
+        """Makes the folder for samples of these settings, which are fixed from the first sample
+        on.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         if not self.has_samples:
             _write_json(self._settings, settings)
-        samples = _read_lines(self._samples, read_sample)
-        grades = _read_lines(self._grades, _read_grade)
-        _truncate(self._samples, samples.size)
-        _truncate(self._grades, grades.size)
-        return _stored(samples.rows, grades.rows)
 
     def read(self) -> StoredSamples:
-        """Reads the folder and changes nothing.  Raises RunError where a line is damaged."""
-        samples = _read_lines(self._samples, read_sample)
-        grades = _read_lines(self._grades, _read_grade)
-        return _stored(samples.rows, grades.rows)
+        """Reads everything, each file once.  Raises RunError where a line is damaged."""
+        samples = {sample.key: sample for sample in _rows(self._samples, read_sample)}
+        return StoredSamples(samples, dict(_rows(self._grades, _read_grade)))
 
     @property
     def has_samples(self) -> bool:
@@ -205,10 +202,6 @@ def sample_folders(folder: Path) -> list[SampleFolder]:
     return [SampleFolder(file.parent) for file in sorted(folder.glob("*/settings.json"))]
 
 
-def _stored(samples: list[Sample], grades: list[tuple[SampleKey, Grade]]) -> StoredSamples:
-    return StoredSamples({sample.key: sample for sample in samples}, dict(grades))
-
-
 def _grade_row(item: tuple[SampleKey, Grade]) -> dict[str, Any]:
     (run, id), grade = item
     return {"id": id, "run": run, **asdict(grade)}
@@ -218,49 +211,45 @@ def _read_grade(row: Mapping[str, Any]) -> tuple[SampleKey, Grade]:
     return (row["run"], row["id"]), Grade(row["verdict"], row["reason"], row["answer"])
 
 
-class Lines(NamedTuple, Generic[Row]):
-    """The finished lines of a file."""
-
-    rows: list[Row]
-    size: int
-    """The bytes that they take."""
-
-
-def _read_lines(file: Path, parse: Callable[[Mapping[str, Any]], Row]) -> Lines[Row]:
-    """Reads every finished line; none where there is no file.  Raises RunError for a line that
-    holds something else.
-    """
-    rows: list[Row] = []
-    size = 0
+def _rows(file: Path, parse: Callable[[Mapping[str, Any]], Row]) -> Iterator[Row]:
+    """What every finished line holds.  Raises RunError for one that holds something else."""
     if not file.exists():
-        return Lines(rows, size)
+        return
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if not line.endswith(b"\n"):
-                break
-            try:
-                rows.append(parse(json.loads(line)))
-            except (ValueError, KeyError, TypeError) as error:
-                raise RunError(
-                    f"{file}:{number} is damaged ({error!r}). Delete that line: what it held is "
-                    "then made again."
-                ) from error
-            size += len(line)
-    return Lines(rows, size)
-
-
-def _truncate(file: Path, size: int) -> None:
-    """Cuts off what follows the finished lines of a file."""
-    if file.exists() and file.stat().st_size > size:
-        os.truncate(file, size)
+            if line.endswith(b"\n"):
+                try:
+                    yield parse(json.loads(line))
+                except (ValueError, KeyError, TypeError) as error:
+                    raise RunError(
+                        f"{file}:{number} is damaged ({error!r}). Delete that line: what it held "
+                        "is then made again."
+                    ) from error
 
 
 def _append(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Adds lines after the last finished one."""
+    text = "".join(map(json_line, rows))
     try:
-        with file.open("a", encoding="utf-8") as out:
-            out.write("".join(map(json_line, rows)))
+        with file.open("ab+") as out:
+            _cut_unfinished_line(out)
+            out.write(text.encode())
             out.flush()
             os.fsync(out.fileno())
     except OSError as error:  # the error of a full disk names no file
         error.filename = str(file)
         raise
+
+
+def _cut_unfinished_line(stream: BinaryIO) -> None:
+    """Cuts off what follows the last line break of a file, as a killed process leaves it."""
+    size = stream.seek(0, os.SEEK_END)
+    finished = size
+    newline = -1
+    while finished > 0 and newline < 0:
+        start = max(0, finished - _BLOCK)
+        stream.seek(start)
+        newline = stream.read(finished - start).rfind(b"\n")
+        finished = start + newline + 1
+    if finished < size:
+        stream.truncate(finished)
