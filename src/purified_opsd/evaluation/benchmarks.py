@@ -60,8 +60,7 @@ SOURCES: Mapping[str, Source] = {
 """The paper's three, graded as mathematics."""
 
 COUNTDOWN = "countdown"
-"""The benchmark of the miniature's questions that neither its base nor a distilled student has seen.
-"""
+"""The miniature's questions that neither its base nor a distilled student has seen."""
 
 
 @dataclass(frozen=True)
