@@ -87,6 +87,11 @@ class Benchmark:
     answers: str
     """The digest of the answers."""
 
+    @property
+    def problems(self) -> dict[str, str]:
+        """The texts of the questions, by id."""
+        return {question.id: question.problem for question in self.questions}
+
     def first(self, limit: int | None) -> "Benchmark":
         """The same benchmark with its first `limit` questions only."""
         return replace(self, questions=self.questions[:limit])

@@ -1,5 +1,4 @@
-"""Evaluates every candidate on every benchmark with several runs of each problem: completions are
-sampled, graded, and written down as they finish.
+"""Evaluates every candidate on every benchmark with several runs of each problem.
 
 A candidate is only a name, an identity and a way to a sampler, so nothing here knows which model is
 evaluated.  The samples that are on the disk are read once, when the evaluation begins; from then on
@@ -7,20 +6,15 @@ everything that is written there is kept in memory too.
 """
 
 import shutil
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from purified_opsd.data.prompts import PromptBuilder
-from purified_opsd.evaluation.grading.graders import grade_all
-from purified_opsd.sampling.sampler import Completion, OneByOne, Sampler
 from purified_opsd.storage.files import locked
 
 from .benchmarks import Benchmark
-from .checks import refuse_duplicate_names, refuse_identical_runs, refuse_mixture
-from .progress import Progress, ProgressCallback, ignore_progress
+from .checks import refuse_duplicate_names, refuse_mixture
+from .progress import ProgressCallback, ignore_progress
 from .requests import (
     Candidate,
     CompletionRequest,
@@ -28,49 +22,10 @@ from .requests import (
     completion_requests,
     generation_settings,
 )
-from .results import GradedSamples, Results, read_graded, select_requested
-from .sample_store import (
-    BenchmarkRequest,
-    SampleFolder,
-    StoredSamples,
-    read_sample,
-    sample_row,
-    write_request,
-)
+from .results import GradedSamples, Results, read_graded
+from .sample_store import BenchmarkRequest, SampleFolder, write_request
 from .summary import write_summary
-
-
-@dataclass
-class EvaluationTask:
-    """One candidate on one benchmark: the completions that are requested, the samples that are
-    stored, and the folder where new ones go.
-    """
-
-    candidate: Candidate
-    benchmark: Benchmark
-    requests: Sequence[CompletionRequest]
-    folder: SampleFolder
-    stored: StoredSamples
-
-    @property
-    def done(self) -> int:
-        return sum(request.key in self.stored.grades for request in self.requests)
-
-    @property
-    def accuracy(self) -> float | None:
-        """None before anything is graded."""
-        grades = self.stored.grades
-        correct = [grades[r.key].correct for r in self.requests if r.key in grades]
-        return sum(correct) / len(correct) if correct else None
-
-    def without_sample(self, requests: Sequence[CompletionRequest]) -> list[CompletionRequest]:
-        """Those of the requests that are still to be sampled."""
-        return [request for request in requests if request.key not in self.stored.samples]
-
-    def without_grade(self) -> list[CompletionRequest]:
-        """The requests whose samples are still to be graded."""
-        ungraded = self.stored.samples.keys() - self.stored.grades.keys()
-        return [request for request in self.requests if request.key in ungraded]
+from .tasks import EvaluationTask, ProgressTracker, complete
 
 
 def evaluate(
@@ -94,29 +49,15 @@ def evaluate(
         benchmark.name: completion_requests(benchmark, prompts, request) for benchmark in benchmarks
     }
     with locked(folder):
-        settings = {
-            (candidate.name, benchmark.name): generation_settings(
-                candidate, benchmark, prompts, request
+        tasks = open_tasks(candidates, benchmarks, requests, prompts, request, folder)
+        for task in tasks:
+            write_request(
+                folder / task.benchmark.name, task.benchmark_request, task.benchmark.problems
             )
-            for candidate in candidates
-            for benchmark in benchmarks
-        }
-        refuse_mixture(folder, settings)
-        tasks = [
-            open_task(candidate, benchmark, requests[benchmark.name], settings, folder)
-            for candidate in candidates
-            for benchmark in benchmarks
-        ]
-        benchmark_requests = _write_requests(folder, benchmarks, request)
-        others = read_graded(folder, skip=settings.keys())
+        names = {(task.candidate.name, task.benchmark.name) for task in tasks}
+        others = read_graded(folder, skip=names)
 
-        def summarize() -> Results:
-            graded = [_graded(task, benchmark_requests[task.benchmark.name]) for task in tasks]
-            results = Results([*graded, *others])
-            write_summary(folder, results)
-            return results
-
-        summarize()  # what is pending is marked before it is sampled, however this ends
+        _summarize(folder, tasks, others)  # pending samples are marked, however this ends
         tracker = ProgressTracker(tasks, on_progress)
         try:
             for task in tasks:
@@ -124,33 +65,54 @@ def evaluate(
         except OSError:  # where the samples found no room, results find none
             raise
         except BaseException:
-            summarize()
+            _summarize(folder, tasks, others)
             raise
-        return summarize()
+        return _summarize(folder, tasks, others)
 
 
-def _write_requests(
-    folder: Path, benchmarks: Sequence[Benchmark], request: EvaluationRequest
-) -> dict[str, BenchmarkRequest]:
-    """Writes down what is requested on each benchmark, and returns it by the benchmark's name."""
-    written = {}
-    for benchmark in benchmarks:
-        problems = {question.id: question.problem for question in benchmark.questions}
-        written[benchmark.name] = BenchmarkRequest(
-            list(problems), request.runs, dict(benchmark.record), request.markers
-        )
-        write_request(folder / benchmark.name, written[benchmark.name], problems)
-    return written
+def _summarize(
+    folder: Path, tasks: Sequence[EvaluationTask], others: Sequence[GradedSamples]
+) -> Results:
+    """Writes results.json and table.md, of the tasks and of what else the folder holds."""
+    results = Results([*(task.graded_samples() for task in tasks), *others])
+    write_summary(folder, results)
+    return results
 
 
-def _graded(task: EvaluationTask, request: BenchmarkRequest) -> GradedSamples:
-    return select_requested(
-        task.candidate.name,
-        task.benchmark.name,
-        task.folder.settings(),
-        request,
-        task.stored,
-    )
+def open_tasks(
+    candidates: Sequence[Candidate],
+    benchmarks: Sequence[Benchmark],
+    requests: Mapping[str, Sequence[CompletionRequest]],
+    prompts: PromptBuilder,
+    request: EvaluationRequest,
+    folder: Path,
+) -> list[EvaluationTask]:
+    """Every candidate on every benchmark, with the samples that the folder holds.  Raises RunError
+    where those cannot stand beside the requested ones.
+    """
+    settings = {}
+    for candidate in candidates:
+        for benchmark in benchmarks:
+            generation = generation_settings(candidate, benchmark, prompts, request)
+            settings[candidate.name, benchmark.name] = generation
+    refuse_mixture(folder, settings)
+    tasks = []
+    for candidate in candidates:
+        for benchmark in benchmarks:
+            samples = SampleFolder(folder / benchmark.name / candidate.name)
+            samples.begin(settings[candidate.name, benchmark.name])
+            task = EvaluationTask(
+                candidate,
+                benchmark,
+                BenchmarkRequest(
+                    list(benchmark.problems), request.runs, dict(benchmark.record), request.markers
+                ),
+                requests[benchmark.name],
+                samples,
+                samples.read(),
+            )
+            tasks.append(task)
+    return tasks
 
 
 def forget_other_weights(folder: Path, candidate: Candidate) -> None:
@@ -162,134 +124,3 @@ def forget_other_weights(folder: Path, candidate: Candidate) -> None:
     for settings in folder.glob(f"*/{candidate.name}/settings.json"):
         if SampleFolder(settings.parent).settings()["weights"] != candidate.identity:
             shutil.rmtree(settings.parent)
-
-
-def open_task(
-    candidate: Candidate,
-    benchmark: Benchmark,
-    requests: Sequence[CompletionRequest],
-    settings: Mapping[tuple[str, str], Mapping[str, Any]],
-    folder: Path,
-) -> EvaluationTask:
-    """A task with the samples that its folder holds."""
-    samples = SampleFolder(folder / benchmark.name / candidate.name)
-    samples.begin(settings[candidate.name, benchmark.name])
-    return EvaluationTask(candidate, benchmark, requests, samples, samples.read())
-
-
-def complete(
-    task: EvaluationTask,
-    prompts: PromptBuilder,
-    request: EvaluationRequest,
-    tracker: "ProgressTracker",
-) -> None:
-    """Grades the samples without a grade, then samples and grades what is pending, a batch at a
-    time.
-
-    Batches are cut from the whole list of requests, and one of which anything is pending is sampled
-    whole, if rows have neighbours: a row then has those that it would have had without an
-    interruption, and on CPU is the same, bit for bit.
-    """
-    grade_samples(task, task.without_grade())
-    refuse_identical_runs(task.stored.samples.values(), request.runs)
-    size = request.sampling.batch_size
-    starts = range(0, len(task.requests), size)
-    batches = [task.requests[start : start + size] for start in starts]
-    pending = [batch for batch in batches if task.without_sample(batch)]
-    tracker.report(task)
-    if not pending:
-        return
-    with task.candidate.sampler(request.sampling) as sampler:
-        for batch in pending:
-            new = task.without_sample(batch)
-            sample_batch(task, batch, sampler, prompts)
-            grade_samples(task, new)
-            refuse_identical_runs(task.stored.samples.values(), request.runs)
-            tracker.report(task, sum(task.stored.samples[item.key].tokens for item in new))
-
-
-def sample_batch(
-    task: EvaluationTask,
-    batch: Sequence[CompletionRequest],
-    sampler: Sampler,
-    prompts: PromptBuilder,
-) -> None:
-    """Samples a batch and stores what of it is new.  Where rows have no neighbours, only what is
-    new is sampled, and each completion is stored as soon as it comes.
-    """
-    if isinstance(sampler, OneByOne):
-        batch = task.without_sample(batch)
-
-        def keep(index: int, completion: Completion) -> None:
-            store_samples(task, [batch[index]], [completion], prompts)
-
-        sampler.generate_each(*_prompts_and_seeds(batch), keep)
-    else:
-        completions = sampler.generate(*_prompts_and_seeds(batch))
-        store_samples(task, batch, completions, prompts)
-
-
-def _prompts_and_seeds(
-    requests: Sequence[CompletionRequest],
-) -> tuple[list[list[int]], list[int]]:
-    return [request.prompt for request in requests], [request.seed for request in requests]
-
-
-def store_samples(
-    task: EvaluationTask,
-    requests: Sequence[CompletionRequest],
-    completions: Sequence[Completion],
-    prompts: PromptBuilder,
-) -> None:
-    """Writes down the completions that are not stored yet."""
-    texts = prompts.tokenizer.batch_decode(
-        [completion.ids for completion in completions], skip_special_tokens=True
-    )
-    rows = [
-        sample_row(
-            request.question.id, request.run, request.seed, completion.ids, completion.ended, text
-        )
-        for request, completion, text in zip(requests, completions, texts, strict=True)
-        if request.key not in task.stored.samples
-    ]
-    task.folder.append(rows)
-    for sample in map(read_sample, rows):
-        task.stored.samples[sample.key] = sample
-
-
-def grade_samples(task: EvaluationTask, requests: Sequence[CompletionRequest]) -> None:
-    """Grades the samples of these requests and writes the grades down."""
-    attempts = [
-        (
-            request.question.problem,
-            request.question.answer,
-            task.stored.samples[request.key].text,
-        )
-        for request in requests
-    ]
-    keys = [request.key for request in requests]
-    grades = dict(zip(keys, grade_all(task.benchmark.grader, attempts), strict=True))
-    task.folder.append_grades(grades)
-    task.stored.grades.update(grades)
-
-
-class ProgressTracker:
-    """Reports how far all tasks are, and how fast this call samples."""
-
-    def __init__(self, tasks: Sequence[EvaluationTask], on_progress: ProgressCallback):
-        self.tasks = tasks
-        self.on_progress = on_progress
-        self.total = sum(len(task.requests) for task in tasks)
-        self.start = time.monotonic()
-        self.tokens = 0
-
-    def report(self, task: EvaluationTask, tokens: int = 0) -> None:
-        """Calls back after another batch of `tokens` tokens of a task."""
-        self.tokens += tokens
-        speed = self.tokens / max(time.monotonic() - self.start, 1e-9)
-        done = sum(task.done for task in self.tasks)
-        self.on_progress(
-            Progress(
-                task.candidate.name, task.benchmark.name, done, self.total, task.accuracy, speed
-            )
-        )

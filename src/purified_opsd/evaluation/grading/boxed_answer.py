@@ -113,7 +113,7 @@ def integer(answer: str) -> int | None:
 
 
 def ungrouped(answer: str) -> str:
-    r"""The answer with no commas between the thousands of its numbers: `1000 \pi` for `1,000 \pi`."""
+    r"""The answer with no commas between thousands: `1000 \pi` for `1,000 \pi`."""
     return _GROUPED.sub(lambda number: re.sub(r"[{},]", "", number.group()), answer)
 
 

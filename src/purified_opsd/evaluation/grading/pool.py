@@ -66,8 +66,8 @@ class Worker:
             self.end()
             raise WorkerError(
                 f"The process that compares answers did not start ({death}): "
-                f"{' '.join(message.split()[-30:])}. Nothing could be graded. Check that math-verify "
-                "is installed: pip install math-verify."
+                f"{' '.join(message.split()[-30:])}. Nothing could be graded. Check that "
+                "math-verify is installed: pip install math-verify."
             ) from death
 
     def ask(self, question: Any) -> Any:
