@@ -50,9 +50,11 @@ def evaluate(
     }
     with locked(folder):
         tasks = open_tasks(candidates, benchmarks, requests, prompts, request, folder)
-        for task in tasks:
+        for benchmark in benchmarks:
             write_request(
-                folder / task.benchmark.name, task.benchmark_request, task.benchmark.problems
+                folder / benchmark.name,
+                _benchmark_request(benchmark, request),
+                benchmark.problems,
             )
         names = {(task.candidate.name, task.benchmark.name) for task in tasks}
         others = read_graded(folder, skip=names)
@@ -104,15 +106,18 @@ def open_tasks(
             task = EvaluationTask(
                 candidate,
                 benchmark,
-                BenchmarkRequest(
-                    list(benchmark.problems), request.runs, dict(benchmark.record), request.markers
-                ),
+                _benchmark_request(benchmark, request),
                 requests[benchmark.name],
                 samples,
                 samples.read(),
             )
             tasks.append(task)
     return tasks
+
+
+def _benchmark_request(benchmark: Benchmark, request: EvaluationRequest) -> BenchmarkRequest:
+    ids = list(benchmark.problems)
+    return BenchmarkRequest(ids, request.runs, dict(benchmark.record), request.markers)
 
 
 def forget_other_weights(folder: Path, candidate: Candidate) -> None:
