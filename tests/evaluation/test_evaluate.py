@@ -98,8 +98,8 @@ def test_an_interrupted_evaluation_is_completed_to_the_same_bytes(
     assert files(cut) == files(whole)
 
 
-def test_what_is_owed_is_marked_from_the_beginning(sums, prompts, eval_request, tmp_path):
-    """A candidate that was not begun is owed too; a process that is killed leaves what it wrote
+def test_what_is_pending_is_marked_from_the_beginning(sums, prompts, eval_request, tmp_path):
+    """A candidate that was not begun is pending too; a process that is killed leaves what it wrote
     before.
     """
 
@@ -180,12 +180,12 @@ def test_what_stands_beside_each_other_is_drawn_alike(sums, prompts, eval_reques
         candidate("step-000001", Scripted()),
         replace(eval_request, sampling=replace(eval_request.sampling, temperature=0.3)),
     )
-    for other, said in (
+    for other, difference in (
         (cooler, "temperature = 1.0, and 0.3"),
         (replace(eval_request, seed=5), "seed = 0, and 5"),
     ):
         with pytest.raises(
-            RunError, match=f"sums/base holds samples drawn with {said} is asked for"
+            RunError, match=f"sums/base holds samples drawn with {difference} is asked for"
         ):
             evaluate([step], [sums], prompts, other, tmp_path)
     more, another = (
@@ -360,11 +360,11 @@ class Alone(Scripted):
     left: int = 100
 
     def generate_each(self, prompts, seeds, on_done):
-        for place in reversed(range(len(prompts))):
+        for index in reversed(range(len(prompts))):
             if self.left == 0:
                 raise Killed
             self.left -= 1
-            on_done(place, *super().generate([prompts[place]], [seeds[place]]))
+            on_done(index, *super().generate([prompts[index]], [seeds[index]]))
 
 
 def test_rows_without_neighbours_are_kept_as_they_come(sums, prompts, eval_request, tmp_path):
@@ -394,6 +394,6 @@ def test_only_what_was_last_asked_is_counted(sums, prompts, eval_request, tmp_pa
     grades = [
         json.loads(line) for line in (tmp_path / "sums/a/grades.jsonl").read_text().splitlines()
     ]
-    asked = [row["verdict"] == "correct" for row in grades if row["run"] < 2 and row["id"] < "s5"]
-    assert (fewer.samples, fewer.partial, len(asked)) == (10, False, 10)
-    assert fewer.accuracy == sum(asked) / 10
+    correct = [row["verdict"] == "correct" for row in grades if row["run"] < 2 and row["id"] < "s5"]
+    assert (fewer.samples, fewer.partial, len(correct)) == (10, False, 10)
+    assert fewer.accuracy == sum(correct) / 10

@@ -67,12 +67,12 @@ def test_markers_are_counted_from_the_samples_with_ones_own(many, prompts, eval_
             tmp_path,
         )
         (score,) = json.loads((tmp_path / "results.json").read_text())["scores"]
-        found = score["marker_counts"]["word"]
-        assert {name: count for name, count in found["by_marker"].items() if count} == {
+        counts = score["marker_counts"]["word"]
+        assert {name: count for name, count in counts["by_marker"].items() if count} == {
             "hmm": 120
         } | dict.fromkeys(own, 120)
-        assert (found["total"], found["per_response"]) == (120, 1.0)
-        assert found["per_1000_tokens"] == pytest.approx(1000 / score["mean_tokens"])
+        assert (counts["total"], counts["per_response"]) == (120, 1.0)
+        assert counts["per_1000_tokens"] == pytest.approx(1000 / score["mean_tokens"])
     before = (tmp_path / "results.json").read_bytes()
     regrade(tmp_path)
     assert (tmp_path / "results.json").read_bytes() == before
@@ -82,18 +82,18 @@ def test_results_json_holds_every_number(evaluated, many):
     record = json.loads((evaluated / "results.json").read_text())
     differences = {(d["candidate"], *d["benchmarks"]): d for d in record["differences_to_base"]}
     assert len(differences) == 6
-    wanted = compare_candidates((evaluated, "step-000002"), (evaluated, "base"))
+    expected = compare_candidates((evaluated, "step-000002"), (evaluated, "base"))
     for key, difference in [
-        (("many",), wanted.by_benchmark["many"]),
-        (("many", "sums"), wanted.overall),
+        (("many",), expected.by_benchmark["many"]),
+        (("many", "sums"), expected.overall),
     ]:
-        found = differences["step-000002", *key]
-        assert (found["value"], found["low"], found["p_value"]) == (
+        written = differences["step-000002", *key]
+        assert (written["value"], written["low"], written["p_value"]) == (
             difference.value,
             difference.low,
             difference.p_value,
         )
-        assert found["significant"]
+        assert written["significant"]
     best = record["best_of_checkpoints"]["many"]
     assert best["best"] > best["last"]
     assert best["cross_fitted"] == pytest.approx(
