@@ -151,7 +151,7 @@ def test_the_runs_own_markers_are_told_beside_the_others_and_in_no_total(runs, t
     before = tally_markers(runs / "pmi", "evaluation", KIMS)[0]
     config = yaml.safe_load((runs / "pmi/config.yaml").read_text())
     (runs / "pmi/config.yaml").write_text(yaml.safe_dump({**config, "markers": ["try"]}))
-    asked = runs / "pmi/evaluation/countdown/asked.json"
+    asked = runs / "pmi/evaluation/countdown/request.json"
     asked.write_text(json.dumps({**json.loads(asked.read_text()), "markers": ["not so"]}))
     row = json.loads((runs / "pmi/metrics.jsonl").read_text())
     row["marker_counts"]["word"]["by_marker"]["try"] = 77
@@ -176,7 +176,7 @@ def test_the_runs_own_markers_are_told_beside_the_others_and_in_no_total(runs, t
 
 
 def test_samples_outside_what_was_last_asked_are_not_counted(runs):
-    file = runs / "pmi/evaluation/countdown/asked.json"
+    file = runs / "pmi/evaluation/countdown/request.json"
     asked = json.loads(file.read_text())
     file.write_text(json.dumps({**asked, "questions": asked["questions"][:3]}))
     assert [

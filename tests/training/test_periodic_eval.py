@@ -65,7 +65,7 @@ def test_what_is_written_is_what_the_command_would_have_written(watched_run):
     before = evaluation_files(folder)
     shutil.rmtree(folder / "evaluation")
     asked = watched_run.evaluation
-    plan = asked.plan(watched_run.model.path)
+    plan = asked.request_for(watched_run.model.path)
     subject = load_run_models(watched_run, folder, [0, 3, 4], plan.sampling.max_new_tokens, HF())
     evaluate(
         subject.candidates,
