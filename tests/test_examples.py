@@ -17,7 +17,7 @@ import yaml
 from purified_opsd.cli.app import app
 from purified_opsd.distributed.fsdp import FSDP2, Replicated
 from purified_opsd.recipes import find_recipe
-from purified_opsd.settings import build_run, merge, read_overrides, read_settings, to_mapping
+from purified_opsd.settings import build, merge, read_overrides, read_yaml, to_mapping
 from purified_opsd.training.config import TrainingConfig
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -37,8 +37,8 @@ def run_of(settings: dict, overrides: dict | None = None) -> TrainingConfig:
         if "recipe" in settings
         else {"output_dir": "runs/x"}
     )
-    merged = merge(merge(start, settings), overrides or {})
-    return build_run(merged)
+    merged = merge(TrainingConfig, merge(TrainingConfig, start, settings), overrides or {})
+    return build(TrainingConfig, merged)
 
 
 def parse(words: list[str]) -> tuple[str, dict, dict]:
@@ -48,7 +48,7 @@ def parse(words: list[str]) -> tuple[str, dict, dict]:
     return (
         verb,
         context.params,
-        read_overrides(context.args) if verb in ("train", "resume", "plan", "serve") else {},
+        read_overrides(TrainingConfig, context.args) if verb in ("train", "resume", "plan", "serve") else {},
     )
 
 
@@ -74,7 +74,7 @@ def commands_in(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("file", SETTINGS, ids=lambda file: file.name)
 def test_settings_build_a_run_and_the_commands_beside_them_are_commands(file, monkeypatch):
     monkeypatch.chdir(EXAMPLES.parent)
-    settings = read_settings(file)
+    settings = read_yaml(file)
     run = run_of(settings)
     assert run.batch_size % 8 == 0
     for words in commands_in(file.read_text()):
@@ -153,7 +153,7 @@ def test_the_slurm_script_starts_servers_and_trainers_and_goes_on_when_given_aga
         found, arguments, overrides = parse(said.split())
         assert found == verb
         assert overrides == {"sampler": {"urls": urls}}
-        run = run_of(read_settings(Path("examples/slurm/run.yaml")), overrides)
+        run = run_of(read_yaml(Path("examples/slurm/run.yaml")), overrides)
         assert run.batch_size >= 2 * 8
         place = arguments["folder"] if verb == "resume" else arguments["output_dir"]
         assert Path(place) == run.output_dir
@@ -249,7 +249,7 @@ def test_the_kubernetes_script_trains_and_goes_on(cluster, monkeypatch):
     for name, body in stand_ins.items():
         (cluster / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
         (cluster / "bin" / name).chmod(0o755)
-    run = run_of(read_settings(Path("settings/run.yaml")))
+    run = run_of(read_yaml(Path("settings/run.yaml")))
     health = [f"{url}/health" for url in to_mapping(run)["sampler"]["urls"]]
     for verb in ("train", "resume"):
         subprocess.run(["sh", "settings/train.sh"], timeout=60, check=False)

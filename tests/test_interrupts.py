@@ -20,7 +20,7 @@ def test_ctrl_c_that_arrives_twice_is_one_request_and_later_an_end():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)  # from the launcher, at once
         assert stop.signal == signal.SIGINT
-        stop.GRACE = 0.0
+        stop.grace = 0.0
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -52,6 +52,8 @@ class Whole:
 class Replicated:
     """Every process holds the whole base."""
 
+    kind: ClassVar[str] = "replicated"
+
     def loads_on(self, device: torch.device) -> torch.device:
         return device
 
@@ -66,6 +68,8 @@ class FSDP2:
 
     An embedding and a head that are one matrix stay whole in each process.
     """
+
+    kind: ClassVar[str] = "fsdp2"
 
     def loads_on(self, device: torch.device) -> torch.device:
         """The base is read into the host's memory and goes to the device layer by layer, so it need

@@ -3,7 +3,7 @@ sequence i.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -22,6 +22,8 @@ class Averaging(Protocol):
 class SequenceMean:
     """(1/B) Σ_i (1/T_i) Σ_t: every completion counts the same, however long.  Eqs. 3, 12 and 18."""
 
+    kind: ClassVar[str] = "sequence-mean"
+
     def __call__(self, lengths_B: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
         return 1.0 / (len(lengths_B) * lengths_B.double())
 
@@ -29,6 +31,8 @@ class SequenceMean:
 @dataclass(frozen=True)
 class TokenMean:
     """(1/Σ_i T_i) Σ_i Σ_t: every token counts the same, so long completions count for more."""
+
+    kind: ClassVar[str] = "token-mean"
 
     def __call__(self, lengths_B: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
         return (1.0 / lengths_B.sum().double()).expand(len(lengths_B))

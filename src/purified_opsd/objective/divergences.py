@@ -5,7 +5,7 @@ logits z, where log_student = log_softmax(z).  p is the target, q the student.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -43,6 +43,7 @@ class JSD:
     arXiv:2306.13649, Eq. 1.
     """
 
+    kind: ClassVar[str] = "jsd"
     weight: float = 0.5
     """The target's share w of the mixture."""
 
@@ -77,6 +78,8 @@ class JSD:
 class ForwardKL:
     """KL(target ‖ student): cover all that the target might say."""
 
+    kind: ClassVar[str] = "forward-kl"
+
     def __call__(self, log_student: LogProbs, log_target: LogProbs) -> Float[Tensor, " N"]:
         return kl(log_target, log_student)
 
@@ -88,6 +91,8 @@ class ForwardKL:
 @dataclass(frozen=True)
 class ReverseKL:
     """KL(student ‖ target): say only what the target would say."""
+
+    kind: ClassVar[str] = "reverse-kl"
 
     def __call__(self, log_student: LogProbs, log_target: LogProbs) -> Float[Tensor, " N"]:
         return kl(log_student, log_target)

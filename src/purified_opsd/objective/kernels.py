@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -96,6 +96,8 @@ class Kernels(Protocol):
 class Eager:
     """Operation by operation, as the formulas are written."""
 
+    kind: ClassVar[str] = "eager"
+
     def __call__(self, V: int) -> Strip:
         return tile_terms
 
@@ -106,6 +108,7 @@ class Compiled:
     the log says so once.
     """
 
+    kind: ClassVar[str] = "compiled"
     least_rows: int = 2**14
     """Heads with fewer rows than this run operation by operation: compiling takes longer than it
     would ever save.

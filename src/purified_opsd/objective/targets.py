@@ -53,6 +53,7 @@ def tilt(log_base: Float[Tensor, "N V"], reward: Float[Tensor, "N V"], beta: flo
 class TeacherTarget:
     """Standard OPSD: distil from the privileged teacher itself.  Eq. 3."""
 
+    kind: ClassVar[str] = "teacher"
     contexts: ClassVar[tuple[str, ...]] = ("teacher",)
 
     def __call__(self, log_teacher: LogProbs) -> LogProbs:
@@ -67,6 +68,7 @@ class PMITarget:
     Raises ValueError for settings under which no target exists.
     """
 
+    kind: ClassVar[str] = "pmi"
     beta: float = 1.0
     """Correction strength β; a larger one stays closer to the base."""
     clip: float = 10.0

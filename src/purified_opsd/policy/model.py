@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -28,6 +28,8 @@ from .lm_head import GeneralHead, _output_layer, find_head
 class Model:
     """Which weights, and how they are loaded."""
 
+    short_form: ClassVar[tuple[str, ...]] = ("path", "revision")
+    """`model: X` sets the first; the other, which described the former model, is as by default."""
     path: str
     """A hub id or a local folder in Hugging Face format, with safetensors weights."""
     revision: str | None = None

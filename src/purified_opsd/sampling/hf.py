@@ -206,6 +206,7 @@ def eos_ids(model: PeftModel) -> Int[Tensor, " E"]:
 class HF:
     """In this process, with the very model that is trained."""
 
+    kind: ClassVar[str] = "hf"
     library: ClassVar[str] = "transformers"
 
     def open(

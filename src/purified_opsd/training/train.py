@@ -237,9 +237,7 @@ def _saved(job: TrainingSetup, writer: RunWriter, done: int, first_step: int) ->
             save_checkpoint(writer.folder, job.state(done), job.policy, job.optimizer)
         job.accelerator.wait_for_everyone()
         where = f"after step {done}, which is saved" if done else "before the first step"
-        raise Stopped(
-            f"Stopped {where}. {error}", 75 if isinstance(error, ServersLost) else 4
-        ) from error
+        raise Stopped(f"Stopped {where}. {error}", error.exit_code) from error
 
 
 def _show(progress: tqdm, row: Mapping[str, Any]) -> None:
