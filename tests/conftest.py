@@ -16,7 +16,7 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
 
-from purified_opsd import cli
+from purified_opsd.cli.main import main
 
 torch.set_num_threads(1)
 
@@ -115,7 +115,7 @@ def command(monkeypatch, capfd, tmp_path):
         monkeypatch.setattr(sys, "argv", ["purified-opsd", *map(str, words)])
         capfd.readouterr()
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            main()
         return caught.value.code or 0, *capfd.readouterr()
 
     return run

@@ -11,11 +11,11 @@ import time
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 
-from purified_opsd.cli.app import app
+from purified_opsd.cli.main import application
 from purified_opsd.distributed.fsdp import FSDP2, Replicated
+from purified_opsd.evaluation.config import EvaluationConfig
 from purified_opsd.recipes import find_recipe
 from purified_opsd.settings import build, merge, read_overrides, read_yaml, to_mapping
 from purified_opsd.training.config import TrainingConfig
@@ -26,30 +26,25 @@ SETTINGS = [
     for name in ("one-gpu.yaml", "eight-gpus.yaml", "slurm/run.yaml", "smollm2.yaml")
 ]
 SCRIPT, JOB = EXAMPLES / "slurm" / "train.sbatch", EXAMPLES / "kubernetes" / "job.yaml"
-COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def run_of(settings: dict, overrides: dict | None = None) -> TrainingConfig:
     """The run that the settings describe."""
     settings = dict(settings)
-    start = (
-        to_mapping(find_recipe(settings.pop("recipe")))
-        if "recipe" in settings
-        else {"output_dir": "runs/x"}
-    )
+    start = {"output_dir": "runs/x"}
+    if "recipe" in settings:
+        start = to_mapping(find_recipe(settings.pop("recipe")))
     merged = merge(TrainingConfig, merge(TrainingConfig, start, settings), overrides or {})
     return build(TrainingConfig, merged)
 
 
 def parse(words: list[str]) -> tuple[str, dict, dict]:
-    """Verb, options and overrides of a command, by the very command line that would run it."""
-    verb, *rest = words
-    context = COMMANDS[verb].make_context(verb, rest)
-    return (
-        verb,
-        context.params,
-        read_overrides(TrainingConfig, context.args) if verb in ("train", "resume", "plan", "serve") else {},
-    )
+    """Command, options and overrides of what is typed, by the very command line that would run it."""
+    command, *_ = words
+    _, bound, _ = application(command).parse_args(words)
+    config = EvaluationConfig if command == "evaluate" else TrainingConfig
+    settings = bound.arguments.get("settings", ())
+    return command, bound.arguments, read_overrides(config, settings)
 
 
 def commands_in(text: str) -> list[list[str]]:

@@ -113,6 +113,8 @@ def read_recipe(name: str) -> dict[str, Any]:
 
     Raises SettingsError.
     """
+    if name.startswith("--"):
+        raise SettingsError(f"The recipe or YAML file comes first: RECIPE {name} ...")
     if not is_yaml(name):
         return to_mapping(find_recipe(name))
     settings = {"output_dir": str(Path("runs") / Path(name).stem), **read_yaml(Path(name))}

@@ -53,10 +53,8 @@ class Point:
         """Starts the run, or goes on with it.  Raises what `start_run` and `resume_run` raise, and
         Interrupted even where the signal came during the last step, since the sweep has more to do.
         """
-        if self.begun:
-            stopping = resume_run(self.config, self.folder)
-        else:
-            stopping = start_run(self.config)
+        config, folder = self.config, self.folder
+        stopping = resume_run(config, folder) if self.begun else start_run(config)
         if stopping:
             raise Interrupted(stopping, self.config.steps)
 

@@ -14,9 +14,9 @@ from xml.etree import ElementTree
 
 import pytest
 import yaml
+from purified_opsd.cli.main import run_command
 
 from purified_opsd.analysis.markers import MARKERS, count_substrings, count_words
-from purified_opsd.cli.app import app
 from purified_opsd.errors import RunError
 from purified_opsd.reporting.marker_counts import Markers, marker_counts_by_step
 from purified_opsd.reporting.report import content_policy, write_report
@@ -55,7 +55,7 @@ def arms(tmp_path_factory):
             "1",
             "--limit",
             "4",
-            "--max-new-tokens",
+            "--sampling.max-new-tokens",
             "40",
         ]
         for words in (
@@ -63,7 +63,7 @@ def arms(tmp_path_factory):
             evaluate,
             ["diagnose", run, "--samples", "2"],
         ):
-            app(words, standalone_mode=False)
+            run_command(words)
     return folder
 
 
@@ -430,7 +430,10 @@ def test_a_report_needs_no_torch_and_ends_in_html(runs, tmp_path):
     for name in ("evaluation", "diagnosis", "metrics.jsonl"):
         remove(runs / "pmi" / name)
     words = ["report", str(runs / "pmi"), "--output", str(tmp_path / "page.html")]
-    code = "import sys; from purified_opsd.cli import app; app({words!r}, standalone_mode=False); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from purified_opsd.cli.main import run_command; run_command({words!r}); "
+        "assert 'torch' not in sys.modules"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code.format(words=words)],
         capture_output=True,

@@ -7,6 +7,7 @@ is silent.
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from purified_opsd.sampling.sampler import Sampling
 from purified_opsd.storage.files import read_json
@@ -47,6 +48,8 @@ def card_of(model: str) -> Sampling | None:
 class SamplingOverrides:
     """A preset and what goes over it; null: what the preset says."""
 
+    short_form: ClassVar[tuple[str, ...]] = ("preset",)
+    """`sampling: upstream` names the preset."""
     preset: str | None = None
     """`card` or `upstream`; null: the model's card where it is known, else upstream's."""
     temperature: float | None = None
@@ -54,12 +57,6 @@ class SamplingOverrides:
     top_k: int | None = None
     max_new_tokens: int | None = None
     batch_size: int | None = None
-
-    def over(self, other: "SamplingOverrides") -> "SamplingOverrides":
-        """The other one, with what is said here put over it."""
-        return replace(
-            other, **{name: value for name, value in asdict(self).items() if value is not None}
-        )
 
     def of(self, model: str) -> Sampling:
         """How this model is sampled.  Raises ValueError for an unknown preset, a card that is not
@@ -83,8 +80,9 @@ class SamplingOverrides:
             raise ValueError(
                 f"The card of {model} is not known here; those of {', '.join(CARDS)} are, and "
                 "those of folders whose generation_config.json gives temperature, top_p, top_k and "
-                "max_new_tokens. Give --sampling upstream, and what its card says as "
-                "--temperature, --top-p, --top-k and --max-new-tokens."
+                "max_new_tokens. Give --sampling.preset upstream, and what its card says as "
+                "--sampling.temperature, --sampling.top-p, --sampling.top-k and "
+                "--sampling.max-new-tokens."
             )
         return UPSTREAM if self.preset == "upstream" or card is None else card
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from purified_opsd.errors import UserError
 from purified_opsd.objective.chunked_loss import rows_within
 from purified_opsd.training.config import TrainingConfig
 
@@ -69,8 +70,10 @@ class Estimate(NamedTuple):
         return sum(self.seconds.values())
 
 
-class DoesNotFit(Exception):
+class DoesNotFit(UserError):
     """The run needs more memory than the GPU has: how much, for what, and what to change."""
+
+    exit_code = 2
 
 
 def estimate(

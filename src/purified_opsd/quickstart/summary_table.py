@@ -9,7 +9,7 @@ from purified_opsd.reporting.figures import COLOURS, GREY, Curve, Panel, write_f
 from purified_opsd.reporting.runs import Estimate, Outcome, read_outcomes, table
 from purified_opsd.storage.files import write_atomic
 
-from .runner import ARMS, BENCHMARK
+from .arm import ARMS, BENCHMARK
 
 NAMES = {"pmi": "purified", "standard": "standard"}
 HEADER = (

@@ -4,7 +4,7 @@ directory.
 Run directories, read for a report: what was asked, how far it came, and what was measured.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -163,15 +163,6 @@ def scored(score: Score, name: str, interval: str) -> Estimate:
     """A number of a score, with the error of its interval."""
     around = score.get(interval)
     return Estimate(score[name], around["standard_error"] if around else None)
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting by its dotted name."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _read_run(folder: Path, name: str) -> RunRecord:

@@ -11,12 +11,14 @@ from pathlib import PurePath
 from statistics import fmean, median, stdev
 from typing import Any
 
+from purified_opsd.settings import flat
+
 from .completions import EVALUATION
 from .curves import benchmarks_of, mean_accuracies, mean_of
 from .elements import Table
 from .marker_counts import MarkerCounts
 from .marker_figures import Tallies
-from .runs import Estimate, RunRecord, Score, flat
+from .runs import Estimate, RunRecord, Score
 
 NONE = "–"
 

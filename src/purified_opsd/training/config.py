@@ -19,7 +19,8 @@ from purified_opsd.sampling.hf import HF
 from purified_opsd.sampling.sampler import Sampling
 from purified_opsd.sampling.vllm_engine import VLLM
 from purified_opsd.sampling.vllm_servers import VLLMServers
-from purified_opsd.settings import build
+from purified_opsd.settings import build, read_yaml
+from purified_opsd.storage.run_dir import RunReader
 
 from .mismatch import MismatchLimits
 from .optimizer import AdamW, Constant, Cosine, Linear
@@ -168,6 +169,12 @@ def new_config(settings: Mapping[str, Any]) -> TrainingConfig:
         evaluation=replace(config.evaluation, benchmarks=benchmarks),
         output_dir=config.output_dir.expanduser(),
     )
+
+
+def read_config(folder: Path) -> TrainingConfig:
+    """Returns the config of the run in a run directory, wherever the directory has moved to."""
+    settings = read_yaml(RunReader(folder).config_file)
+    return replace(build(TrainingConfig, settings), output_dir=folder)
 
 
 def _absolute(path: str) -> str:
