@@ -242,7 +242,7 @@ BAD = {
     "columns of what": (
         2,
         ["--benchmarks", "own.jsonl", "--columns.question", "q"],
-        "There is no setting columns.question. Settings of columns: problem, answer, id.",
+        "There is no setting columns.question.*Settings of columns: columns.problem, ",
     ),
     "no runs": (2, ["--benchmarks", "countdown", "--runs", "0"], "runs must be at least 1, got 0"),
     "no problems": (

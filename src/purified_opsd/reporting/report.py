@@ -15,6 +15,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from purified_opsd.settings import flat
 from purified_opsd.storage.files import write_atomic
 
 from .completion_pairs import Question, before_and_after
@@ -24,7 +25,7 @@ from .elements import Figure, Section, Table
 from .figures import INKS, inline, write_figure
 from .marker_counts import Markers, marker_counts_by_step
 from .microscope import fragment, read_trajectories
-from .runs import RunRecord, flat, read_runs
+from .runs import RunRecord, read_runs
 from .sanitize import visible
 from .sections import sections
 from .tables import Change, changes, differences, facts, target_of
