@@ -39,7 +39,7 @@ def run_of(settings: dict, overrides: dict | None = None) -> TrainingConfig:
 
 
 def parse(words: list[str]) -> tuple[str, dict, dict]:
-    """Command, options and overrides of what is typed, by the very command line that would run it."""
+    """Command, options and overrides of typed words, by the very command line that would run them."""
     command, *_ = words
     _, bound, _ = application(command).parse_args(words)
     config = EvaluationConfig if command == "evaluate" else TrainingConfig
@@ -94,7 +94,8 @@ STAND_INS = {
     "curl": 'until [[ -s $LOG/serve ]]; do sleep 0.1; done; echo "$@" >> "$LOG/curl"',
     "purified-opsd": 'echo "$CUDA_VISIBLE_DEVICES $VLLM_API_KEY $*" >> "$LOG/serve"; exec sleep 20',
     "torchrun": 'printf "%s\\n" "$*" >> "$LOG/torchrun"; exit 7',
-    "srun": 'while [[ $1 == --* ]]; do echo "$1" >> "$LOG/srun"; shift; done; SLURM_LOCALID=3 exec "$@"',
+    "srun": 'while [[ $1 == --* ]]; do echo "$1" >> "$LOG/srun"; shift; done; '
+    'SLURM_LOCALID=3 exec "$@"',
 }
 
 
@@ -120,9 +121,9 @@ def slurm(monkeypatch):
 
 
 def lines(file: Path) -> list[str]:
-    found = file.read_text().splitlines()
+    written = file.read_text().splitlines()
     file.unlink()
-    return found
+    return written
 
 
 def test_the_slurm_script_starts_servers_and_trainers_and_goes_on_when_given_again(cluster, slurm):
@@ -145,22 +146,25 @@ def test_the_slurm_script_starts_servers_and_trainers_and_goes_on_when_given_aga
         options, said = lines(cluster / "torchrun")[0].split(" -m purified_opsd.cli ")
         assert "--nnodes=2 --nproc-per-node=8" in options
         assert "--rdzv-endpoint=n1:29400" in options
-        found, arguments, overrides = parse(said.split())
-        assert found == verb
+        command, arguments, overrides = parse(said.split())
+        assert command == verb
         assert overrides == {"sampler": {"urls": urls}}
         run = run_of(read_yaml(Path("examples/slurm/run.yaml")), overrides)
         assert run.batch_size >= 2 * 8
-        place = arguments["folder"] if verb == "resume" else arguments["output_dir"]
-        assert Path(place) == run.output_dir
-        placed = lines(cluster / "srun")
-        assert "--nodelist=n1,n2" in placed
-        assert "--nodelist=n3,n4" in placed
+        folder = arguments["folder"] if verb == "resume" else arguments["output_dir"]
+        assert Path(folder) == run.output_dir
+        nodes = lines(cluster / "srun")
+        assert "--nodelist=n1,n2" in nodes
+        assert "--nodelist=n3,n4" in nodes
         run.output_dir.mkdir(parents=True, exist_ok=True)
         (run.output_dir / "config.yaml").touch()
 
 
 def test_slurms_warning_is_passed_on_and_waited_for(cluster, slurm):
-    saving = """trap 'sleep 1; touch "$LOG/saved"; exit 9' TERM; touch "$LOG/started"; while :; do sleep 0.1; done"""
+    saving = (
+        """trap 'sleep 1; touch "$LOG/saved"; exit 9' TERM; touch "$LOG/started"; """
+        "while :; do sleep 0.1; done"
+    )
     (cluster / "bin" / "torchrun").write_text(f"#!/usr/bin/env bash\n{saving}\n")
     job = subprocess.Popen(["bash", SCRIPT], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -254,8 +258,8 @@ def test_the_kubernetes_script_trains_and_goes_on(cluster, monkeypatch):
             "--nnodes=2 --nproc-per-node=8 --node-rank=1 --master-addr=trainers-0.trainers"
             in options
         )
-        found, arguments, _ = parse(said.split())
-        assert found == verb
+        command, arguments, _ = parse(said.split())
+        assert command == verb
         assert arguments["folder" if verb == "resume" else "recipe"] in (
             run.output_dir,
             "settings/run.yaml",

@@ -175,6 +175,10 @@ WRONG = {
         ["--sampler", "vllm-server", "--sampler.urls", "http://a:1"],
         "follows a short form of sampler; write --sampler.kind for that one",
     ),
+    "settings and then a kind": (
+        ["--sampler.urls", "http://a:1", "--sampler", "vllm-server"],
+        "--sampler is a short form after settings of sampler; write --sampler.kind",
+    ),
     "a section as a word": (["--optimizer", "adam"], "There is no setting optimizer.kind"),
     "an unknown tracker": (
         ["--trackers", "mlflow"],

@@ -1,6 +1,8 @@
 """Every refusal: what cannot be used, where, and what to do."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class UserError(Exception):
@@ -13,6 +15,15 @@ class SettingsError(UserError):
     """A setting is wrong: which, what was got, and what to do."""
 
     exit_code = 2
+
+
+@contextmanager
+def refused_as_settings() -> Iterator[None]:
+    """Turns the ValueError with which a settings class refuses a value into a SettingsError."""
+    try:
+        yield
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
 class RunError(UserError):

@@ -12,8 +12,7 @@ short_form  what a lone word stands for, as in `model: some/path`: the word is t
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
@@ -26,6 +25,8 @@ from pydantic_core import ErrorDetails
 from .errors import SettingsError
 
 T = TypeVar("T")
+_Root = tuple[type, str]
+"""The class that is built and its dotted name: all settings that a mistaken one can be."""
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -53,22 +54,26 @@ def read_overrides(cls: type, words: Sequence[str]) -> dict[str, Any]:
     """
     overrides: dict[str, Any] = {}
     for option, values in _options(words):
+        if not values:
+            raise SettingsError(f"{option} has no value. Write {option} VALUE.")
         *parents, leaf = option.removeprefix("--").replace("-", "_").split(".")
         section, section_class = overrides, cls
         for parent in parents:
             choices = _sections_of(section_class).get(parent, ())
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):  # --data FILE before --data.subset 5
-                word_sets = _short_form(choices[0])[0] if choices else "kind"
                 raise SettingsError(
-                    f"{option} follows a short form of {parent}; write --{parent}.{word_sets} "
-                    "for that one."
+                    f"{option} follows a short form of {parent}; write "
+                    f"--{parent}.{_short_form(choices)[0]} for that one."
                 )
             section_class = _class_of(section, choices)
-        if values == ["null"]:
-            section[leaf] = None
-        else:
-            section[leaf] = values[0] if len(values) == 1 else values
+        if isinstance(section.get(leaf), dict):  # --data.subset 5 before --data FILE
+            word_sets = _short_form(_sections_of(section_class).get(leaf, ()))[0]
+            raise SettingsError(
+                f"{option} is a short form after settings of {leaf}; write {option}.{word_sets}."
+            )
+        value = values[0] if len(values) == 1 else values
+        section[leaf] = None if value == "null" else value
     return overrides
 
 
@@ -85,17 +90,11 @@ def _options(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
             values.append(word)
             continue
         if option:
-            yield option, _values(option, values)
+            yield option, values
         option, equals, value = word.partition("=")
         values = [value] if equals else []
     if option:
-        yield option, _values(option, values)
-
-
-def _values(option: str, values: list[str]) -> list[str]:
-    if not values:
-        raise SettingsError(f"{option} has no value. Write {option} VALUE.")
-    return values
+        yield option, values
 
 
 def merge(cls: type, settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,7 +125,7 @@ def build(cls: type[T], settings: Mapping[str, Any], section: str = "") -> T:
 
     Raises SettingsError for an unknown key, naming the nearest, or an impossible value.
     """
-    return _Builder(cls, section).value(settings, (cls,), section)
+    return _value(settings, (cls,), section, (cls, section))
 
 
 def to_mapping(value: Any) -> Any:
@@ -161,66 +160,45 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-@contextmanager
-def refused_as_settings() -> Iterator[None]:
-    """Turns the ValueError with which a settings class refuses a value into a SettingsError."""
+def _value(settings: Any, choices: tuple[type, ...], path: str, root: _Root) -> Any:
+    """Returns an instance of one of the classes, its own sections built first."""
+    settings = _long_form(settings, choices)
+    if not isinstance(settings, Mapping):
+        raise SettingsError(
+            f"{path or 'the settings'} must be a section with keys, got {settings!r}."
+        )
+    cls = choices[0]
+    if len(choices) > 1:
+        cls = _choose(settings, choices, path)
+        settings = {name: inner for name, inner in settings.items() if name != "kind"}
+    hints = get_type_hints(cls)
+    names = [field.name for field in fields(cls)]
+    values: dict[str, Any] = {}
+    for name, inner in settings.items():
+        inner_path = _join(path, str(name))
+        if name not in names:
+            raise SettingsError(_unknown(inner_path, cls, root))
+        sections = _sections_in(hints[name])
+        if sections and not (inner is None and NoneType in get_args(hints[name])):
+            inner = _value(inner, sections, inner_path, root)
+        elif get_origin(hints[name]) is tuple and isinstance(inner, str):
+            inner = inner.split(",")
+        values[name] = inner
     try:
-        yield
-    except ValueError as error:
-        raise SettingsError(str(error)) from error
+        return TypeAdapter(cls).validate_python(values)
+    except ValidationError as error:
+        problems = [_explain(problem, path) for problem in error.errors()]
+        raise SettingsError("\n".join(problems)) from error
 
 
-class _Builder:
-    """Builds one value of a class, and knows all its settings for the sake of error messages."""
-
-    def __init__(self, cls: type, section: str):
-        self.cls, self.section = cls, section
-
-    def value(self, settings: Any, choices: tuple[type, ...], path: str) -> Any:
-        """Returns an instance of one of the classes, its own sections built first."""
-        settings = _long_form(settings, choices)
-        if not isinstance(settings, Mapping):
-            raise SettingsError(
-                f"{path or 'the settings'} must be a section with keys, got {settings!r}."
-            )
-        cls = choices[0]
-        if len(choices) > 1:
-            cls = _choose(settings, choices, path)
-            settings = {name: inner for name, inner in settings.items() if name != "kind"}
-        hints = get_type_hints(cls)
-        names = [field.name for field in fields(cls)]
-        unknown = [str(name) for name in settings if name not in names]
-        if unknown:
-            raise SettingsError(self._unknown(_join(path, unknown[0]), cls))
-        inner_values = {
-            name: self._inner(inner, hints[name], _join(path, name))
-            for name, inner in settings.items()
-        }
-        try:
-            return TypeAdapter(cls).validate_python(inner_values)
-        except ValidationError as error:
-            problems = [_explain(problem, path) for problem in error.errors()]
-            raise SettingsError("\n".join(problems)) from error
-
-    def _inner(self, value: Any, hint: Any, path: str) -> Any:
-        """Turns a section into an instance, and a lone word where a list belongs into the list of
-        the words between its commas.
-        """
-        sections = _sections_in(hint)
-        if sections and not (value is None and NoneType in get_args(hint)):
-            return self.value(value, sections, path)
-        if get_origin(hint) is tuple and isinstance(value, str):
-            return value.split(",")
-        return value
-
-    def _unknown(self, name: str, cls: type) -> str:
-        section = name.rpartition(".")[0]
-        siblings = [_join(section, field.name) for field in fields(cls)]
-        known = ", ".join(siblings) or f"none: {cls.__name__} has nothing to set"
-        others = [*siblings, *_all_names(self.cls, self.section)]
-        nearest = _nearest(name, [other for other in others if other != name])
-        settings_of = f"Settings of {section}" if section else "All settings"
-        return f"There is no setting {name}.{nearest} {settings_of}: {known}."
+def _unknown(name: str, cls: type, root: _Root) -> str:
+    section = name.rpartition(".")[0]
+    siblings = [_join(section, field.name) for field in fields(cls)]
+    known = ", ".join(siblings) or f"none: {cls.__name__} has nothing to set"
+    others = [*siblings, *_all_names(*root)]
+    nearest = _nearest(name, [other for other in others if other != name])
+    settings_of = f"Settings of {section}" if section else "All settings"
+    return f"There is no setting {name}.{nearest} {settings_of}: {known}."
 
 
 def _choose(settings: Mapping[str, Any], choices: tuple[type, ...], path: str) -> type:
@@ -258,18 +236,17 @@ def _long_form(value: Any, choices: tuple[type, ...]) -> Any:
     """Returns the section that a lone word stands for; anything else as it is."""
     if not isinstance(value, str) or not choices:
         return value
-    named, *reset = _short_form(choices[0])
-    by_name = {field.name: field for field in fields(choices[0])}
-    return {**{name: _default(by_name[name]) for name in reset}, named: value}
+    named, *reset = _short_form(choices)
+    section = {named: value}
+    for field in fields(choices[0]):
+        if field.name in reset:
+            factory = field.default_factory
+            section[field.name] = to_mapping(field.default if factory is MISSING else factory())
+    return section
 
 
-def _short_form(cls: type) -> tuple[str, ...]:
-    return getattr(cls, "short_form", ("kind",))
-
-
-def _default(field: Field) -> Any:
-    value = field.default if field.default_factory is MISSING else field.default_factory()
-    return to_mapping(value)
+def _short_form(choices: tuple[type, ...]) -> tuple[str, ...]:
+    return getattr(choices[0], "short_form", ("kind",)) if choices else ("kind",)
 
 
 @cache

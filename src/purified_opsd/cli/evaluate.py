@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from purified_opsd.data.prompts import Prompts
-from purified_opsd.errors import ServersLost, SettingsError, Stopped
+from purified_opsd.errors import ServersLost, SettingsError, Stopped, refused_as_settings
 from purified_opsd.evaluation.benchmarks import load_benchmark
 from purified_opsd.evaluation.config import EvaluationConfig
 from purified_opsd.evaluation.evaluate import evaluate as evaluate_candidates
@@ -19,7 +19,7 @@ from purified_opsd.policy.model import Model
 from purified_opsd.sampling.hf import HF
 from purified_opsd.sampling.sampler import Engine
 from purified_opsd.sampling.vllm_servers import VLLMServers
-from purified_opsd.settings import build, merge, read_overrides, refused_as_settings, to_mapping
+from purified_opsd.settings import build, merge, read_overrides, to_mapping
 from purified_opsd.storage.files import write_atomic
 from purified_opsd.training.checkpoint_models import (
     LoadedModels,

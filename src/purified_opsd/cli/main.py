@@ -41,7 +41,7 @@ COMMANDS: Mapping[str, str] = {
 
 
 def main() -> None:
-    """Runs a command; what a user can mend is said in a paragraph, with the exit code of its kind."""
+    """Runs a command; what a user can mend is said in a paragraph, with an exit code."""
     logging.basicConfig(format="%(message)s")
     warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
     # transformers' newer name of this argument came after the oldest version that we allow

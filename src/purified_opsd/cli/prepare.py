@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from purified_opsd.data.dataset import TrainingSet
-from purified_opsd.errors import DataError, SettingsError
+from purified_opsd.errors import DataError, SettingsError, refused_as_settings
 from purified_opsd.evaluation.benchmarks import load_benchmark
 from purified_opsd.policy.model import Model, load_tokenizer
 from purified_opsd.preparation.answer_check import AnswerMismatch
@@ -21,7 +21,6 @@ from purified_opsd.settings import (
     build,
     merge,
     read_overrides,
-    refused_as_settings,
     to_mapping,
 )
 from purified_opsd.training.config import TrainingConfig

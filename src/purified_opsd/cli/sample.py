@@ -7,10 +7,9 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from purified_opsd.errors import SettingsError
+from purified_opsd.errors import SettingsError, refused_as_settings
 from purified_opsd.inspection.sample import Wish, sample_run
 from purified_opsd.reporting.terminal import layout
-from purified_opsd.settings import refused_as_settings
 from purified_opsd.training.config import read_config
 
 from .parameters import RunFolder

@@ -32,8 +32,8 @@ def train(
         seed: Seed of everything random.
     """
     named = {"model": model, "data": data, "output_dir": output_dir, "steps": steps, "seed": seed}
-    given = {name: value for name, value in named.items() if value is not None}
-    start = merge(TrainingConfig, read_recipe(recipe), given)
+    short = {name: value for name, value in named.items() if value is not None}
+    start = merge(TrainingConfig, read_recipe(recipe), short)
     config = new_config(override(TrainingConfig, start, settings))
     try:
         start_run(config)

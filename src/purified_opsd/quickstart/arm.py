@@ -106,7 +106,7 @@ class Arm:
 
     @property
     def done(self) -> float:
-        """How much of `work` is on the disk.  That a command has started shows by what it writes."""
+        """How much of `work` is on the disk; that a command has started shows in what it writes."""
         written = self._written()
         waiting = self.process is not None and written == self._written_at_start
         return written + (COMMANDS - len(self.left) - waiting) * START_WORK

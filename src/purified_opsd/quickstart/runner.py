@@ -62,7 +62,7 @@ def run_quickstart(settings: Quickstart, folder: Path) -> None:
 
 
 def _begin(settings: Quickstart, folder: Path) -> None:
-    """Writes down what is asked.  Raises RunError where the folder was begun with something else."""
+    """Writes the settings down.  Raises RunError where the folder was begun with others."""
     record = folder / "quickstart.json"
     if not record.exists():
         write_atomic(record, json.dumps(asdict(settings), indent=2) + "\n")

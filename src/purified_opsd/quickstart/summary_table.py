@@ -13,8 +13,16 @@ from .arm import ARMS, BENCHMARK
 
 NAMES = {"pmi": "purified", "standard": "standard"}
 HEADER = (
-    "", "accuracy, %", "tokens", "cut off, %", "markers", "per 1,000 tokens", "cos Δ_ref", "cos Δ_it", "‖Δ_ref‖/‖Δ_total‖"
-)  # fmt: skip
+    "",
+    "accuracy, %",
+    "tokens",
+    "cut off, %",
+    "markers",
+    "per 1,000 tokens",
+    "cos Δ_ref",
+    "cos Δ_it",
+    "‖Δ_ref‖/‖Δ_total‖",
+)
 NOTE = (
     "± is one standard error: over questions for accuracy and markers, over completions for the "
     "rest. Accuracy and markers are of one completion to each question, on which neither base nor "
