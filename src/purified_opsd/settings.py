@@ -214,21 +214,18 @@ def _choose(settings: Mapping[str, Any], choices: tuple[type, ...], path: str) -
 
 
 def _class_of(settings: Mapping[str, Any], choices: tuple[type, ...]) -> type:
-    """Returns the class of a section, as far as its settings tell; no settings class where a field
-    holds no section.
-    """
+    """Returns the class of a section, as far as its settings tell; NoneType where it has none."""
     if not choices:
         return NoneType
     return _by_kind(choices).get(_kind(settings, choices), choices[0])
 
 
 def _kind(settings: Mapping[str, Any], choices: tuple[type, ...]) -> Any:
-    default = next(iter(_by_kind(choices)), None)
-    return settings.get("kind", default)
+    return settings.get("kind", next(iter(_by_kind(choices)), None))
 
 
 def _by_kind(choices: tuple[type, ...]) -> dict[str, type]:
-    """Returns the classes of a field by kind; none where there is nothing to choose."""
+    """Returns the classes of a field that has a choice of them, by kind."""
     return {vars(choice)["kind"]: choice for choice in choices} if len(choices) > 1 else {}
 
 

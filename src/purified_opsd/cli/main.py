@@ -39,6 +39,8 @@ COMMANDS: Mapping[str, str] = {
 """Every command, in the order of `--help`; each is a function of that name in a file of that name.
 """
 
+FLAGS = ("--help", "-h", "--version")
+
 
 def main() -> None:
     """Runs a command; what a user can mend is said in a paragraph, with an exit code."""
@@ -90,8 +92,8 @@ def run_command(words: Sequence[str]) -> int:
     that it does not take, and whatever the command raises.
     """
     name = words[0] if words else "--help"
-    if name not in COMMANDS and not name.startswith("-"):
-        close = difflib.get_close_matches(name, COMMANDS, 1)
+    if name not in COMMANDS and name not in FLAGS:
+        close = difflib.get_close_matches(name, [*COMMANDS, *FLAGS], 1)
         nearest = f" Did you mean {close[0]}?" if close else ""
         raise SettingsError(
             f"There is no command '{name}'.{nearest} `purified-opsd --help` lists them all."
