@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from purified_opsd.analysis.markers import MARKERS, count_substrings, count_words
-from purified_opsd.cli.app import app
+from purified_opsd.cli.main import run_command
 from purified_opsd.errors import RunError
 from purified_opsd.reporting.marker_counts import MarkerWords, tally_markers
 from purified_opsd.reporting.report import content_policy, write_report
@@ -55,7 +55,7 @@ def arms(tmp_path_factory):
             "1",
             "--limit",
             "4",
-            "--max-new-tokens",
+            "--sampling.max-new-tokens",
             "40",
         ]
         for words in (
@@ -63,7 +63,7 @@ def arms(tmp_path_factory):
             evaluate,
             ["diagnose", run, "--samples", "2"],
         ):
-            app(words, standalone_mode=False)
+            run_command(words)
     return folder
 
 
@@ -432,8 +432,8 @@ def test_a_report_needs_no_torch_and_ends_in_html(runs, tmp_path):
         remove(runs / "pmi" / name)
     words = ["report", str(runs / "pmi"), "--output", str(tmp_path / "page.html")]
     code = (
-        "import sys; from purified_opsd.cli import app; "
-        "app({words!r}, standalone_mode=False); assert 'torch' not in sys.modules"
+        "import sys; from purified_opsd.cli.main import run_command; run_command({words!r}); "
+        "assert 'torch' not in sys.modules"
     )
     done = subprocess.run(
         [sys.executable, "-c", code.format(words=words)],

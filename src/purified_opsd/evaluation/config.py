@@ -7,7 +7,7 @@ Sampling follows a model's card, or upstream, which samples every model alike; t
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from purified_opsd.sampling.sampler import Sampling
 from purified_opsd.storage.files import read_json
@@ -47,6 +47,8 @@ def card_of(model: str) -> Sampling | None:
 class SamplingOverrides:
     """A preset, and values that replace its own; null: the preset's."""
 
+    short_form: ClassVar[tuple[str, ...]] = ("preset",)
+    """`sampling: upstream` names the preset."""
     preset: str | None = None
     """`card` or `upstream`; null: the model's card where it is known, else upstream's."""
     temperature: float | None = None
@@ -54,10 +56,6 @@ class SamplingOverrides:
     top_k: int | None = None
     max_new_tokens: int | None = None
     batch_size: int | None = None
-
-    def over(self, other: "SamplingOverrides") -> "SamplingOverrides":
-        """The other overrides, with those of this one put over them."""
-        return replace(other, **self._given())
 
     def resolve(self, model: str) -> Sampling:
         """How the model at that path is sampled.  Raises ValueError for an unknown preset, a card
@@ -81,8 +79,9 @@ class SamplingOverrides:
             raise ValueError(
                 f"The card of {model} is not known here; those of {', '.join(CARDS)} are, and "
                 "those of folders whose generation_config.json gives temperature, top_p, top_k and "
-                "max_new_tokens. Give --sampling upstream, and what its card says as "
-                "--temperature, --top-p, --top-k and --max-new-tokens."
+                "max_new_tokens. Give --sampling.preset upstream, and what its card says as "
+                "--sampling.temperature, --sampling.top-p, --sampling.top-k and "
+                "--sampling.max-new-tokens."
             )
         return UPSTREAM if self.preset == "upstream" or card is None else card
 
