@@ -38,7 +38,7 @@ def test_only_the_soft_capped_head_is_found_not_to_be_linear(family, student):
     assert isinstance(head, ModelHead) == (family == "gemma2")
 
 
-def test_the_general_head_takes_states_of_a_bfloat16_model_and_gives_unrounded_logits(student):
+def test_the_models_own_head_takes_states_of_a_bfloat16_model_and_gives_unrounded_logits(student):
     half = student.to(torch.bfloat16)
     hidden_ND = completion_hidden(half, PROMPTS, COMPLETIONS).detach()
     logits = ModelHead(half.get_base_model())(hidden_ND)

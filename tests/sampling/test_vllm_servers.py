@@ -509,6 +509,7 @@ def test_addresses_are_checked(urls):
 
 def test_deadlines_are_checked():
     with pytest.raises(
-        ValueError, match="needs connect_seconds, read_seconds, total_seconds and max_attempts above 0"
+        ValueError,
+        match="needs connect_seconds, read_seconds, total_seconds and max_attempts above 0",
     ):
         VLLMServers(("http://a:1",), max_attempts=0)

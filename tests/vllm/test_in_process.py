@@ -144,7 +144,8 @@ def test_a_run_samples_from_each_of_its_adapters_and_is_resumed(opened, folder, 
     train(job, PeriodicEvaluator(job, None, writer, trackers), writer, trackers, 0)
     again = replace(run, steps=5)
     monkeypatch.setattr(
-        "purified_opsd.training.run.setup_training", lambda r: job_with(r, VLLMSampler, opened.engine)
+        "purified_opsd.training.run.setup_training",
+        lambda run: job_with(run, VLLMSampler, opened.engine),
     )
     resume_run(again, folder, to_yaml(again))
     rows = RunReader(folder).metrics()

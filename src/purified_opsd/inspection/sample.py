@@ -22,6 +22,7 @@ from purified_opsd.sampling.sampler import Completion
 from purified_opsd.sampling.target import TargetSampler
 from purified_opsd.storage.completions import CompletionRow, write_completions
 from purified_opsd.storage.files import locked
+from purified_opsd.storage.run_dir import step_name
 from purified_opsd.training.checkpoint import list_checkpoints
 from purified_opsd.training.checkpoint_models import (
     base_candidate,
@@ -58,7 +59,7 @@ def sample_run(run: TrainingConfig, wish: Wish, show: Callable[[CompletionRow], 
     job, folder, rows = setup_training(run), run.output_dir / "samples", []
     examples = job.chosen(wish.samples, wish.seed)
     with locked(folder), _writer(job, wish.source, step) as write:
-        file = _new_file(folder, wish.source if step is None else f"{wish.source}-step-{step:06d}")
+        file = _new_file(folder, wish.source if step is None else f"{wish.source}-{step_name(step)}")
         for place, example in enumerate(examples):
             contexts, seed = job.prompts.contexts(example), seed_for(wish.seed, "sample", place)
             whose = {"number": place + 1, "from": wish.source, "step": step}

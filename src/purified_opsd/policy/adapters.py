@@ -86,8 +86,7 @@ def _load_config(adapter: Path) -> LoraConfig:
         config = cast(LoraConfig, LoraConfig.from_pretrained(str(adapter)))
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{file} is damaged: {type(error).__name__}: {error}. Copy the adapter "
-            "again."
+            f"{file} is damaged: {type(error).__name__}: {error}. Copy the adapter again."
         ) from error
     config.inference_mode = False  # PEFT then makes the adapter's tensors, to be filled later
     return config

@@ -1,4 +1,5 @@
-"""From a model's name and an adapter's settings to a loaded policy, or an error that says what to do.
+"""From a model's name and an adapter's settings to a loaded policy, or an error that says what
+to do.
 
 Weights come from safetensors only, and a model's own Python code stays off unless the settings
 repeat that model's name.
@@ -55,9 +56,7 @@ def load_policy(
     return Policy(model, tokenizer, find_head(base))
 
 
-def _misfit(
-    settings: Model, adapter: LoRA, base: PreTrainedModel, error: ValueError
-) -> ModelError:
+def _misfit(settings: Model, adapter: LoRA, base: PreTrainedModel, error: ValueError) -> ModelError:
     """What to tell of an adapter that PEFT could not put into the base."""
     if "target modules" not in str(error).lower():
         return ModelError(

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from purified_opsd.errors import RunError
 from purified_opsd.interrupts import FirstSignal, end_with_parent
 from purified_opsd.storage.files import count_lines, locked, read_json, write_atomic
+from purified_opsd.storage.run_dir import step_name
 
 ARMS = ("pmi", "standard")
 BENCHMARK = "countdown"
@@ -212,7 +213,7 @@ class Arm:
         train += ["--checkpoint-every", str(s.checkpoint_every)]
         if (self.folder / "config.yaml").exists():
             train = ["resume", run]
-        finished = (self.folder / "checkpoints" / f"step-{s.steps:06d}" / "manifest.json").exists()
+        finished = (self.folder / "checkpoints" / step_name(s.steps) / "manifest.json").exists()
         evaluate = [
             "evaluate",
             run,

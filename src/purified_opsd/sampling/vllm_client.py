@@ -78,9 +78,7 @@ class VLLMClient:
         if required.adapter is None or required.adapter_check is None:
             return self.base
         if self.serves != required.adapter.name:
-            await self._switch_adapter(
-                client, self.base, required.adapter, required.adapter_check
-            )
+            await self._switch_adapter(client, self.base, required.adapter, required.adapter_check)
         return required.adapter.name
 
     async def complete(
@@ -207,7 +205,7 @@ class VLLMClient:
                 ) from error
 
     async def _list_models(self, client: httpx.AsyncClient) -> list[dict[str, Any]]:
-        """The base and the adapters that the server has, each with its `id`, `parent` and `root`."""
+        """The base and the adapters that the server has, by `id`, `parent` and `root`."""
         return (await send(client, self.url, "/v1/models"))["data"]
 
     async def _check_log_probs(

@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from purified_opsd.errors import CheckpointError
 from purified_opsd.policy.model import Policy
+from purified_opsd.storage.run_dir import is_step_name, step_name, step_of
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class CheckpointState:
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
-    return run / "checkpoints" / f"step-{step:06d}"
+    return run / "checkpoints" / step_name(step)
 
 
 def save_checkpoint(
@@ -73,8 +74,8 @@ def save_checkpoint(
 
 def list_checkpoints(run: Path) -> list[int]:
     """Steps with a checkpoint, good or damaged, oldest first."""
-    names = (folder.name.removeprefix("step-") for folder in (run / "checkpoints").glob("step-*"))
-    return sorted(int(name) for name in names if name.isdigit())
+    names = (folder.name for folder in (run / "checkpoints").glob("*"))
+    return sorted(step_of(name) for name in names if is_step_name(name))
 
 
 def verify(folder: Path) -> CheckpointState:
