@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from purified_opsd.analysis.markers import count_substrings
-from purified_opsd.reporting.runs import table
+from purified_opsd.reporting.terminal import markdown_table
 from purified_opsd.storage.completions import read_completions
 from purified_opsd.storage.files import read_jsonl
 
@@ -74,7 +74,7 @@ def main() -> None:
         "accuracy",
         "difference (95 %)",
     )
-    print(table(header, rows), end="")
+    print(markdown_table(header, rows), end="")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What keeps the house: imports point one way, package doors are light, and a file has one name.  HOUSE, section 4."""
+"""What keeps the house: imports point one way, package doors are light, a file has one name."""
 
 import ast
 import sys

@@ -161,7 +161,7 @@ def test_measuring_takes_no_notice_of_dropout_and_leaves_the_model_in_training(
         for parameter in dropping.adapter_parameters().values():
             torch.nn.init.normal_(parameter, std=0.2)
     completions = HFSampler(dropping.model, Sampling(max_new_tokens=6)).generate(
-        [p.question for p in prompts], [1, 2, 3]
+        [p.base for p in prompts], [1, 2, 3]
     )
     dropping.model.train()
     state = torch.get_rng_state()

@@ -35,7 +35,7 @@ def trained():
     example = load_examples(TrainingSet(str(miniature.TRAINING_SET))).rows[7]
     contexts = PromptBuilder(policy.tokenizer, Prompts(), 400).contexts(example)
     (completion,) = HFSampler(policy.model, Sampling(1.0, 1.0, 0, 120)).generate(
-        [contexts.question], [2]
+        [contexts.base], [2]
     )
     return policy, contexts, completion.ids
 
@@ -63,10 +63,10 @@ def exact(trained):
         )
 
     with torch.no_grad():
-        p = {"student": probabilities(contexts.question)}
+        p = {"student": probabilities(contexts.base)}
     with frozen(model):
         prompts = {
-            "base": contexts.question,
+            "base": contexts.base,
             "teacher": contexts.teacher,
             "reference": contexts.reference,
         }

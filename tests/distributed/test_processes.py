@@ -199,7 +199,10 @@ def test_a_launcher_that_starts_fewer_processes_than_it_was_asked_for_is_found_o
     assert not tiny_run.output_dir.exists()
 
 
-WATCHED = "import time; from purified_opsd.distributed.heartbeat import *; Watch(Companions(), {}); time.sleep(60)"
+WATCHED = (
+    "import time; from purified_opsd.distributed.heartbeat import *; "
+    "HeartbeatWatch(Heartbeats(), {}); time.sleep(60)"
+)
 
 
 def watched(port: int, patience: str) -> subprocess.Popen:

@@ -54,10 +54,14 @@ def test_a_microscope_of_base_and_checkpoints(command, run):
     for trajectory in found:
         assert all(token["numbers"]["jsd_teacher"] > 0 for token in trajectory.extras["tokens"])
     of_base = [
-        abs(token["numbers"]["student_minus_base"]) for t in found[:2] for token in t.extras["tokens"]
+        abs(token["numbers"]["student_minus_base"])
+        for t in found[:2]
+        for token in t.extras["tokens"]
     ]
     of_student = [
-        abs(token["numbers"]["student_minus_base"]) for t in found[2:] for token in t.extras["tokens"]
+        abs(token["numbers"]["student_minus_base"])
+        for t in found[2:]
+        for token in t.extras["tokens"]
     ]
     assert max(of_base) == 0 < max(of_student)
     page = (run / "microscope.html").read_text(encoding="utf-8")

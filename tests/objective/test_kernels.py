@@ -9,7 +9,10 @@ import sys
 PROGRAM = """
 import logging, torch
 from torch import nn
-from purified_opsd.objective import JSD, Compiled, Eager, PMITarget, streamed_loss
+from purified_opsd.objective.chunked_loss import chunked_loss
+from purified_opsd.objective.divergences import JSD
+from purified_opsd.objective.kernels import Compiled, Eager
+from purified_opsd.objective.targets import PMITarget
 
 logging.basicConfig(format="%(message)s")
 torch.set_num_threads(1)
@@ -21,13 +24,15 @@ def gradient(N, kernels, dtype):
     hidden = [torch.randn(N, D, generator=draw).to(dtype) for _ in range(4)]
     contexts = dict(zip(("teacher", "reference", "base"), hidden[1:]))
     options = {"target": PMITarget(), "divergence": JSD(), "kernels": kernels, "chunk_rows": 32}
-    streamed_loss(hidden[0].requires_grad_(), contexts, head, torch.full((N,), 1 / N), **options).backward()
+    weight = torch.full((N,), 1 / N)
+    chunked_loss(hidden[0].requires_grad_(), contexts, head, weight, **options).backward()
     return hidden[0].grad
 
-for N in (35, 1, 6, 35):  # strips of 4 rows, of 3, of 2, of 1
-    found, exact = gradient(N, Compiled(least_rows=0), torch.float32), gradient(N, Eager(), torch.float64)
+for N in (35, 1, 6, 35):  # tiles of 4 rows, of 3, of 2, of 1
+    found = gradient(N, Compiled(min_head_rows=0), torch.float32)
+    exact = gradient(N, Eager(), torch.float64)
     assert (found - exact).norm() < 1e-5 * exact.norm(), N
-    assert torch.equal(found, gradient(N, Compiled(least_rows=0), torch.float32))
+    assert torch.equal(found, gradient(N, Compiled(min_head_rows=0), torch.float32))
 from torch._dynamo.utils import counters
 print("graphs", counters["stats"]["unique_graphs"])
 """

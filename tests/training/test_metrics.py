@@ -79,7 +79,11 @@ def test_nothing_is_said_of_a_decomposition_that_was_not_asked_for():
 
 def test_rollout_rows_hold_what_can_be_scored_again():
     first, second = rollout_rows(STEP, 9, ["a", "b"])
-    assert (first.extras["prompt_ids"], first.completion_ids, first.text) == ([7, 8], [0, 1, 2], "a")
+    assert (first.extras["prompt_ids"], first.completion_ids, first.text) == (
+        [7, 8],
+        [0, 1, 2],
+        "a",
+    )
     assert [row.finish_reason for row in (first, second)] == ["stop", "length"]
     assert second.extras["sampler_log_probs"] == [-1.0]
     assert second.extras["trainer_log_probs"] == [-1.5]

@@ -252,7 +252,9 @@ def test_the_adapter_opens_in_peft_as_it_is(finished):
     ids = torch.tensor([row.extras["prompt_ids"] + row.completion_ids])
     with torch.no_grad():
         logits = opened(input_ids=ids).logits[0, len(row.extras["prompt_ids"]) - 1 : -1]
-    now = logits.log_softmax(-1).gather(-1, ids[0, len(row.extras["prompt_ids"]) :, None]).squeeze(-1)
+    now = (
+        logits.log_softmax(-1).gather(-1, ids[0, len(row.extras["prompt_ids"]) :, None]).squeeze(-1)
+    )
     before = torch.tensor(row.extras["trainer_log_probs"])
     assert (now - before).abs().max() < 0.1  # one small step away from where it was sampled
     assert not torch.allclose(now, before, atol=1e-6)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from purified_opsd.analysis.markers import MARKERS
 from purified_opsd.analysis.teacher_signal import hidden_states
-from purified_opsd.analysis.token_readout import Reading, read_tokens
+from purified_opsd.analysis.token_readout import TokenReadout, read_tokens
 from purified_opsd.analysis.token_text import marker_spans, token_text
 from purified_opsd.data.dataset import Example
 from purified_opsd.data.prompts import Contexts
@@ -138,7 +138,7 @@ def _of_candidate(
     prompts = [job.prompts.contexts(slide.example) for slide in slides]
     with slides[0].candidate.sampler(job.run.sampling) as sampler:
         completions = sampler.generate(
-            [p.question for p in prompts], [slide.seed for slide in slides]
+            [p.base for p in prompts], [slide.seed for slide in slides]
         )
         for slide, context, completion in zip(slides, prompts, completions, strict=True):
             hidden_ND = hidden_states(
@@ -154,7 +154,7 @@ def _trajectory(
     slide: Slide,
     context: Contexts,
     completion: Completion,
-    readings: Sequence[Reading],
+    readings: Sequence[TokenReadout],
 ) -> CompletionRow:
     """What is kept of one completion: docs/microscope.md tells each name."""
     tokenizer = job.policy.tokenizer

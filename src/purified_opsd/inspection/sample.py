@@ -90,7 +90,7 @@ def _of_target(job: TrainingSetup, target: Target) -> Iterator[Writer]:
 
     def write(contexts: Contexts, seed: int) -> Completion:
         prompts = {
-            "base": contexts.question,
+            "base": contexts.base,
             "teacher": contexts.teacher,
             "reference": contexts.reference,
         }
@@ -102,7 +102,7 @@ def _of_target(job: TrainingSetup, target: Target) -> Iterator[Writer]:
 @contextmanager
 def _of_candidate(job: TrainingSetup, candidate: Candidate) -> Iterator[Writer]:
     with candidate.sampler(job.run.sampling) as sampler:
-        yield lambda contexts, seed: sampler.generate([contexts.question], [seed])[0]
+        yield lambda contexts, seed: sampler.generate([contexts.base], [seed])[0]
 
 
 def _student_step(folder: Path, step: int | None) -> int:

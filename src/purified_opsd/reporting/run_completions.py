@@ -1,13 +1,12 @@
-"""The completions that a run directory holds, wherever they were sampled, one after another as they
-are read.
-"""
+"""The completions that a run's evaluation and diagnosis hold, read one after another."""
 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from purified_opsd.storage.completions import CompletionRow, FinishReason, read_completions
+from purified_opsd.storage.completions import CompletionRow, FinishReason
+from purified_opsd.storage.completions import read_completions as read_rows
 from purified_opsd.storage.files import read_json, read_jsonl
 from purified_opsd.storage.run_dir import step_of
 
@@ -16,7 +15,7 @@ SOURCES = (EVALUATION, DIAGNOSIS)
 
 
 @dataclass(frozen=True)
-class Written:
+class ReportedCompletion:
     """One completion of a candidate."""
 
     step: int
@@ -33,31 +32,32 @@ class Written:
     """Of its answer; empty where none was given."""
 
 
-def written(run: Path, source: str) -> Iterator[Written]:
+def read_completions(run: Path, source: str) -> Iterator[ReportedCompletion]:
     """What an evaluation, of all that was last asked, or a diagnosis has of completions; nothing
     where there was none.
     """
     return _evaluated(run / EVALUATION) if source == EVALUATION else _diagnosed(run / DIAGNOSIS)
 
 
-def problems(run: Path) -> dict[tuple[str, str], str]:
-    """The questions of the evaluation by benchmark and id, as far as the run directory holds them."""
+def read_problems(run: Path) -> dict[tuple[str, str], str]:
+    """The evaluation's questions by benchmark and id, as far as the run directory holds them."""
     files = (run / EVALUATION).glob("*/problems.json")
     return {(file.parent.name, id): text for file in files for id, text in read_json(file).items()}
 
 
-def asked(run: Path) -> dict[int, int]:
-    """By step: how many completions the evaluation was last asked for; empty where there was none."""
-    found: Counter[int] = Counter()
+def requested_completions(run: Path) -> dict[int, int]:
+    """How many completions the evaluation was last asked for, by step; empty without one."""
+    counts: Counter[int] = Counter()
     for file in (run / EVALUATION).glob("*/asked.json"):
-        each = read_json(file, "questions", "runs")
-        candidates = (settings.parent.name for settings in file.parent.glob("*/settings.json"))
-        found.update({step_of(name): len(each["questions"]) * each["runs"] for name in candidates})
-    return dict(sorted(found.items()))
+        request = read_json(file, "questions", "runs")
+        completions = len(request["questions"]) * request["runs"]
+        for settings in file.parent.glob("*/settings.json"):
+            counts[step_of(settings.parent.name)] += completions
+    return dict(sorted(counts.items()))
 
 
-def asked_markers(run: Path) -> list[str]:
-    """The markers of one's own that the evaluation was last asked to count."""
+def requested_markers(run: Path) -> list[str]:
+    """The markers that the evaluation was last asked to count beside Kim et al.'s."""
     return [
         word
         for file in (run / EVALUATION).glob("*/asked.json")
@@ -65,7 +65,7 @@ def asked_markers(run: Path) -> list[str]:
     ]
 
 
-def _evaluated(folder: Path) -> Iterator[Written]:
+def _evaluated(folder: Path) -> Iterator[ReportedCompletion]:
     for file in sorted(folder.glob("*/asked.json")):
         asked = read_json(file, "questions", "runs")
         questions = set(asked["questions"])
@@ -73,19 +73,23 @@ def _evaluated(folder: Path) -> Iterator[Written]:
             graded = read_jsonl(samples.with_name("grades.jsonl"), "run", "id", "verdict")
             grades = {(row["run"], row["id"]): row["verdict"] for row in graded}
             step = step_of(samples.parent.name)
-            for row in read_completions(samples, "run"):
+            for row in read_rows(samples, "run"):
                 run = row.extras["run"]
                 if row.id in questions and run < asked["runs"]:
                     verdict = grades.get((run, row.id), "")
-                    yield _written(row, step, file.parent.name, run, verdict)
+                    yield _reported(row, step, file.parent.name, run, verdict)
 
 
-def _diagnosed(folder: Path) -> Iterator[Written]:
+def _diagnosed(folder: Path) -> Iterator[ReportedCompletion]:
     for file in [*folder.glob("base.jsonl"), *sorted(folder.glob("step-*.jsonl"))]:
-        for row in read_completions(file):
-            yield _written(row, step_of(file.stem), "", 0, "")
+        for row in read_rows(file):
+            yield _reported(row, step_of(file.stem), "", 0, "")
 
 
-def _written(row: CompletionRow, step: int, benchmark: str, run: int, verdict: str) -> Written:
+def _reported(
+    row: CompletionRow, step: int, benchmark: str, run: int, verdict: str
+) -> ReportedCompletion:
     tokens = len(row.completion_ids)
-    return Written(step, benchmark, row.id, run, row.text, tokens, row.finish_reason, verdict)
+    return ReportedCompletion(
+        step, benchmark, row.id, run, row.text, tokens, row.finish_reason, verdict
+    )

@@ -21,7 +21,7 @@ from typing import IO, Any, cast
 
 from purified_opsd.errors import WorkerError
 
-PROGRAM = Path(__file__).with_name("worker.py")
+PROGRAM = Path(__file__).with_name("verify_worker.py")
 
 
 @dataclass(frozen=True)

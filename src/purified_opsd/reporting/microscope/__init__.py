@@ -71,7 +71,6 @@ def _shown(trajectory: CompletionRow) -> dict[str, Any]:
         for token, text in row["vocabulary"].items()
     }
     tokens = [
-        {name: value for name, value in token.items() if name != "text"}
-        for token in row["tokens"]
+        {name: value for name, value in token.items() if name != "text"} for token in row["tokens"]
     ]
     return {**kept, **texts, "vocabulary": vocabulary, "tokens": tokens}
