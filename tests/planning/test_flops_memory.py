@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from purified_opsd.errors import ModelError
-from purified_opsd.objective.chunked_loss import ChunkSizes, chunked_terms, chunk_sizes
+from purified_opsd.objective.chunked_loss import ChunkSizes, chunk_sizes, chunked_terms
 from purified_opsd.objective.divergences import JSD
 from purified_opsd.objective.kernels import Eager
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
