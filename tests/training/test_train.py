@@ -49,7 +49,7 @@ def naive_loss(job, step, temperature=1.0):
         with torch.no_grad(), model.disable_adapter():
             teacher = log_probs(model, prompts.teacher, ids, temperature)
             reference = log_probs(model, prompts.reference, ids, temperature)
-            base = log_probs(model, prompts.question, ids, temperature)
+            base = log_probs(model, prompts.base, ids, temperature)
         if isinstance(job.run.target, PMITarget):
             delta = teacher - reference
             centered = delta - delta.mean(-1, keepdim=True)
@@ -57,7 +57,7 @@ def naive_loss(job, step, temperature=1.0):
             target = (base + clipped / job.run.target.beta).log_softmax(-1)
         else:
             target = teacher
-        losses.append(JSD()(log_probs(model, prompts.question, ids, temperature), target))
+        losses.append(JSD()(log_probs(model, prompts.base, ids, temperature), target))
         lengths.append(len(ids))
     if isinstance(job.run.averaging, TokenMean):
         return sum(loss.sum() for loss in losses) / sum(lengths)

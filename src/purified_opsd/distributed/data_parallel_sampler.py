@@ -19,7 +19,7 @@ Ids = Sequence[int]
 Asked = tuple[Sequence[Ids], Sequence[int]]
 
 
-class SharedSampler:
+class SharedSampler(Sampler):
     """The main process generates, the others `serve` until it lets them go.  With one process: its
     sampler as it is.
     """

@@ -101,7 +101,7 @@ def _question_prompts(benchmark: Benchmark, prompts: PromptBuilder) -> dict[str,
     """The prompt of each question, by its id.  Raises DataError where one does not fit."""
     prompt_of = {}
     for question in benchmark.questions:
-        prompt = prompts.question(question.problem)
+        prompt = prompts.base_context(question.problem)
         if len(prompt) > prompts.limit:
             raise DataError(
                 f"{question.where}: its question takes {len(prompt)} tokens, and {prompts.limit} "

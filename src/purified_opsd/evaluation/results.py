@@ -239,7 +239,7 @@ def score_samples(graded: GradedSamples) -> Score:
         run_error=run_error(correct_PR),
         pass_at=_pass_at_all(correct_PR, request.runs),
         majority=majority([graded.answers(id) for id in graded.by_problem]),
-        truncation_rate=_share([not sample.ended for sample in samples]),
+        truncation_rate=_share([sample.finish_reason == "length" for sample in samples]),
         no_box_rate=reasons["no box"] / len(samples),
         ungraded_rate=_share([grade.verdict == "ungraded" for grade in grades]),
         mean_tokens=tokens / len(samples),

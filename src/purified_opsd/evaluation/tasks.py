@@ -1,19 +1,20 @@
 """One candidate on one benchmark: its completions are sampled, graded and stored as they finish."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from purified_opsd.data.prompts import PromptBuilder
 from purified_opsd.evaluation.grading.graders import grade_all
-from purified_opsd.sampling.sampler import Completion, OneByOne, Sampler
+from purified_opsd.sampling.sampler import Completion, Sampler
+from purified_opsd.storage.completions import CompletionRow
 
 from .benchmarks import Benchmark
 from .checks import refuse_identical_runs
 from .progress import Progress, ProgressCallback
 from .requests import Candidate, CompletionRequest, EvaluationRequest
 from .results import GradedSamples, select_requested
-from .sample_store import BenchmarkRequest, SampleFolder, StoredSamples, read_sample, sample_row
+from .sample_store import BenchmarkRequest, SampleFolder, StoredSamples, sample_of
 
 
 @dataclass
@@ -121,25 +122,17 @@ def sample_batch(
     sampler: Sampler,
     prompts: PromptBuilder,
 ) -> None:
-    """Samples a batch and stores what of it is new.  Where rows have no neighbours, only what is
-    new is sampled, and each completion is stored as soon as it comes.
-    """
-    if isinstance(sampler, OneByOne):
-        batch = task.without_sample(batch)
+    """Samples what is missing of a batch and stores it as soon as the sampler hands it over."""
 
-        def keep(index: int, completion: Completion) -> None:
-            store_samples(task, [batch[index]], [completion], prompts)
+    def keep(completions: Mapping[int, Completion]) -> None:
+        requests = [batch[index] for index in completions]
+        store_samples(task, requests, list(completions.values()), prompts)
 
-        sampler.generate_each(*_prompts_and_seeds(batch), keep)
-    else:
-        completions = sampler.generate(*_prompts_and_seeds(batch))
-        store_samples(task, batch, completions, prompts)
-
-
-def _prompts_and_seeds(
-    requests: Sequence[CompletionRequest],
-) -> tuple[list[list[int]], list[int]]:
-    return [request.prompt for request in requests], [request.seed for request in requests]
+    samples = task.stored.samples
+    missing = [index for index, request in enumerate(batch) if request.key not in samples]
+    prompt_ids = [request.prompt for request in batch]
+    seeds = [request.seed for request in batch]
+    sampler.generate_missing(prompt_ids, seeds, missing, keep)
 
 
 def store_samples(
@@ -148,19 +141,23 @@ def store_samples(
     completions: Sequence[Completion],
     prompts: PromptBuilder,
 ) -> None:
-    """Writes down the completions that are not stored yet."""
+    """Adds the completions to the task's samples."""
     texts = prompts.tokenizer.batch_decode(
         [completion.ids for completion in completions], skip_special_tokens=True
     )
     rows = [
-        sample_row(
-            request.question.id, request.run, request.seed, completion.ids, completion.ended, text
+        CompletionRow(
+            request.question.id,
+            completion.finish_reason,
+            text,
+            completion.ids,
+            seed=request.seed,
+            extras={"run": request.run},
         )
         for request, completion, text in zip(requests, completions, texts, strict=True)
-        if request.key not in task.stored.samples
     ]
     task.folder.append(rows)
-    for sample in map(read_sample, rows):
+    for sample in map(sample_of, rows):
         task.stored.samples[sample.key] = sample
 
 

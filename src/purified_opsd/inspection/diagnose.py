@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -20,7 +20,8 @@ from purified_opsd.errors import RunError
 from purified_opsd.evaluation.requests import Candidate
 from purified_opsd.evaluation.statistics import Array, average_of
 from purified_opsd.sampling.hf import HF
-from purified_opsd.storage.files import json_line, locked, read_json, read_jsonl, write_atomic
+from purified_opsd.storage.completions import CompletionRow, read_completions, write_completions
+from purified_opsd.storage.files import locked, read_json, write_atomic
 from purified_opsd.training.checkpoint import list_checkpoints
 from purified_opsd.training.checkpoint_models import base_candidate, checkpoint_candidates
 from purified_opsd.training.config import TrainingConfig
@@ -57,7 +58,7 @@ def diagnose_run(run: TrainingConfig, samples: int, seed: int) -> Path:
                 _row(job, example, diagnosed)
                 for example, diagnosed in zip(examples, found, strict=True)
             ]
-            write_atomic(folder / f"{candidate.name}.jsonl", "".join(map(json_line, rows)))
+            write_completions(folder / f"{candidate.name}.jsonl", rows)
             record = {
                 "settings": settings[candidate.name],
                 "summary": summary([diagnosed.numbers for diagnosed in found]),
@@ -91,9 +92,9 @@ def _estimate(values: Array) -> dict[str, float | None]:
     }
 
 
-def _markers(rows: Sequence[Mapping[str, Any]], own: Sequence[str]) -> dict[str, Any]:
+def _markers(rows: Sequence[CompletionRow], own: Sequence[str]) -> dict[str, Any]:
     return marker_counts(
-        [row["text"] for row in rows], sum(len(row["completion_ids"]) for row in rows), own
+        [row.text for row in rows], sum(len(row.completion_ids) for row in rows), own
     )
 
 
@@ -101,7 +102,7 @@ def _count_anew(diagnosed: Path, own: Sequence[str]) -> None:
     """The markers of a candidate that was diagnosed before, perhaps with others: counting costs no
     completion.
     """
-    rows = list(read_jsonl(diagnosed.with_suffix(".jsonl"), "text", "completion_ids"))
+    rows = list(read_completions(diagnosed.with_suffix(".jsonl")))
     record = read_json(diagnosed.with_suffix(".json"))
     _write(diagnosed.with_suffix(".json"), {**record, "marker_counts": _markers(rows, own)})
 
@@ -144,13 +145,9 @@ def refuse_other_settings(file: Path, settings: dict[str, Any]) -> None:
             )
 
 
-def _row(job: TrainingSetup, example: Example, diagnosed: Diagnosed) -> dict[str, Any]:
-    ids = diagnosed.completion.ids
-    text = job.policy.tokenizer.decode(ids)
-    return {
-        "id": example.id,
-        "ended": diagnosed.completion.ended,
-        "text": text,
-        "completion_ids": ids,
-        **diagnosed.numbers,
-    }
+def _row(job: TrainingSetup, example: Example, diagnosed: Diagnosed) -> CompletionRow:
+    completion = diagnosed.completion
+    text = cast(str, job.policy.tokenizer.decode(completion.ids))
+    return CompletionRow(
+        example.id, completion.finish_reason, text, completion.ids, extras=diagnosed.numbers
+    )

@@ -5,28 +5,28 @@ microscope/step-000020/000.json  one completion: what five distributions make of
 else
 """
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tqdm import tqdm
 
 from purified_opsd.analysis.markers import MARKERS
 from purified_opsd.analysis.teacher_signal import hidden_states
-from purified_opsd.analysis.token_readout import Reading, read_tokens
+from purified_opsd.analysis.token_readout import TokenReadout, read_tokens
 from purified_opsd.analysis.token_text import marker_spans, token_text
 from purified_opsd.data.dataset import Example
 from purified_opsd.data.prompts import Contexts
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.evaluation.requests import Candidate
-from purified_opsd.policy.lm_head import GeneralHead
+from purified_opsd.policy.lm_head import ModelHead
 from purified_opsd.reporting.microscope import page, read_trajectories
 from purified_opsd.sampling.sampler import Completion
-from purified_opsd.storage.files import locked, read_json, write_atomic
+from purified_opsd.storage.completions import CompletionRow, read_completion, write_completion
+from purified_opsd.storage.files import locked, write_atomic
 from purified_opsd.training.checkpoint_models import (
     base_candidate,
     checkpoint_candidates,
@@ -85,9 +85,7 @@ def microscope_run(
             _looked_at(job, owed), total=len(owed), unit="completion", desc="microscope"
         ):
             slide.file.parent.mkdir(exist_ok=True)
-            write_atomic(
-                slide.file, json.dumps(trajectory, ensure_ascii=False, allow_nan=False) + "\n"
-            )
+            write_completion(slide.file, trajectory)
         write_atomic(
             folder.with_suffix(".html"),
             page(read_trajectories(run.output_dir), run.output_dir.name),
@@ -127,20 +125,20 @@ def _slides(
 
 def _looked_at(
     job: TrainingSetup, slides: Sequence[Slide]
-) -> Iterator[tuple[Slide, dict[str, Any]]]:
+) -> Iterator[tuple[Slide, CompletionRow]]:
     """One candidate after another: its completions are drawn together, then read one by one."""
-    head = GeneralHead(job.policy.base)
+    head = ModelHead(job.policy.base)
     for _, group in groupby(slides, key=lambda slide: slide.candidate.name):
         yield from _of_candidate(job, head, list(group))
 
 
 def _of_candidate(
-    job: TrainingSetup, head: GeneralHead, slides: Sequence[Slide]
-) -> Iterator[tuple[Slide, dict[str, Any]]]:
+    job: TrainingSetup, head: ModelHead, slides: Sequence[Slide]
+) -> Iterator[tuple[Slide, CompletionRow]]:
     prompts = [job.prompts.contexts(slide.example) for slide in slides]
     with slides[0].candidate.sampler(job.run.sampling) as sampler:
         completions = sampler.generate(
-            [p.question for p in prompts], [slide.seed for slide in slides]
+            [p.base for p in prompts], [slide.seed for slide in slides]
         )
         for slide, context, completion in zip(slides, prompts, completions, strict=True):
             hidden_ND = hidden_states(
@@ -156,46 +154,46 @@ def _trajectory(
     slide: Slide,
     context: Contexts,
     completion: Completion,
-    readings: Sequence[Reading],
-) -> dict[str, Any]:
+    readings: Sequence[TokenReadout],
+) -> CompletionRow:
     """What is kept of one completion: docs/microscope.md tells each name."""
     tokenizer = job.policy.tokenizer
     told = {token for reading in readings for token in reading.tokens}
     vocabulary = {token: token_text(tokenizer, token) for token in sorted(told)}
-    return {
-        "settings": slide.settings,
-        "candidate": slide.candidate.name,
-        "arm": job.run.arm,
-        "id": slide.example.id,
-        "problem": slide.example.problem,
-        "reference": slide.example.reference,
-        "reference_cut": context.cut,
-        "seed": slide.seed,
-        "ended": completion.ended,
-        "text": tokenizer.decode(completion.ids),
-        "markers": marker_spans(
-            [vocabulary[token] for token in completion.ids], [*MARKERS, *job.run.markers]
-        ),
-        "vocabulary": vocabulary,
-        "tokens": [
-            {"text": vocabulary[reading.id], **_rounded(asdict(reading))} for reading in readings
-        ],
-    }
+    return CompletionRow(
+        slide.example.id,
+        completion.finish_reason,
+        cast(str, tokenizer.decode(completion.ids)),
+        completion.ids,
+        seed=slide.seed,
+        extras={
+            "settings": slide.settings,
+            "candidate": slide.candidate.name,
+            "arm": job.run.arm,
+            "problem": slide.example.problem,
+            "reference": slide.example.reference,
+            "reference_cut": context.cut,
+            "markers": marker_spans(
+                [vocabulary[token] for token in completion.ids], [*MARKERS, *job.run.markers]
+            ),
+            "vocabulary": vocabulary,
+            "tokens": [
+                {"text": vocabulary[reading.id], **_rounded(asdict(reading))}
+                for reading in readings
+            ],
+        },
+    )
 
 
 def _mark_anew(file: Path, markers: Sequence[str]) -> None:
     """The markers of a completion that was looked at before, perhaps with others."""
-    trajectory = read_json(file, "markers", "tokens")
+    row = read_completion(file, "markers", "tokens")
     found = [
         list(span)
-        for span in marker_spans([token["text"] for token in trajectory["tokens"]], markers)
+        for span in marker_spans([token["text"] for token in row.extras["tokens"]], markers)
     ]
-    if found != trajectory["markers"]:
-        write_atomic(
-            file,
-            json.dumps({**trajectory, "markers": found}, ensure_ascii=False, allow_nan=False)
-            + "\n",
-        )
+    if found != row.extras["markers"]:
+        write_completion(file, replace(row, extras={**row.extras, "markers": found}))
 
 
 def _rounded(value: Any) -> Any:

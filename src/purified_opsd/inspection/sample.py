@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from purified_opsd.data.dataset import Example
 from purified_opsd.data.prompts import Contexts
@@ -20,7 +20,8 @@ from purified_opsd.evaluation.requests import Candidate
 from purified_opsd.objective.targets import Target, TeacherTarget
 from purified_opsd.sampling.sampler import Completion
 from purified_opsd.sampling.target import TargetSampler
-from purified_opsd.storage.files import json_line, locked, write_atomic
+from purified_opsd.storage.completions import CompletionRow, write_completions
+from purified_opsd.storage.files import locked
 from purified_opsd.training.checkpoint import list_checkpoints
 from purified_opsd.training.checkpoint_models import (
     base_candidate,
@@ -47,7 +48,7 @@ class Wish:
     """Of the student; None: its newest checkpoint."""
 
 
-def sample_run(run: TrainingConfig, wish: Wish, show: Callable[[dict[str, Any]], None]) -> Path:
+def sample_run(run: TrainingConfig, wish: Wish, show: Callable[[CompletionRow], None]) -> Path:
     """Hands over each completion as soon as it is written and kept; the file they are kept in.
 
     Raises DataError for more samples than questions and CheckpointError for a student without a
@@ -61,8 +62,8 @@ def sample_run(run: TrainingConfig, wish: Wish, show: Callable[[dict[str, Any]],
         for place, example in enumerate(examples):
             contexts, seed = job.prompts.contexts(example), seed_for(wish.seed, "sample", place)
             whose = {"number": place + 1, "from": wish.source, "step": step}
-            rows.append(whose | _row(job, example, contexts, seed, write(contexts, seed)))
-            write_atomic(file, "".join(map(json_line, rows)))
+            rows.append(_row(job, example, contexts, seed, write(contexts, seed), whose))
+            write_completions(file, rows)
             show(rows[-1])
     return file
 
@@ -88,7 +89,7 @@ def _of_target(job: TrainingSetup, target: Target) -> Iterator[Writer]:
 
     def write(contexts: Contexts, seed: int) -> Completion:
         prompts = {
-            "base": contexts.question,
+            "base": contexts.base,
             "teacher": contexts.teacher,
             "reference": contexts.reference,
         }
@@ -100,7 +101,7 @@ def _of_target(job: TrainingSetup, target: Target) -> Iterator[Writer]:
 @contextmanager
 def _of_candidate(job: TrainingSetup, candidate: Candidate) -> Iterator[Writer]:
     with candidate.sampler(job.run.sampling) as sampler:
-        yield lambda contexts, seed: sampler.generate([contexts.question], [seed])[0]
+        yield lambda contexts, seed: sampler.generate([contexts.base], [seed])[0]
 
 
 def _student_step(folder: Path, step: int | None) -> int:
@@ -123,18 +124,26 @@ def _new_file(folder: Path, name: str) -> Path:
 
 
 def _row(
-    job: TrainingSetup, example: Example, contexts: Contexts, seed: int, completion: Completion
-) -> dict[str, Any]:
-    return {
-        "target": asdict(job.run.purified_target),
-        "sampling": asdict(job.run.sampling),
-        "seed": seed,
-        "id": example.id,
-        "problem": example.problem,
-        "reference": example.reference,
-        "reference_cut": contexts.cut,
-        "ended": completion.ended,
-        "text": job.policy.tokenizer.decode(completion.ids),
-        "completion_ids": completion.ids,
-        "log_probs": completion.log_probs,
-    }
+    job: TrainingSetup,
+    example: Example,
+    contexts: Contexts,
+    seed: int,
+    completion: Completion,
+    whose: dict[str, Any],
+) -> CompletionRow:
+    return CompletionRow(
+        example.id,
+        completion.finish_reason,
+        cast(str, job.policy.tokenizer.decode(completion.ids)),
+        completion.ids,
+        seed=seed,
+        extras={
+            **whose,
+            "target": asdict(job.run.purified_target),
+            "sampling": asdict(job.run.sampling),
+            "problem": example.problem,
+            "reference": example.reference,
+            "reference_cut": contexts.cut,
+            "log_probs": completion.log_probs,
+        },
+    )

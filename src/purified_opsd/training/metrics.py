@@ -15,6 +15,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from purified_opsd.analysis.markers import marker_counts
+from purified_opsd.storage.completions import CompletionRow
 
 from .mismatch import mismatch_of
 from .rollouts import StepResult
@@ -47,8 +48,8 @@ def step_metrics(
         "learning_rate": step.learning_rate,
         "completion_tokens": tokens,
         "completion_length": fmean(lengths),
-        "eos_rate": fmean(completion.ended for completion in completions),
-        "truncation_rate": fmean(not completion.ended for completion in completions),
+        "eos_rate": fmean(c.finish_reason == "stop" for c in completions),
+        "truncation_rate": fmean(c.finish_reason == "length" for c in completions),
         "reference_cut_rate": fmean(t.cut for t in trajectories),
         "epistemic_count": markers["substring"]["total"],
         "epistemic_per_1000_tokens": markers["substring"]["per_1000_tokens"],
@@ -67,22 +68,24 @@ def _means(numbers: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: fmean(each[name] for each in numbers) for name in numbers[0]}
 
 
-def rollout_rows(step: StepResult, number: int, texts: list[str]) -> list[dict[str, Any]]:
+def rollout_rows(step: StepResult, number: int, texts: list[str]) -> list[CompletionRow]:
     """One row of a rollout file a trajectory."""
     return [
-        {
-            "step": number,
-            "id": t.id,
-            "place": t.place,
-            "seed": t.seed,
-            "ended": t.completion.ended,
-            "text": text,
-            "prompt_ids": t.question,
-            "completion_ids": t.completion.ids,
-            "sampler_log_probs": [round(x, 6) for x in t.completion.log_probs],
-            "trainer_log_probs": [round(x, 6) for x in t.log_probs],
-            "divergence": [float(f"{x:.5g}") for x in t.divergence],
-        }
+        CompletionRow(
+            t.id,
+            t.completion.finish_reason,
+            text,
+            t.completion.ids,
+            seed=t.seed,
+            extras={
+                "step": number,
+                "place": t.place,
+                "prompt_ids": t.question,
+                "sampler_log_probs": [round(x, 6) for x in t.completion.log_probs],
+                "trainer_log_probs": [round(x, 6) for x in t.log_probs],
+                "divergence": [float(f"{x:.5g}") for x in t.divergence],
+            },
+        )
         for t, text in zip(step.trajectories, texts, strict=True)
     ]
 

@@ -23,7 +23,7 @@ class Rollout:
     @property
     def tokens(self) -> int:
         """Of question and completion together."""
-        return len(self.prompts.question) + len(self.completion.ids)
+        return len(self.prompts.base) + len(self.completion.ids)
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def scored_rollouts(
         ScoredRollout(
             place=rollout.place,
             id=rollout.example.id,
-            question=rollout.prompts.question,
+            question=rollout.prompts.base,
             cut=rollout.prompts.cut,
             seed=rollout.seed,
             completion=rollout.completion,

@@ -125,7 +125,7 @@ def sample_rollouts(job: TrainingSetup, step: int) -> list[Rollout]:
     places = range(job.accelerator.process_index, len(batch), job.accelerator.num_processes)
     prompts = [job.prompts.contexts(batch[place]) for place in places]
     seeds = [seed_for(run.seed, "rollout", step, place) for place in places]
-    completions = job.sampler.generate([p.question for p in prompts], seeds)
+    completions = job.sampler.generate([p.base for p in prompts], seeds)
     return [
         Rollout(place, batch[place], p, seed, completion)
         for place, p, seed, completion in zip(places, prompts, seeds, completions, strict=True)
@@ -150,7 +150,7 @@ def score_contexts(
     prompts = {
         "teacher": [rollout.prompts.teacher for rollout in rollouts],
         "reference": [rollout.prompts.reference for rollout in rollouts],
-        "base": [rollout.prompts.question for rollout in rollouts],
+        "base": [rollout.prompts.base for rollout in rollouts],
     }
     asked_for = {name: prompts[name] for name in job.run.target.contexts}
     completions = [rollout.completion.ids for rollout in rollouts]
@@ -168,7 +168,7 @@ def distillation_loss(
     """
     run, completions = job.run, [rollout.completion.ids for rollout in rollouts]
     student_ND = completion_hidden(
-        job.policy.model, [rollout.prompts.question for rollout in rollouts], completions
+        job.policy.model, [rollout.prompts.base for rollout in rollouts], completions
     )
     length_B = torch.tensor([len(ids) for ids in completions])
     with job.layout.gathered_head():
