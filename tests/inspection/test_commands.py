@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from purified_opsd.reporting.microscope import read_trajectories
+from purified_opsd.sampling.vllm_engine import VLLM
+from purified_opsd.sampling.vllm_servers import VLLMServers
 from purified_opsd.settings import build_run, to_yaml
 from purified_opsd.training.run import start_run
 
@@ -88,6 +90,28 @@ def test_a_run_in_bfloat16_is_diagnosed_looked_at_sampled_and_exported(command, 
     ):
         code, _, errors = command(asked[0], tmp_path / "half", *asked[1:])
         assert code == 0, (asked, errors)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "engine"),
+    [
+        ({"kind": "vllm"}, VLLM),
+        ({"kind": "vllm-server", "urls": ["http://127.0.0.1:9"]}, VLLMServers),
+    ],
+    ids=["vllm, not installed", "vllm-server, gone"],
+)
+def test_a_run_is_looked_at_in_process_whatever_sampled_it(
+    command, run, sampler, engine, monkeypatch
+):
+    opened = []
+    really_open = engine.open
+    monkeypatch.setattr(engine, "open", lambda *words: opened.append(words) or really_open(*words))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "sampler": sampler}))
+    for verb in ("microscope", "sample", "diagnose"):
+        code, _, errors = command(verb, run, "--samples", "1")
+        assert code == 0, (verb, errors)
+    assert opened == []
 
 
 def test_a_microscope_adds_what_is_not_there_and_keeps_the_rest(command, run):

@@ -1,5 +1,6 @@
 """The numbers of a step against a batch small enough to be worked out by hand."""
 
+import time
 from dataclasses import replace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 
 from purified_opsd.sampling.sampler import Completion
 from purified_opsd.storage.completions import FinishReason
-from purified_opsd.training.metrics import rollout_rows, step_metrics
+from purified_opsd.training.metrics import StepTimer, rollout_rows, step_metrics
 from purified_opsd.training.rollouts import ScoredRollout, StepResult
 
 
@@ -16,9 +17,9 @@ def trajectory(
 ) -> ScoredRollout:
     completion = Completion(list(range(len(log_probs))), log_probs, finish_reason)
     return ScoredRollout(
-        place=place,
+        index=place,
         id=f"p{place}",
-        question=[7, 8],
+        prompt_ids=[7, 8],
         cut=place == 1,
         seed=place,
         completion=completion,
@@ -29,7 +30,7 @@ def trajectory(
 
 
 STEP = StepResult(
-    trajectories=[
+    rollouts=[
         trajectory(0, [-1.0, -2.0, -3.0], 0.01, "stop"),
         trajectory(1, [-1.0], -0.5, "length"),
     ],
@@ -87,3 +88,14 @@ def test_rollout_rows_hold_what_can_be_scored_again():
     assert [row.finish_reason for row in (first, second)] == ["stop", "length"]
     assert second.extras["sampler_log_probs"] == [-1.0]
     assert second.extras["trainer_log_probs"] == [-1.5]
+
+
+def test_seconds_add_up_by_part_also_when_a_part_fails():
+    timer = StepTimer(torch.device("cpu"))
+    for _ in range(2):
+        with timer("rollout"):
+            time.sleep(0.01)
+    with pytest.raises(RuntimeError), timer("student"):
+        raise RuntimeError
+    assert timer.seconds["rollout"] >= 0.02
+    assert 0 <= timer.seconds["student"] < timer.seconds["rollout"]

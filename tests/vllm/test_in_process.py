@@ -132,7 +132,7 @@ def job_with(run, sampler_class, engine):
     job = setup_training(replace(run, sampler=HF()))
     publisher = AdapterPublisher(None, job.policy.model)
     sampler = sampler_class(engine, job.policy, run.sampling, publisher)
-    return replace(job, run=run, sampler=sampler)
+    return replace(job, config=run, sampler=sampler)
 
 
 def test_a_run_samples_from_each_of_its_adapters_and_is_resumed(opened, folder, monkeypatch):

@@ -22,11 +22,11 @@ from purified_opsd.evaluation.grading.graders import Grade
 from purified_opsd.storage.completions import CompletionRow, FinishReason, read_completions
 from purified_opsd.storage.files import json_line, read_json, read_jsonl, write_atomic
 
-GRADE_FIELDS = ("id", "run", "verdict", "reason", "answer")
-REMEDY = "Delete that line: what it held is then made again."
-
 BASE = "base"
 """The name of the candidate without any adapter."""
+
+_REMEDY = "Delete that line: what it held is then made again."
+_GRADE_FIELDS = ("run", "id", "verdict", "reason", "answer")
 
 _BLOCK = 2**16
 """The bytes that are read at once in search of the last finished line."""
@@ -145,10 +145,10 @@ class SampleFolder:
 
     def read(self) -> StoredSamples:
         """Reads everything, each file once.  Raises RunError where a line is damaged."""
-        rows = read_completions(self._samples, "run", remedy=REMEDY)
-        samples = {sample.key: sample for sample in map(sample_of, rows)}
-        grades = read_jsonl(self._grades, *GRADE_FIELDS, remedy=REMEDY)
-        return StoredSamples(samples, dict(map(_read_grade, grades)))
+        sample_rows = read_completions(self._samples, "run", remedy=_REMEDY)
+        grade_rows = read_jsonl(self._grades, *_GRADE_FIELDS, remedy=_REMEDY)
+        samples = {sample.key: sample for sample in map(sample_of, sample_rows)}
+        return StoredSamples(samples, dict(map(_read_grade, grade_rows)))
 
     @property
     def has_samples(self) -> bool:

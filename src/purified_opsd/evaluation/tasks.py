@@ -122,17 +122,16 @@ def sample_batch(
     sampler: Sampler,
     prompts: PromptBuilder,
 ) -> None:
-    """Samples what is missing of a batch and stores it as soon as the sampler hands it over."""
+    """Samples what a batch is missing and stores it as soon as the sampler hands it over."""
 
     def keep(completions: Mapping[int, Completion]) -> None:
         requests = [batch[index] for index in completions]
         store_samples(task, requests, list(completions.values()), prompts)
 
-    samples = task.stored.samples
-    missing = [index for index, request in enumerate(batch) if request.key not in samples]
+    stored = task.stored.samples
+    missing = [index for index, request in enumerate(batch) if request.key not in stored]
     prompt_ids = [request.prompt for request in batch]
-    seeds = [request.seed for request in batch]
-    sampler.generate_missing(prompt_ids, seeds, missing, keep)
+    sampler.generate_missing(prompt_ids, [request.seed for request in batch], missing, keep)
 
 
 def store_samples(
@@ -141,7 +140,7 @@ def store_samples(
     completions: Sequence[Completion],
     prompts: PromptBuilder,
 ) -> None:
-    """Adds the completions to the task's samples."""
+    """Writes down the completions."""
     texts = prompts.tokenizer.batch_decode(
         [completion.ids for completion in completions], skip_special_tokens=True
     )
