@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from purified_opsd.objective.chunked_loss import chunked_loss, rows_for, slices
+from purified_opsd.objective.chunked_loss import chunk_sizes, chunked_loss, slices
 from purified_opsd.objective.divergences import JSD
-from purified_opsd.objective.head import products_with
+from purified_opsd.objective.head import choose_matmul
 from purified_opsd.objective.kernels import Compiled, Eager, Kernels
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
 
@@ -32,7 +32,7 @@ class Case:
 
     @property
     def chunk(self) -> int:
-        return min(self.N, rows_for(self.V, torch.device(self.device), self.chunk_rows).chunk)
+        return min(self.N, chunk_sizes(self.V, torch.device(self.device), self.chunk_rows).chunk)
 
     @property
     def buffer_bytes(self) -> int:
@@ -77,7 +77,7 @@ def floor(case: Case) -> Callable[[], None]:
     They run on our chunks, and nothing else does.
     """
     tensors = inputs(case)
-    products = products_with(tensors.head.weight, torch.float32)
+    matmul = choose_matmul(tensors.head.weight, torch.float32)
     hidden = [
         tensors.student_ND.detach().float(),
         *(tensors.contexts_ND[name].float() for name in ("teacher", "base")),
@@ -89,15 +89,15 @@ def floor(case: Case) -> Callable[[], None]:
         for rows in slices(case.N, case.chunk):
             logits_CV = buffer_CV[: len(gradient_ND[rows])]
             for states in hidden:
-                products.logits(states[rows], logits_CV)
-            gradient_ND[rows] = products.pullback(logits_CV)
+                matmul.logits(states[rows], logits_CV)
+            gradient_ND[rows] = matmul.backward(logits_CV)
 
     return run
 
 
 def ours_compiled(case: Case) -> Callable[[], None]:
     """`chunked_loss` as a run uses it."""
-    return _ours(case, Compiled(least_rows=0), PMITarget())
+    return _ours(case, Compiled(min_head_rows=0), PMITarget())
 
 
 def ours_eager(case: Case) -> Callable[[], None]:
@@ -107,7 +107,7 @@ def ours_eager(case: Case) -> Callable[[], None]:
 
 def ours_standard(case: Case) -> Callable[[], None]:
     """`chunked_loss` with the teacher as target: two distributions, as TRL's and Liger's."""
-    return _ours(case, Compiled(least_rows=0), TeacherTarget())
+    return _ours(case, Compiled(min_head_rows=0), TeacherTarget())
 
 
 def _ours(case: Case, kernels: Kernels, target: PMITarget | TeacherTarget) -> Callable[[], None]:

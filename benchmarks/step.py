@@ -43,7 +43,7 @@ def _step(world: World, target: PMITarget | TeacherTarget) -> Callable[[], dict[
     def run() -> dict[str, float]:
         step = training_step(setup, 0)
         return {
-            "tokens": sum(len(trajectory.completion.ids) for trajectory in step.trajectories),
+            "tokens": sum(len(trajectory.completion.ids) for trajectory in step.rollouts),
             **step.seconds,
         }
 

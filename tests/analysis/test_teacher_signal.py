@@ -13,7 +13,8 @@ from purified_opsd.analysis.teacher_signal import (
 from purified_opsd.data.dataset import Example
 from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.objective.targets import PMITarget
-from purified_opsd.policy.model import LoRA, Model, load_policy, load_tokenizer
+from purified_opsd.policy.loading import load_policy, load_tokenizer
+from purified_opsd.policy.model import LoRA, Model
 from purified_opsd.sampling.hf import HFSampler
 from purified_opsd.sampling.sampler import Sampling
 

@@ -14,8 +14,9 @@ from purified_opsd.analysis.token_readout import read_tokens
 from purified_opsd.data.dataset import TrainingSet, load_examples
 from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.objective.targets import PMITarget
-from purified_opsd.policy.lm_head import GeneralHead
-from purified_opsd.policy.model import LoRA, Model, frozen, load_policy, load_tokenizer
+from purified_opsd.policy.lm_head import ModelHead
+from purified_opsd.policy.loading import load_policy, load_tokenizer
+from purified_opsd.policy.model import LoRA, Model, frozen
 from purified_opsd.sampling.hf import HFSampler
 from purified_opsd.sampling.sampler import Sampling
 
@@ -43,7 +44,7 @@ def trained():
 def readings(trained):
     policy, contexts, ids = trained
     hidden = hidden_states(policy, [contexts], [ids], 4096)
-    return read_tokens(hidden, torch.tensor(ids), GeneralHead(policy.base), TARGET)
+    return read_tokens(hidden, torch.tensor(ids), ModelHead(policy.base), TARGET)
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def test_chunks_change_nothing_and_bound_what_exists_at_once(trained, readings, 
     policy, contexts, ids = trained
     hidden, head, seen = (
         hidden_states(policy, [contexts], [ids], 4096),
-        GeneralHead(policy.base),
+        ModelHead(policy.base),
         [],
     )
 
@@ -161,4 +162,4 @@ def test_a_state_that_is_not_finite_is_an_error(trained):
     hidden["teacher"] = hidden["teacher"].clone()
     hidden["teacher"][3, 0] = float("nan")
     with pytest.raises(FloatingPointError, match="not finite.*earlier checkpoint"):
-        read_tokens(hidden, torch.tensor(ids), GeneralHead(policy.base), TARGET)
+        read_tokens(hidden, torch.tensor(ids), ModelHead(policy.base), TARGET)

@@ -6,6 +6,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import typer
@@ -92,6 +95,60 @@ def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
     assert code == 2
     assert "holds samples drawn with temperature = 1.0, and 0.5 is asked for" in errors
     assert (folder / "own" / "base" / "samples.jsonl").read_bytes() == drawn["base"]
+
+
+READS: list[str] = []
+"""Files that were opened for reading, while anybody counts."""
+COUNTING: list[bool] = []
+
+
+def note_reads(event, details):
+    if event == "open" and COUNTING:
+        file, mode, _ = details
+        if str(mode).startswith("r"):
+            READS.append(str(file))
+
+
+sys.addaudithook(note_reads)  # an audit hook stays for good
+
+
+@contextmanager
+def reads_of(*names):
+    """Counts how often files of these names are read, by path."""
+    counts: dict[str, int] = {}
+    READS.clear()
+    COUNTING.append(True)
+    try:
+        yield counts
+    finally:
+        COUNTING.clear()
+    paths = [str(Path(read).absolute()) for read in READS if Path(read).name in names]
+    counts.update(Counter(paths))
+
+
+def test_a_command_reads_each_sample_once(command, run, own_set, tmp_path):
+    words = ("evaluate", run, "--benchmarks", own_set, "countdown", "--columns", "problem=q")
+    words += ("--limit", "2", *SMALL)
+    assert command(*words, "--step", "0", "--step", "1")[0] == 0
+    stored = ("samples.jsonl", "grades.jsonl")
+    for part in (
+        ("--step", "2"),  # pending, beside two that are complete
+        (),  # complete
+        ("--runs", "3", "--step", "0"),  # a part is pending
+    ):
+        before = [file for name in stored for file in (tmp_path / run).rglob(name)]
+        with reads_of(*stored) as counts:
+            code, output, errors = command(*words, *part)
+        assert code == 0, errors
+        assert "| step-000002 | " in output
+        assert counts == {str(file): 1 for file in before}
+    assert len(counts) == 12
+    with reads_of(*stored) as again:
+        assert command("regrade", run)[0] == 0
+    assert again == counts
+    with reads_of(*stored) as compared:
+        assert command("compare", run, run)[0] == 0
+    assert compared == {file: 1 for file in counts if "step-000002" in file}
 
 
 def test_a_model_without_a_run(command, tiny_model, own_set, tmp_path):

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from statistics import fmean
 from xml.etree import ElementTree
 
 import pytest
@@ -18,16 +17,17 @@ import yaml
 from purified_opsd.analysis.markers import MARKERS, count_substrings, count_words
 from purified_opsd.cli.app import app
 from purified_opsd.errors import RunError
-from purified_opsd.reporting.marker_counts import Markers, marker_counts_by_step
+from purified_opsd.reporting.marker_counts import MarkerWords, tally_markers
 from purified_opsd.reporting.report import content_policy, write_report
-from purified_opsd.reporting.runs import read_runs
+from purified_opsd.reporting.runs import Difference, read_runs
 from purified_opsd.reporting.sections import sections
-from purified_opsd.reporting.tables import difference, differences, table_1
+from purified_opsd.reporting.tables import setting_differences, table_1
 from purified_opsd.reporting.training_curves import decomposition
+from purified_opsd.storage.completions import write_completion
 
 from .test_microscope import trajectory
 
-KIMS = Markers(MARKERS, count_substrings, count_words)
+KIMS = MarkerWords(MARKERS, count_substrings, count_words)
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +134,7 @@ def test_the_figures_numbers_are_those_of_the_evaluation(whole, arms):
 
 
 def test_markers_are_counted_as_the_evaluation_counts_them(arms):
-    found = marker_counts_by_step(arms / "pmi", "evaluation", KIMS)
+    found = tally_markers(arms / "pmi", "evaluation", KIMS)
     scores = {
         row["candidate"]: row
         for row in json.loads((arms / "pmi/evaluation/results.json").read_text())["scores"]
@@ -148,10 +148,10 @@ def test_markers_are_counted_as_the_evaluation_counts_them(arms):
 
 
 def test_the_runs_own_markers_are_told_beside_the_others_and_in_no_total(runs, tmp_path):
-    before = marker_counts_by_step(runs / "pmi", "evaluation", KIMS)[0]
+    before = tally_markers(runs / "pmi", "evaluation", KIMS)[0]
     config = yaml.safe_load((runs / "pmi/config.yaml").read_text())
     (runs / "pmi/config.yaml").write_text(yaml.safe_dump({**config, "markers": ["try"]}))
-    asked = runs / "pmi/evaluation/countdown/asked.json"
+    asked = runs / "pmi/evaluation/countdown/request.json"
     asked.write_text(json.dumps({**json.loads(asked.read_text()), "markers": ["not so"]}))
     row = json.loads((runs / "pmi/metrics.jsonl").read_text())
     row["marker_counts"]["word"]["by_marker"]["try"] = 77
@@ -176,12 +176,11 @@ def test_the_runs_own_markers_are_told_beside_the_others_and_in_no_total(runs, t
 
 
 def test_samples_outside_what_was_last_asked_are_not_counted(runs):
-    file = runs / "pmi/evaluation/countdown/asked.json"
+    file = runs / "pmi/evaluation/countdown/request.json"
     asked = json.loads(file.read_text())
     file.write_text(json.dumps({**asked, "questions": asked["questions"][:3]}))
     assert [
-        tally.completions
-        for tally in marker_counts_by_step(runs / "pmi", "evaluation", KIMS).values()
+        tally.completions for tally in tally_markers(runs / "pmi", "evaluation", KIMS).values()
     ] == [3, 3]
 
 
@@ -200,7 +199,7 @@ def test_the_page_shows_what_differs_and_completions_of_both(whole, arms):
 
 
 def test_the_settings_that_differ_are_all_named(arms, tmp_path):
-    table = differences(read_runs([arms / "pmi", arms / "standard"]))
+    table = setting_differences(read_runs([arms / "pmi", arms / "standard"]))
     assert [row[0] for row in table.rows] == [
         "target.kind",
         "target.beta",
@@ -209,39 +208,38 @@ def test_the_settings_that_differ_are_all_named(arms, tmp_path):
     ]
 
 
-def test_a_difference_is_paired_by_question():
-    before = {"by_problem": {"a": 0.0, "b": 0.5, "c": 1.0, "gone": 1.0}}
-    after = {"by_problem": {"a": 1.0, "b": 0.5, "c": 1.0, "new": 0.0}}
-    assert difference(before, after) == (
-        pytest.approx(1 / 3),
-        pytest.approx(1 / 3),
-    )  # by question +1, 0, 0
-    assert difference({"by_problem": {"a": 1.0}}, {"by_problem": {"a": 1.0}}) is None
-
-
-def test_the_table_marks_what_is_clearly_above_or_below_the_base(arms):
-    base = {str(i): float(i % 2) for i in range(20)}
-    by_step = {
-        0: base,
-        1: {**base, "0": 1.0},
-        2: dict.fromkeys(base, 1.0),
-        3: dict.fromkeys(base, 0.0),
-    }
+def test_the_table_marks_what_evaluation_calls_significant(arms):
+    accuracy = {0: 0.5, 1: 0.55, 2: 1.0, 3: 0.0}
     scores = {
-        step: {
-            "accuracy": fmean(found.values()),
-            "interval": None,
-            "by_problem": found,
-            "partial": step == 3,
-        }
-        for step, found in by_step.items()
+        step: {"accuracy": value, "interval": None, "partial": step == 3}
+        for step, value in accuracy.items()
     }
-    rows = table_1([replace(read_runs([arms / "pmi"])[0], scores={"own": scores})]).rows
-    assert rows == [
-        ["base", "50.0"], ["pmi, step 1", "55.0"], ["pmi, step 2", "▲ 100.0"], ["pmi, step 3", "▼ "
-                                                                                               "0.0 "
-                                                                                               "PARTIAL"],
-    ]  # fmt: skip
+    own = frozenset({"own"})
+    differences = {
+        (1, own): Difference(0.05, 0.05, significant=False),
+        (2, own): Difference(0.5, 0.1, significant=True),
+        (3, own): Difference(-0.5, 0.1, significant=True),
+    }
+    run = read_runs([arms / "pmi"])[0]
+    table = table_1([replace(run, scores={"own": scores}, differences=differences)])
+    assert table.rows == [
+        ["base", "50.0"],
+        ["pmi, step 1", "55.0"],
+        ["pmi, step 2", "▲ 100.0"],
+        ["pmi, step 3", "▼ 0.0 PARTIAL"],
+    ]
+
+
+def test_differences_are_those_that_evaluation_wrote_down(arms):
+    """One rule of significance: the report computes none of its own."""
+    run = read_runs([arms / "pmi"])[0]
+    written = json.loads((arms / "pmi" / "evaluation" / "results.json").read_text())
+    (row,) = written["differences_to_base"]
+    assert run.difference_to_base(1, ["countdown"]) == Difference(
+        row["value"], row["standard_error"], row["significant"]
+    )
+    assert run.difference_to_base(0, ["countdown"]) is None
+    assert run.difference_to_base(1, ["countdown", "aime25"]) is None
 
 
 def test_a_decomposition_on_the_way_is_drawn_where_there_is_one(arms):
@@ -269,7 +267,7 @@ def test_a_part_that_is_not_there_is_missing_and_no_other(runs, part):
     remove(runs / "pmi" / part)
     record = read_runs([runs / "pmi"])
     found = {
-        source: {"pmi": marker_counts_by_step(runs / "pmi", source, KIMS)}
+        source: {"pmi": tally_markers(runs / "pmi", source, KIMS)}
         for source in ("evaluation", "diagnosis")
     }
     missing = {item.what for section in sections(record, found, KIMS) for item in section.missing}
@@ -288,7 +286,9 @@ def cut(run, candidate, count):
 
 def test_an_evaluation_in_flight_is_said_to_be_partial_wherever_it_shows(runs, tmp_path):
     run = runs / "pmi"
-    (run / "evaluation/results.json").write_text('{"partial": true, "scores": []}')
+    (run / "evaluation/results.json").write_text(
+        '{"partial": true, "scores": [], "differences_to_base": []}'
+    )
     cut(run, "step-000001", 1)
     text = words_of(report([run], tmp_path))
     assert "pmi has an incomplete evaluation, 5 of 8 completions" in text
@@ -299,10 +299,10 @@ def test_an_evaluation_in_flight_is_said_to_be_partial_wherever_it_shows(runs, t
     assert (
         "(PARTIAL: step 1 has not answered yet)" not in text
     )  # where it has, and elsewhere only the base is shown
-    base, after = marker_counts_by_step(run, "evaluation", KIMS).values()
+    base, after = tally_markers(run, "evaluation", KIMS).values()
     (key,) = after.by_question
-    assert after.times(base) == after.by_question[key][0] / base.by_question[key][0]
-    assert f"× {after.times(base):.2f} on the questions that both answered, evaluation" in text
+    assert after.ratio_to(base) == after.by_question[key][0] / base.by_question[key][0]
+    assert f"× {after.ratio_to(base):.2f} on the questions that both answered, evaluation" in text
     cut(run, "step-000001", 0)
     assert "pmi has an incomplete evaluation, 4 of 8 completions" in words_of(
         report([run], tmp_path)
@@ -364,7 +364,7 @@ def test_microscopes_beyond_the_limit_are_linked(runs, tmp_path, monkeypatch):
     for arm in ("pmi", "standard"):
         file = runs / arm / "microscope/base/000.json"
         file.parent.mkdir(parents=True)
-        file.write_text(json.dumps(trajectory("base")))
+        write_completion(file, trajectory("base"))
     monkeypatch.setattr("purified_opsd.reporting.report.MOST_EMBEDDED", 1.5 * file.stat().st_size)
     page = report([runs / "pmi", runs / "standard"], tmp_path)
     assert page.count('class="data"') == 1
@@ -379,7 +379,7 @@ def test_a_last_line_that_was_never_finished_is_left_out(runs, tmp_path):
         file.write('{"id": "countdown')
     run = read_runs([runs / "pmi"])[0]
     assert [row["step"] for row in run.metrics] == [1]
-    assert marker_counts_by_step(runs / "pmi", "evaluation", KIMS)[0].completions == 4
+    assert tally_markers(runs / "pmi", "evaluation", KIMS)[0].completions == 4
 
 
 @pytest.mark.parametrize(
@@ -406,12 +406,13 @@ def test_a_last_line_that_was_never_finished_is_left_out(runs, tmp_path):
         (
             "microscope/base/000.json",
             "{}",
-            r"microscope/base/000.json is damaged: it has no `candidate`",
+            r"microscope/base/000.json is damaged: it has no `id`",
         ),
         (
             "evaluation/results.json",
             "{",
-            r"results.json is damaged: it is no JSON .*make it again with the command that wrote it",
+            r"results.json is damaged: it is no JSON .*"
+            r"make it again with the command that wrote it",
         ),
         ("config.yaml", "steps: [", r"config.yaml is damaged: it is no YAML"),
         ("config.yaml", "just a note", r"config.yaml holds no settings"),
@@ -430,7 +431,10 @@ def test_a_report_needs_no_torch_and_ends_in_html(runs, tmp_path):
     for name in ("evaluation", "diagnosis", "metrics.jsonl"):
         remove(runs / "pmi" / name)
     words = ["report", str(runs / "pmi"), "--output", str(tmp_path / "page.html")]
-    code = "import sys; from purified_opsd.cli import app; app({words!r}, standalone_mode=False); assert 'torch' not in sys.modules"
+    code = (
+        "import sys; from purified_opsd.cli import app; "
+        "app({words!r}, standalone_mode=False); assert 'torch' not in sys.modules"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code.format(words=words)],
         capture_output=True,
@@ -473,7 +477,8 @@ def test_the_browser_may_run_the_scripts_of_the_microscope_and_no_other():
 
 
 HOSTILE = (
-    '</script><script>window.harmed = 1</script><img src=x onerror="window.harmed = 2"></pre></style>'
+    "</script><script>window.harmed = 1</script>"
+    '<img src=x onerror="window.harmed = 2"></pre></style>'
     "<iframe src=http://127.0.0.1:9/></iframe>{{ 7 * 6 }}{% raw %} "
     "\x1b[31mred\x1b[0m \u202egnp.exe\u202c \ud800 \x00 wait $\\frac{1}$"
 )

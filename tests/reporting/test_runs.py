@@ -1,6 +1,7 @@
 import json
 
-from purified_opsd.reporting.runs import Estimate, read_outcomes, table
+from purified_opsd.reporting.runs import Estimate, read_outcomes
+from purified_opsd.reporting.terminal import markdown_table
 
 
 def put(file, value):
@@ -47,6 +48,6 @@ def test_an_estimate_reads_with_its_error_or_without():
 
 def test_a_table_is_markdown_in_columns():
     assert (
-        table(("", "x"), [["base", "1"], ["b", "22"]])
+        markdown_table(("", "x"), [["base", "1"], ["b", "22"]])
         == "|      |  x |\n|------|---:|\n| base |  1 |\n| b    | 22 |\n"
     )

@@ -1,7 +1,8 @@
 import pytest
 
-from purified_opsd.reporting.sanitize import visible
-from purified_opsd.reporting.terminal import layout
+from purified_opsd.reporting.sanitize import csv_cell, shortened, visible
+from purified_opsd.reporting.terminal import completion_text
+from purified_opsd.storage.completions import CompletionRow
 
 
 @pytest.mark.parametrize(
@@ -31,19 +32,22 @@ ROW = {
     "from": "target",
     "target": {"beta": 1.0, "clip": 10.0, "center_rows": None},
     "step": None,
-    "id": "p1\x1b]0;title\x07",
     "problem": "What\x1b[2J is\n1 + 1?",
     "reference": "word " * 1000,
     "sampling": {"temperature": 0.0},
-    "completion_ids": [1, 2, 3],
-    "ended": False,
-    "text": "\n\x1b[8mhidden\u202e text\r\n" + "and so on " * 30,
 }
+COMPLETION = CompletionRow(
+    id="p1\x1b]0;title\x07",
+    finish_reason="length",
+    text="\n\x1b[8mhidden\u202e text\r\n" + "and so on " * 30,
+    completion_ids=[1, 2, 3],
+    extras=ROW,
+)
 
 
 @pytest.mark.parametrize("width", [40, 100])
 def test_a_layout_holds_its_width_and_nothing_that_a_terminal_would_obey(width):
-    laid = layout(ROW, width)
+    laid = completion_text(COMPLETION, width)
     assert all(
         len(line) <= width for line in laid.splitlines() if not line.startswith("Purified target,")
     )
@@ -56,4 +60,19 @@ def test_a_layout_holds_its_width_and_nothing_that_a_terminal_would_obey(width):
     assert (
         "Purified target, beta 1, clip 10: temperature 0, 3 tokens, cut off\n  ␛[8mhidden⟨U+202E⟩ "
         "text␍\n  and so on" in laid
+    )
+
+
+def test_a_cell_is_no_formula():
+    assert [csv_cell(text) for text in ("=1+1", " =1", "+1", "-1", "@x", "\t=1", "base")] == [
+        "'=1+1", "' =1", "'+1", "'-1", "'@x", "⇥=1", "base",
+    ]  # fmt: skip
+    assert (csv_cell(-1.5), csv_cell(None), csv_cell(3)) == (-1.5, None, 3)
+
+
+def test_a_long_text_keeps_its_ends_and_tells_what_is_missing():
+    assert shortened("a" * 8, 8) == "a" * 8
+    assert (
+        shortened("a" * 600 + "b" * 600, 400)
+        == "a" * 300 + "\n[… 800 characters left out …]\n" + "b" * 100
     )

@@ -21,7 +21,7 @@ from purified_opsd.training.checkpoint import checkpoint_folder, verify
 from purified_opsd.training.checkpoint_models import load_run_models
 from purified_opsd.training.run import resume_run, start_run
 
-from .test_resume import assert_same_run, start_process
+from ..runs import assert_same_run, start_process
 
 SAMPLING = SamplingOverrides(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=10, batch_size=5)
 
@@ -65,7 +65,7 @@ def test_what_is_written_is_what_the_command_would_have_written(watched_run):
     before = evaluation_files(folder)
     shutil.rmtree(folder / "evaluation")
     asked = watched_run.evaluation
-    plan = asked.plan(watched_run.model.path)
+    plan = asked.request_for(watched_run.model.path)
     subject = load_run_models(watched_run, folder, [0, 3, 4], plan.sampling.max_new_tokens, HF())
     evaluate(
         subject.candidates,

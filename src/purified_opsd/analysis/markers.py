@@ -1,5 +1,6 @@
-"""Epistemic markers: words by which a model says that it is unsure, looks again, or tries another
-way.  Figs. 2 and 5.
+"""Epistemic markers, counted.  Figs. 2 and 5.
+
+They are words by which a model says that it is unsure, looks again, or tries another way.
 """
 
 import re
@@ -23,8 +24,9 @@ MARKERS = (
 
 
 def count_substrings(texts: Iterable[str], markers: Sequence[str] = MARKERS) -> Counter[str]:
-    """Occurrences of each marker anywhere in the lower-cased texts, inside words too (`checking`):
-    Kim et al.'s way.
+    """Counts each marker anywhere in the lower-cased texts, inside words too (`checking`).
+
+    This is Kim et al.'s way, and the paper's.
     """
     counts = Counter(dict.fromkeys(markers, 0))
     for text in texts:
@@ -34,9 +36,7 @@ def count_substrings(texts: Iterable[str], markers: Sequence[str] = MARKERS) -> 
 
 
 def count_words(texts: Iterable[str], markers: Sequence[str] = MARKERS) -> Counter[str]:
-    """Occurrences of each marker as a word, or words, of its own; one marker inside another counts
-    for both.
-    """
+    """Counts each marker as a word, or words, of its own; one inside another counts for both."""
     counts = Counter(dict.fromkeys(markers, 0))
     patterns = {marker: re.compile(_whole(marker.lower())) for marker in markers}
     for text in texts:
@@ -48,11 +48,10 @@ def count_words(texts: Iterable[str], markers: Sequence[str] = MARKERS) -> Count
 def marker_counts(
     texts: Sequence[str], tokens: int, own: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Both ways of counting, for a record: totals and rates of Kim et al.'s list, and every marker
-    by itself, `own` ones too.
+    """Both ways of counting, for a record: totals and rates, and the count of every marker.
 
-    `tokens`: of all texts together.  Own markers stay out of the totals, which could not be
-    compared otherwise.
+    `tokens` are those of all texts together.  The totals are of Kim et al.'s list alone, so that
+    they can be compared; the run's `own` markers are counted beside it.
     """
     ways = {"substring": count_substrings, "word": count_words}
     return {

@@ -1,10 +1,11 @@
-"""What drives the teacher on the student's own completions?  Section 2.4 and Fig. 3, with what the
-paper's numbers leave out.
+"""What drives the teacher on the student's own completions?  Section 2.4 and Fig. 3.
 
-Per token, averaged over each completion; means and intervals are over completions.  The paper's
-numbers weigh every row of the vocabulary alike, so that tens of thousands of tokens nobody would
-write decide them; the other two views weigh by the student's probability and look at its 64
-likeliest tokens alone.  N completion tokens, V rows of the head, D hidden size.
+Every number is a mean over a completion's tokens.  The paper's cosines and norms weigh every row of
+the vocabulary alike, so that tens of thousands of tokens nobody would write decide them; two more
+views weigh by the student's probability and look at its 64 likeliest tokens alone.  KL divergences
+and disagreements of the likeliest token stand beside them.
+
+N completion tokens, V rows of the head, D hidden size.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +27,7 @@ from purified_opsd.objective.decomposition import (
 )
 from purified_opsd.objective.divergences import kl
 from purified_opsd.objective.targets import PMITarget
-from purified_opsd.policy.lm_head import GeneralHead
+from purified_opsd.policy.lm_head import ModelHead
 from purified_opsd.policy.model import Policy, frozen
 from purified_opsd.policy.scoring import completion_hidden, contexts_hidden, micro_batches
 from purified_opsd.sampling.sampler import Completion, Sampler
@@ -38,17 +39,18 @@ VIEWS: Mapping[str, Callable[[Decomposition, Float[Tensor, "N V"]], Decompositio
     "weighted": probability_weighted,
     "top64": lambda parts, log_student: likeliest(parts, log_student, 64),
 }
-"""Beside the paper's, under which every row of the vocabulary counts alike."""
+"""The views beside the paper's, under which every row of the vocabulary counts alike."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What a diagnosis needs beside the policy."""
+    """What a diagnosis needs beside the policy and its prompts."""
 
     sampler: Sampler
     target: PMITarget
-    """Whose distance from base and student is told."""
+    """The purified target whose distance from base and student is measured."""
     token_budget: int
+    """Tokens of one forward pass."""
     seed: int
 
 
@@ -61,15 +63,10 @@ class Diagnosed:
 
 
 def diagnose(policy: Policy, prompts: Sequence[Contexts], probe: Probe) -> list[Diagnosed]:
-    """One completion a prompt from the student as it is, scored under the frozen base's contexts."""
-    seeds = [seed_for(probe.seed, "diagnosis", place) for place in range(len(prompts))]
-    return measure(
-        policy,
-        prompts,
-        probe.sampler.generate([p.base for p in prompts], seeds),
-        probe.target,
-        probe.token_budget,
-    )
+    """Draws one completion a prompt from the student as it is, and measures the teacher on it."""
+    seeds = [seed_for(probe.seed, "diagnosis", index) for index in range(len(prompts))]
+    completions = probe.sampler.generate([prompt.base for prompt in prompts], seeds)
+    return measure(policy, prompts, completions, probe.target, probe.token_budget)
 
 
 def measure(
@@ -79,45 +76,48 @@ def measure(
     target: PMITarget,
     token_budget: int,
 ) -> list[Diagnosed]:
-    """The numbers of completions that are there already, under the student as it is, without
-    dropout.
-    """
+    """Measures the teacher on given completions, under the student as it is, without dropout."""
     training = policy.model.training
     policy.model.eval()
     lengths = [len(p.base) + len(c.ids) for p, c in zip(prompts, completions, strict=True)]
-    head, done = GeneralHead(policy.base), {}
-    for group in micro_batches(lengths, token_budget):
-        ids = [completions[i].ids for i in group]
-        hidden = hidden_states(policy, [prompts[i] for i in group], ids, token_budget)
-        pieces = {name: states.split([len(c) for c in ids]) for name, states in hidden.items()}
-        for row, place in enumerate(group):
-            numbers = token_numbers(
-                {name: states[row] for name, states in pieces.items()}, head, target
-            )
-            done[place] = Diagnosed(completions[place], _over_tokens(numbers))
+    head = ModelHead(policy.base)
+    by_index: dict[int, Diagnosed] = {}
+    for indices in micro_batches(lengths, token_budget):
+        ids = [completions[i].ids for i in indices]
+        hidden_ND = hidden_states(policy, [prompts[i] for i in indices], ids, token_budget)
+        of_each = _split(hidden_ND, [len(completion_ids) for completion_ids in ids])
+        for index, completion_ND in zip(indices, of_each, strict=True):
+            numbers = token_numbers(completion_ND, head, target)
+            by_index[index] = Diagnosed(completions[index], _over_tokens(numbers))
     policy.model.train(training)
-    return [done[place] for place in range(len(prompts))]
+    return [by_index[index] for index in range(len(prompts))]
+
+
+def _split(hidden_ND: Mapping[str, Tensor], lengths: Sequence[int]) -> list[dict[str, Tensor]]:
+    """The hidden states of completions laid end to end, completion by completion."""
+    pieces = {name: states_ND.split(list(lengths)) for name, states_ND in hidden_ND.items()}
+    return [
+        {name: states[index] for name, states in pieces.items()} for index in range(len(lengths))
+    ]
 
 
 def token_numbers(
     hidden: Mapping[str, Float[Tensor, "N D"]], head: Callable[[Tensor], Tensor], target: PMITarget
 ) -> dict[str, Float[Tensor, " N"]]:
-    """Every number of every token, from the hidden states of student, base, teacher and reference;
-    in chunks of rows.
+    """Every number of every token, from the hidden states of student, base, teacher and reference.
+
+    The logits of `CHUNK_ELEMENTS` entries of one distribution exist at once.
     """
+    chunks = []
     with torch.no_grad():
         V = head(hidden["student"][:1]).shape[-1]
         rows = max(1, CHUNK_ELEMENTS // V)
-        chunks = [
-            _chunk_numbers(
-                {
-                    name: head(states[first : first + rows]).log_softmax(-1)
-                    for name, states in hidden.items()
-                },
-                target,
-            )
-            for first in range(0, len(hidden["student"]), rows)
-        ]
+        for first in range(0, len(hidden["student"]), rows):
+            log_CV = {
+                name: head(states[first : first + rows]).log_softmax(-1)
+                for name, states in hidden.items()
+            }
+            chunks.append(_chunk_numbers(log_CV, target))
     return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
@@ -126,7 +126,7 @@ def hidden_states(
 ) -> dict[str, Tensor]:
     """The hidden states of the same completions under student, base, teacher and reference."""
     questions = [p.base for p in prompts]
-    asked_for = {
+    contexts = {
         "base": questions,
         "teacher": [p.teacher for p in prompts],
         "reference": [p.reference for p in prompts],
@@ -134,7 +134,7 @@ def hidden_states(
     with torch.no_grad():
         student_ND = completion_hidden(policy.model, questions, ids)
     with frozen(policy.model):
-        return {"student": student_ND, **contexts_hidden(policy.model, asked_for, ids, budget)}
+        return {"student": student_ND, **contexts_hidden(policy.model, contexts, ids, budget)}
 
 
 def _chunk_numbers(
@@ -168,8 +168,9 @@ def _chunk_numbers(
 
 
 def _over_tokens(numbers: Mapping[str, Float[Tensor, " N"]]) -> dict[str, float]:
-    """Means over a completion's tokens; a view's norm fractions are ratios of sums, which no token
-    with ‖Δ_total‖ near 0 rules.
+    """The means over a completion's tokens.
+
+    A view's norm fractions are ratios of sums, so that no token with ‖Δ_total‖ near 0 rules them.
     """
     means = {name: values.mean().item() for name, values in numbers.items() if "_norm" not in name}
     for name in VIEWS:

@@ -1,11 +1,10 @@
-"""What each distribution makes of each token of a completion: student, base, teacher, reference
-probe and purified target.
+"""What student, base, teacher, reference probe and purified target say at each token.
 
 N completion tokens, C of them in a chunk, V rows of the head, D hidden size.  Log-ratios in nats,
 at temperature 1.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -20,35 +19,36 @@ CHUNK_ELEMENTS = 2**22
 """Logits of one distribution that exist at once."""
 
 TOP = 8
-"""Tokens told of each distribution, and of each list of what the target raises or lowers."""
+"""Tokens in each distribution's list, and in each list of what the target raises or lowers."""
 
 SMALLEST_CHANGE = 1e-4
-"""What the target raises or lowers by less is not told."""
+"""Changes of a probability that are smaller are left out of the lists."""
 
 ANCHORS = ("base", "teacher")
 """What the target is compared with."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class TokenReadout:
     """One token of a completion under the five distributions."""
 
     id: int
     numbers: dict[str, float]
     """JSDs over the whole vocabulary; log-ratios of this token."""
     probabilities: dict[str, float]
-    """Of this token, by distribution."""
+    """The probability of this token under each distribution."""
     top: dict[str, list[tuple[int, float]]]
     """Each distribution's likeliest tokens with their probabilities."""
     raised: dict[str, list[tuple[int, float, float]]]
-    """Against each anchor, what the target raises most: token, its probability there and under the
-    target.
+    """The tokens that the target raises most over each anchor: id, probability there and under
+    the target.
     """
     lowered: dict[str, list[tuple[int, float, float]]]
+    """The tokens that it lowers most, likewise."""
 
     @property
     def tokens(self) -> set[int]:
-        """Every token that is told of."""
+        """The id of every token that is named."""
         lists = (*self.top.values(), *self.raised.values(), *self.lowered.values())
         return {self.id, *(entry[0] for entries in lists for entry in entries)}
 
@@ -59,13 +59,12 @@ def read_tokens(
     head: Callable[[Tensor], Tensor],
     target: PMITarget,
     top: int = TOP,
-) -> list[Reading]:
-    """A reading a token, from the hidden states of student, base, teacher and reference; in chunks
-    of rows.
+) -> list[TokenReadout]:
+    """A readout for each token, from the hidden states of student, base, teacher and reference.
 
     Raises FloatingPointError where a hidden state is not finite.
     """
-    readings: list[Reading] = []
+    readouts: list[TokenReadout] = []
     with torch.no_grad():
         V = head(hidden_ND["student"][:1]).shape[-1]
         rows = max(1, CHUNK_ELEMENTS // V)
@@ -75,11 +74,11 @@ def read_tokens(
                 for name, states in hidden_ND.items()
             }
             log_CV["target"] = target(log_CV["teacher"], log_CV["reference"], log_CV["base"])
-            readings += _chunk_readings(log_CV, ids_N[first : first + rows], min(top, V))
-    return readings
+            readouts += _chunk_readouts(log_CV, ids_N[first : first + rows], min(top, V))
+    return readouts
 
 
-def _chunk_readings(log_CV: Mapping[str, Tensor], ids_C: Tensor, k: int) -> list[Reading]:
+def _chunk_readouts(log_CV: Mapping[str, Tensor], ids_C: Tensor, k: int) -> list[TokenReadout]:
     numbers = _numbers(log_CV, ids_C)
     if not all(torch.isfinite(values_C).all() for values_C in numbers.values()):
         raise FloatingPointError(
@@ -88,26 +87,28 @@ def _chunk_readings(log_CV: Mapping[str, Tensor], ids_C: Tensor, k: int) -> list
             "load the model in float32 if it overflows in its own dtype."
         )
     p_CV = {name: log.exp() for name, log in log_CV.items()}
-    own = {name: _of_token(p, ids_C).tolist() for name, p in p_CV.items()}
+    numbers = {name: values_C.tolist() for name, values_C in numbers.items()}
+    probabilities = {name: _of_token(p, ids_C).tolist() for name, p in p_CV.items()}
     top = {name: _pairs(*p.topk(k)) for name, p in p_CV.items()}
     target_CV = p_CV["target"]
     raised = {name: _largest(target_CV - p_CV[name], p_CV[name], target_CV, k) for name in ANCHORS}
     lowered = {name: _largest(p_CV[name] - target_CV, p_CV[name], target_CV, k) for name in ANCHORS}
-    columns = (
-        {name: values_C.tolist() for name, values_C in numbers.items()},
-        own,
-        top,
-        raised,
-        lowered,
-    )
     return [
-        Reading(id, *(_at(place, column) for column in columns))
-        for place, id in enumerate(ids_C.tolist())
+        TokenReadout(
+            id=id,
+            numbers=_at(index, numbers),
+            probabilities=_at(index, probabilities),
+            top=_at(index, top),
+            raised=_at(index, raised),
+            lowered=_at(index, lowered),
+        )
+        for index, id in enumerate(ids_C.tolist())
     ]
 
 
 def _numbers(log_CV: Mapping[str, Tensor], ids_C: Tensor) -> dict[str, Tensor]:
-    parts, jsd = decompose(log_CV["student"], log_CV["teacher"], log_CV["reference"]), JSD()
+    jsd = JSD()
+    parts = decompose(log_CV["student"], log_CV["teacher"], log_CV["reference"])
     return {
         "jsd_target": jsd(log_CV["student"], log_CV["target"]),
         "jsd_teacher": jsd(log_CV["student"], log_CV["teacher"]),
@@ -134,19 +135,18 @@ def _pairs(values_CK: Tensor, tokens_CK: Tensor) -> list[list[tuple[int, float]]
 def _largest(
     gap_CV: Tensor, p_CV: Tensor, target_CV: Tensor, k: int
 ) -> list[list[tuple[int, float, float]]]:
-    """Of each row the k tokens with the largest gap, if it is large enough: token, p and target."""
+    """The k tokens with the largest gap in each row, as token, p and target."""
     gaps_CK, tokens_CK = gap_CV.topk(k)
     columns = (gaps_CK, tokens_CK, p_CV.gather(-1, tokens_CK), target_CV.gather(-1, tokens_CK))
     rows = zip(*(column.tolist() for column in columns), strict=True)
-    return [
-        [
-            (token, old, new)
-            for gap, token, old, new in zip(*row, strict=True)
-            if gap >= SMALLEST_CHANGE
-        ]
-        for row in rows
-    ]
+    return [_large_enough(zip(*row, strict=True)) for row in rows]
 
 
-def _at(place: int, by_name: Mapping[str, list]) -> dict:
-    return {name: values[place] for name, values in by_name.items()}
+def _large_enough(
+    changes: Iterable[tuple[float, int, float, float]],
+) -> list[tuple[int, float, float]]:
+    return [(token, old, new) for gap, token, old, new in changes if gap >= SMALLEST_CHANGE]
+
+
+def _at(index: int, by_name: Mapping[str, list]) -> dict:
+    return {name: values[index] for name, values in by_name.items()}

@@ -1,4 +1,4 @@
-"""Tokens as text, one by one, whatever the tokenizer; and which of them spell an epistemic marker."""
+"""Tokens as text, one by one, whatever the tokenizer; and those that spell epistemic markers."""
 
 import re
 from collections.abc import Sequence
@@ -22,26 +22,25 @@ class MarkerSpan(NamedTuple):
 
 
 def token_text(tokenizer: PreTrainedTokenizerBase, token: int) -> str:
-    """What the token adds to a text, its leading space included; the bytes of a broken character as
-    ⟨e2 89⟩.
+    """What the token adds to a text, its leading space included.
+
+    A token that is part of a character is shown as its bytes: ⟨e2 89⟩.
     """
     alone = _decode(tokenizer, [token])
     if "\ufffd" in alone:
         return _bytes_text(tokenizer, token) or alone
-    return _decode(tokenizer, [token, token]).removeprefix(
-        alone
-    )  # alone, some decoders drop a leading space
+    # Some decoders drop the leading space of a text's first token: the second one keeps it.
+    return _decode(tokenizer, [token, token]).removeprefix(alone)
 
 
 def marker_spans(texts: Sequence[str], markers: Sequence[str] = MARKERS) -> list[MarkerSpan]:
-    """Occurrences of markers in the tokens' joined texts, in order, counted as `count_substrings`
-    does.
-    """
-    token_of = [place for place, text in enumerate(texts) for _ in text]
+    """The markers in the tokens' joined texts, in order, counted as `count_substrings` does."""
+    token_of = [index for index, text in enumerate(texts) for _ in text]
+    joined = "".join(texts)
     return sorted(
-        MarkerSpan(token_of[found.start()], token_of[found.end() - 1], marker)
+        MarkerSpan(token_of[match.start()], token_of[match.end() - 1], marker)
         for marker in markers
-        for found in re.finditer(re.escape(marker), "".join(texts), re.IGNORECASE)
+        for match in re.finditer(re.escape(marker), joined, re.IGNORECASE)
     )
 
 

@@ -92,7 +92,7 @@ def evaluate(
         from purified_opsd.evaluation.config import SamplingOverrides
         from purified_opsd.evaluation.evaluate import evaluate as evaluate_candidates
         from purified_opsd.evaluation.progress import progress_bar
-        from purified_opsd.evaluation.requests import EvaluationPlan
+        from purified_opsd.evaluation.requests import EvaluationRequest
         from purified_opsd.evaluation.summary import table
         from purified_opsd.sampling.hf import HF
         from purified_opsd.sampling.vllm_servers import VLLMServers
@@ -104,8 +104,8 @@ def evaluate(
         given = SamplingOverrides(sampling, temperature, top_p, top_k, max_new_tokens, batch_size)
         with settings_errors():
             choice = given.over(run.evaluation.sampling) if run else given
-            plan = EvaluationPlan(
-                choice.of(run.model.path if run else subject),
+            request = EvaluationRequest(
+                choice.resolve(run.model.path if run else subject),
                 runs,
                 limit,
                 seed,
@@ -114,11 +114,13 @@ def evaluate(
             engine = VLLMServers(tuple(urls)) if urls else HF()
         sets = [load_benchmark(word, mapped) for word in words]
         bare = Bare(subject, dtype, adapter)
-        loaded = _subject_of(run, step, bare, plan.sampling.max_new_tokens, engine)
-        typer.echo(f"{plan.sampling}, {runs} runs")
+        loaded = _subject_of(run, step, bare, request.sampling.max_new_tokens, engine)
+        typer.echo(f"{request.sampling}, {runs} runs")
         try:
-            with progress_bar() as watch:
-                evaluate_candidates(loaded.candidates, sets, loaded.prompts, plan, folder, watch)
+            with progress_bar() as show:
+                results = evaluate_candidates(
+                    loaded.candidates, sets, loaded.prompts, request, folder, show
+                )
         finally:
             if (
                 not run
@@ -126,7 +128,7 @@ def evaluate(
                 and not (folder / "subject.json").exists()
             ):
                 _record(folder, bare)
-    typer.echo(f"{table(folder)}\nEverything is in {folder}.")
+    typer.echo(f"{table(results)}\nEverything is in {folder}.")
 
 
 @app.command()
@@ -145,7 +147,7 @@ def compare(
     """What the difference of two evaluated runs is worth: a paired test by problem, with a 95 %
     interval.
     """
-    from purified_opsd.evaluation.comparison import Arm, compare_arms, newest_candidate
+    from purified_opsd.evaluation.comparison import compare_candidates, newest_candidate
     from purified_opsd.evaluation.summary import comparison_table
 
     folders = [
@@ -156,8 +158,8 @@ def compare(
         newest_candidate(folder) if step is None else f"step-{step:06d}" if step else "base"
         for folder in folders
     ]
-    one, other = (Arm(folder, name) for folder, name in zip(folders, names, strict=True))
-    typer.echo(comparison_table(one, other, compare_arms(one, other)), nl=False)
+    comparison = compare_candidates((folders[0], names[0]), (folders[1], names[1]))
+    typer.echo(comparison_table(comparison), nl=False)
 
 
 @app.command()
@@ -171,10 +173,10 @@ def regrade(
     from purified_opsd.evaluation.summary import table
 
     place = folder / "evaluation" if (folder / "evaluation").is_dir() else folder
-    changes = grade_again(place)
+    changes, results = grade_again(place)
     for (before, after), count in sorted(changes.items()):
         typer.echo(f"{count} from {before} to {after}")
-    typer.echo(f"{sum(changes.values())} grades changed.\n\n{table(place)}", nl=False)
+    typer.echo(f"{sum(changes.values())} grades changed.\n\n{table(results)}", nl=False)
 
 
 @app.command()

@@ -29,7 +29,7 @@ def report(
 def make_report(runs: list[Path], output: Path) -> Path:
     """Writes the report; the folder of its figures.  Imports no torch."""
     from purified_opsd.analysis.markers import MARKERS, count_substrings, count_words
-    from purified_opsd.reporting.marker_counts import Markers
+    from purified_opsd.reporting.marker_counts import MarkerWords
     from purified_opsd.reporting.report import write_report
 
     if output.suffix not in (".html", ".htm") or output.is_dir():
@@ -37,4 +37,4 @@ def make_report(runs: list[Path], output: Path) -> Path:
             f"{output} is no name of a page; nothing was written. Give --output a file that ends "
             "in .html."
         )
-    return write_report(runs, output, Markers(MARKERS, count_substrings, count_words))
+    return write_report(runs, output, MarkerWords(MARKERS, count_substrings, count_words))

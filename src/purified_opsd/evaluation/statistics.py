@@ -1,4 +1,4 @@
-"""What an accuracy, and a difference of two, are worth.
+"""Estimates, intervals and tests of accuracies and of their differences.
 
 P problems, R runs of each, C checkpoints, N draws of a simulation.  `correct_PR` holds 1 or 0 (or a
 share between), nan where a sample is missing.  Problems are the unit: runs of one problem are no
@@ -6,13 +6,13 @@ independent evidence about others.
 """
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
+from statistics import multimode
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import hypergeom, sem, t
 
 Array = NDArray[np.floating]
 
@@ -45,8 +45,7 @@ class Difference(Estimate):
 
 def problem_means(correct_PR: Array) -> Array:
     """The share of correct samples of each problem; nan where it has none."""
-    count_P = (~np.isnan(correct_PR)).sum(axis=1)
-    return np.where(count_P > 0, np.nansum(correct_PR, axis=1) / np.maximum(count_P, 1), np.nan)
+    return np.ma.masked_invalid(correct_PR).mean(axis=1).filled(np.nan)
 
 
 Support = tuple[float, float]
@@ -88,10 +87,8 @@ def average_of(values: Sequence[Array], support: Support | None = None) -> Estim
         return Estimate(mean, 0.0, float(low), float(high))
     variances = np.array([group.var(ddof=1) / len(group) / B**2 for group in values])
     error = math.sqrt(variances.sum())
-    spread = sum(
-        float(v) ** 2 / (len(group) - 1) for v, group in zip(variances, values, strict=True)
-    )
-    half = t_quantile(float(variances.sum()) ** 2 / spread) * error
+    spread = (variances**2 / [len(group) - 1 for group in values]).sum()
+    half = t_quantile(variances.sum() ** 2 / spread) * error
     return Estimate(mean, error, mean - half, mean + half)
 
 
@@ -113,9 +110,7 @@ def run_error(correct_PR: Array) -> float | None:
     several = correct_PR[count_P > 1]
     if not len(several):
         return None
-    return float(
-        np.sqrt((np.nanvar(several, axis=1, ddof=1) / count_P[count_P > 1]).sum()) / len(several)
-    )
+    return float(np.linalg.norm(sem(several, axis=1, nan_policy="omit")) / len(several))
 
 
 def pass_at(correct_PR: Array, k: int) -> float | None:
@@ -127,15 +122,8 @@ def pass_at(correct_PR: Array, k: int) -> float | None:
     count_P = (~np.isnan(correct_PR)).sum(axis=1)
     if not len(count_P) or count_P.min() < k:
         return None
-    correct_P = np.nansum(correct_PR, axis=1).round().astype(int)
-    return float(
-        np.mean(
-            [
-                1 - math.comb(n - c, k) / math.comb(n, k)
-                for n, c in zip(count_P.tolist(), correct_P.tolist(), strict=True)
-            ]
-        )
-    )
+    correct_P = np.nansum(correct_PR, axis=1).round()
+    return float(np.mean(1 - hypergeom.pmf(0, count_P, correct_P, k)))
 
 
 def majority(answers_P: Sequence[Sequence[tuple[str, bool]]]) -> float:
@@ -182,7 +170,7 @@ class BestOf:
 
     @property
     def bias(self) -> float:
-        """What of the best's accuracy is owed to the choice, by estimate."""
+        """The part of the best's accuracy that comes from the choice, by estimate."""
         return self.best - self.cross_fitted
 
 
@@ -206,42 +194,28 @@ def best_of(mean_CP: Array, seed: int, folds: int = 5, repeats: int = 20) -> Bes
 
 
 def t_quantile(freedom: float) -> float:
-    """The 97.5 % point of Student's t: below 2 and below 3 degrees of freedom that of 1 and of 2,
-    which is never too small, else by the Cornish-Fisher series, which is within 0.4 %.
-    """
-    if freedom < 2 - TIE:
-        return 12.706205
-    if freedom < 3 - TIE:
-        return 4.302653
-    z = NormalDist().inv_cdf(0.975)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
-    )
-    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))
+    """The 97.5 % point of Student's t."""
+    return float(t.ppf(0.975, freedom))
 
 
 def _sign_flips(weighted_P: Array, draw: np.random.Generator, flips: int) -> float:
-    """The share of sign patterns whose sum is at least as far from 0 as the one found; that one is
-    counted in, so it is never 0.
+    """The share of sign patterns whose sum is at least as far from 0 as the observed one, which is
+    counted in, so that the share is never 0.
     """
-    found = abs(weighted_P.sum()) - TIE * np.abs(weighted_P).sum()
+    observed = abs(weighted_P.sum()) - TIE * np.abs(weighted_P).sum()
     nonzero = weighted_P[weighted_P != 0]
     if len(nonzero) <= 13:
         signs = 1 - 2 * ((np.arange(2 ** len(nonzero))[:, None] >> np.arange(len(nonzero))) & 1)
-        return float((np.abs(signs @ nonzero) >= found).mean())
+        return float((np.abs(signs @ nonzero) >= observed).mean())
     far = 0
     for first in range(0, flips, 1000):
         signs = 1 - 2 * draw.integers(
             0, 2, size=(min(1000, flips - first), len(nonzero)), dtype=np.int8
         )
-        far += int((np.abs(signs @ nonzero) >= found).sum())
+        far += int((np.abs(signs @ nonzero) >= observed).sum())
     return (far + 1) / (flips + 1)
 
 
 def _vote(answers: Sequence[tuple[str, bool]]) -> float:
-    votes = Counter("" if correct else f"wrong: {answer}" for answer, correct in answers)
-    winners = [answer for answer, count in votes.items() if count == max(votes.values())]
+    winners = multimode("" if correct else f"wrong: {answer}" for answer, correct in answers)
     return ("" in winners) / len(winners) if winners else 0.0

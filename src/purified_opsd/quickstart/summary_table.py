@@ -6,15 +6,24 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from purified_opsd.reporting.figures import COLOURS, GREY, Curve, Panel, write_figure
-from purified_opsd.reporting.runs import Estimate, Outcome, read_outcomes, table
+from purified_opsd.reporting.runs import Estimate, Outcome, read_outcomes
+from purified_opsd.reporting.terminal import markdown_table
 from purified_opsd.storage.files import write_atomic
 
 from .runner import ARMS, BENCHMARK
 
 NAMES = {"pmi": "purified", "standard": "standard"}
 HEADER = (
-    "", "accuracy, %", "tokens", "cut off, %", "markers", "per 1,000 tokens", "cos Δ_ref", "cos Δ_it", "‖Δ_ref‖/‖Δ_total‖"
-)  # fmt: skip
+    "",
+    "accuracy, %",
+    "tokens",
+    "cut off, %",
+    "markers",
+    "per 1,000 tokens",
+    "cos Δ_ref",
+    "cos Δ_it",
+    "‖Δ_ref‖/‖Δ_total‖",
+)
 NOTE = (
     "± is one standard error: over questions for accuracy and markers, over completions for the "
     "rest. Accuracy and markers are of one completion to each question, on which neither base nor "
@@ -43,7 +52,7 @@ def summary_table(outcomes: dict[str, list[Outcome]]) -> str:
             for outcome in outcomes[arm]
             if outcome.step
         ]
-    return table(HEADER, rows)
+    return markdown_table(HEADER, rows)
 
 
 def panels(outcomes: dict[str, list[Outcome]]) -> list[Panel]:

@@ -18,7 +18,7 @@ def colours(runs: Sequence[RunRecord]) -> dict[str, str]:
     arms = [run.arm for run in runs]
     if len(set(arms)) == len(arms):
         return {run.name: COLOURS[run.arm] for run in runs}
-    return {run.name: PALETTE[place % len(PALETTE)] for place, run in enumerate(runs)}
+    return {run.name: PALETTE[index % len(PALETTE)] for index, run in enumerate(runs)}
 
 
 def by_step(
@@ -27,8 +27,8 @@ def by_step(
     """A curve a run, from its values by step."""
     ink = colours(runs)
     points = {
-        name: [(step, estimate.mean, estimate.error) for step, estimate in sorted(found.items())]
-        for name, found in values.items()
+        name: [(step, estimate.mean, estimate.error) for step, estimate in sorted(by_step.items())]
+        for name, by_step in values.items()
     }
     return Panel(title, unit, [Curve(run.name, ink[run.name], points[run.name]) for run in runs])
 
@@ -59,18 +59,22 @@ def accuracy(runs: Sequence[RunRecord]) -> Figure:
 
 
 def lengths(runs: Sequence[RunRecord]) -> Figure:
-    panels = [
-        by_step(runs, f"{title}, {benchmark}", unit, {
-            run.name: {step: Estimate(scale * score[name], None) for step, score in run.scores.get(benchmark, {}).items()}
-            for run in runs
-        })
-        for benchmark in benchmarks_of(runs)
+    """Tokens a completion, and the shares that were cut off or gave no answer."""
+    panels = []
+    for benchmark in benchmarks_of(runs):
         for name, title, unit, scale in (
             ("mean_tokens", "Tokens", "per completion", 1),
             ("truncation_rate", "Cut off at the limit", "% of completions", 100),
             ("no_box_rate", "No final answer", "% of completions", 100),
-        )
-    ]  # fmt: skip
+        ):
+            values = {
+                run.name: {
+                    step: Estimate(scale * score[name], None)
+                    for step, score in run.scores.get(benchmark, {}).items()
+                }
+                for run in runs
+            }
+            panels.append(by_step(runs, f"{title}, {benchmark}", unit, values))
     return Figure(
         "lengths",
         "Lengths and truncation by checkpoint",
@@ -101,6 +105,7 @@ def decomposition(runs: Sequence[RunRecord], view: str, title: str, caption: str
 
 
 def distances(runs: Sequence[RunRecord]) -> Figure:
+    """KL divergences from the student, and how often the likeliest token is another."""
     panels = [
         _diagnosed(runs, f"kl_to_{other}", f"KL(student ‖ {other})", "nats a token")
         for other in ("base", "teacher", "target")
@@ -123,20 +128,21 @@ def distances(runs: Sequence[RunRecord]) -> Figure:
 
 
 def benchmarks_of(runs: Sequence[RunRecord]) -> list[str]:
+    """Every benchmark that any of the runs was evaluated on."""
     return list(dict.fromkeys(benchmark for run in runs for benchmark in run.scores))
 
 
 def mean_accuracies(run: RunRecord, benchmarks: Sequence[str]) -> dict[int, Estimate]:
-    """By step: the mean over benchmarks, where every one of them was evaluated."""
-    each = [run.accuracies(benchmark) for benchmark in benchmarks]
-    steps = (
-        [step for step in each[0] if all(step in accuracies for accuracies in each)] if each else []
-    )
-    return {step: mean_of([accuracies[step] for accuracies in each]) for step in steps}
+    """The mean over benchmarks by step, where every one of them was evaluated."""
+    if not benchmarks:
+        return {}
+    accuracies = [run.accuracies(benchmark) for benchmark in benchmarks]
+    steps = [step for step in accuracies[0] if all(step in others for others in accuracies[1:])]
+    return {step: _mean([by_step[step] for by_step in accuracies]) for step in steps}
 
 
-def mean_of(estimates: Sequence[Estimate]) -> Estimate:
-    """Of estimates that are independent."""
+def _mean(estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of independent estimates, with its error where every error is known."""
     errors = [estimate.error for estimate in estimates if estimate.error is not None]
     known = len(errors) == len(estimates)
     return Estimate(
@@ -148,11 +154,11 @@ def mean_of(estimates: Sequence[Estimate]) -> Estimate:
 def _accuracy_panel(runs: Sequence[RunRecord], title: str, values: Mapping[str, ByStep]) -> Panel:
     """In percent, with a line from every base."""
     percent = {
-        name: {step: estimate.times(100) for step, estimate in found.items()}
-        for name, found in values.items()
+        name: {step: estimate.times(100) for step, estimate in by_step.items()}
+        for name, by_step in values.items()
     }
-    last = max((step for found in percent.values() for step in found), default=0)
-    bases = dict.fromkeys(found[0].mean for found in percent.values() if 0 in found)
+    last = max((step for by_step in percent.values() for step in by_step), default=0)
+    bases = dict.fromkeys(by_step[0].mean for by_step in percent.values() if 0 in by_step)
     lines = [
         Curve("base", GREY, [(0, base, None), (last, base, None)], dashed=True)
         for base in bases
@@ -162,20 +168,22 @@ def _accuracy_panel(runs: Sequence[RunRecord], title: str, values: Mapping[str, 
 
 
 def _partial(runs: Sequence[RunRecord]) -> str:
-    """Whose scores are of fewer completions than were asked for; empty where none is."""
-    who = [
+    """Says which scores are of fewer completions than were asked for; empty where none is."""
+    partial = [
         f"{run.name}, {f'step {step}' if step else 'base'} on {benchmark}"
         for run in runs
         for benchmark, scores in run.scores.items()
         for step, score in scores.items()
         if score["partial"]
     ]
-    return f" PARTIAL: {'; '.join(who)}." if who else ""
+    return f" PARTIAL: {'; '.join(partial)}." if partial else ""
 
 
 def _diagnosed(runs: Sequence[RunRecord], number: str, title: str, unit: str) -> Panel:
     values = {
-        run.name: {step: found[number] for step, found in run.diagnoses.items() if number in found}
+        run.name: {
+            step: numbers[number] for step, numbers in run.diagnoses.items() if number in numbers
+        }
         for run in runs
     }
     return by_step(runs, title, unit, values)

@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from purified_opsd.storage.files import write_atomic
 
-from .sanitize import cell, visible
+from .sanitize import csv_cell, visible
 
 matplotlib.rcParams |= {
     "svg.hashsalt": "purified-opsd",
@@ -31,13 +31,21 @@ matplotlib.rcParams |= {
 }
 
 COLOURS = {"opsd-standard": "#c8553d", "opsd-pmi": "#2a6f97"}
-"""Of the arms, in every figure."""
+"""The colour of each arm, in every figure."""
 GREY = "#8a8a8a"
 RULE = "#e2e2e2"
 INKS: Mapping[str, str] = {
-    "#2a6f97": "#6cb4dc", "#c8553d": "#f0917a", "#4d7c3a": "#90c47b", "#8a5a9e": "#c69cda", "#a87510": "#e2b550",
-    "#1f857e": "#5fcac2", "#a8406f": "#e88db6", "#5b6470": "#a5afbc", GREY: "#8e8e8e", RULE: "#35383d",
-}  # fmt: skip
+    "#2a6f97": "#6cb4dc",
+    "#c8553d": "#f0917a",
+    "#4d7c3a": "#90c47b",
+    "#8a5a9e": "#c69cda",
+    "#a87510": "#e2b550",
+    "#1f857e": "#5fcac2",
+    "#a8406f": "#e88db6",
+    "#5b6470": "#a5afbc",
+    GREY: "#8e8e8e",
+    RULE: "#35383d",
+}
 """Every colour of a figure, and what it becomes on a dark page."""
 PALETTE = list(INKS)[:8]
 
@@ -69,23 +77,24 @@ class Panel:
         return any(curve.points for curve in self.curves)
 
     @property
+    def has_errors(self) -> bool:
+        return any(error for curve in self.curves for _, _, error in curve.points)
+
+    @property
     def labels(self) -> dict[str, str]:
-        """By label: its colour."""
+        """The colour of each label."""
         return {curve.label: curve.colour for curve in self.curves}
 
     def rows(self) -> Iterator[list[Any]]:
-        """Of its numbers, under `columns`."""
+        """Its numbers, under `columns`."""
         for curve in self.curves:
             yield from ([self.title, curve.label, *point] for point in curve.points)
 
     def draw(self, axes: Axes) -> None:
-        span = max((point[0] for curve in self.curves for point in curve.points), default=0)
-        for place, curve in enumerate(self.curves):
-            _draw_curve(
-                axes,
-                curve,
-                aside=0.0 if curve.dashed else (place - len(self.curves) / 2 + 0.5) * span * 0.008,
-            )
+        last_step = max((point[0] for curve in self.curves for point in curve.points), default=0)
+        for index, curve in enumerate(self.curves):
+            from_middle = index - (len(self.curves) - 1) / 2
+            _draw_curve(axes, curve, 0.0 if curve.dashed else 0.008 * last_step * from_middle)
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.margins(y=0.15)
@@ -111,8 +120,12 @@ class Bars:
         return bool(self.categories and self.series)
 
     @property
+    def has_errors(self) -> bool:
+        return False
+
+    @property
     def labels(self) -> dict[str, str]:
-        """By label: its colour."""
+        """The colour of each label."""
         return {label: colour for label, (colour, _) in self.series.items()}
 
     def rows(self) -> Iterator[list[Any]]:
@@ -123,8 +136,8 @@ class Bars:
 
     def draw(self, axes: Axes) -> None:
         width = 0.8 / len(self.series)
-        for place, (label, (colour, values)) in enumerate(self.series.items()):
-            left = [x - 0.4 + (place + 0.5) * width for x in range(len(values))]
+        for index, (label, (colour, values)) in enumerate(self.series.items()):
+            left = [x - 0.4 + (index + 0.5) * width for x in range(len(values))]
             axes.bar(left, values, width, color=colour, label=visible(label))
         if all(value >= 0 for _, values in self.series.values() for value in values):
             axes.set_ylim(bottom=0.0)
@@ -140,38 +153,30 @@ def draw(panels: Sequence[Drawn], columns: int) -> Figure:
     """The panels, row by row, with legends."""
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.1 * rows), dpi=150, layout="constrained")
-    places = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for axes, panel in zip(places, panels, strict=False):
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, panel in zip(grid, panels, strict=False):
         _draw_panel(axes, panel)
         axes.set_title(visible(panel.title), fontsize=10)
         if panel.measured:
             axes.legend(frameon=False, fontsize=8)
-    for axes in places[len(panels) :]:
+    for axes in grid[len(panels) :]:
         axes.set_axis_off()
-    if any(
-        point[2]
-        for panel in panels
-        if isinstance(panel, Panel)
-        for curve in panel.curves
-        for point in curve.points
-    ):
+    if any(panel.has_errors for panel in panels):
         figure.supxlabel("bars: 95 % intervals (± 1.96 standard errors)", fontsize=8, color=GREY)
     return _laid_out(figure)
 
 
 def write_figure(panels: Sequence[Drawn], columns: int, stem: Path) -> list[Path]:
-    """Writes STEM.png, STEM.svg and STEM.csv, all panels of one kind; their paths."""
-    figure, files = (
-        draw(panels, columns),
-        [stem.with_name(f"{stem.name}{suffix}") for suffix in (".png", ".svg", ".csv")],
-    )
+    """Writes STEM.png, STEM.svg and STEM.csv, all panels of one kind; returns their paths."""
+    figure = draw(panels, columns)
+    files = [stem.with_name(f"{stem.name}{suffix}") for suffix in (".png", ".svg", ".csv")]
     _save(FigureCanvasAgg(figure).print_png, files[0])
     _save(partial(FigureCanvasSVG(figure).print_svg, metadata={"Date": None}), files[1])
     out = io.StringIO(newline="")
     writer = csv.writer(out)
     writer.writerow(panels[0].columns)
     for panel in panels:
-        writer.writerows([*map(cell, row)] for row in panel.rows())
+        writer.writerows([*map(csv_cell, row)] for row in panel.rows())
     write_atomic(files[2], out.getvalue())
     return files
 
@@ -191,23 +196,23 @@ def inline(panel: Drawn, name: str) -> str:
     out = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none"}):
         FigureCanvasSVG(figure).print_svg(out)
-    svg = out.getvalue()
-    svg = re.sub(
-        r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>",
-        "",
-        svg[svg.index("<svg") :],
-        flags=re.DOTALL,
-    )
-    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2).replace(
-        "#000000", "currentColor"
-    )
+    return _embeddable(out.getvalue(), name)
+
+
+def _embeddable(svg: str, name: str) -> str:
+    # 1. Only the element: no XML header, no metadata, no style that would reach the whole page.
+    svg = svg[svg.index("<svg") :]
+    style = r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>"
+    svg = re.sub(style, "", svg, flags=re.DOTALL)
+    # 2. The page's width, and the page's colours.
+    svg = re.sub(r' (?:width|height)="[\d.]+pt"', "", svg, count=2)
+    svg = svg.replace("#000000", "currentColor")
     for ink in INKS:
         svg = svg.replace(ink, f"var(--ink-{ink[1:]})")
-    return (
-        svg.replace(' id="', f' id="{name}-')
-        .replace("url(#", f"url(#{name}-")
-        .replace('href="#', f'href="#{name}-')
-    )
+    # 3. Ids of its own, and the references to them.
+    for reference in (' id="', "url(#", 'href="#'):
+        svg = svg.replace(reference, f"{reference}{name}-")
+    return svg
 
 
 def _draw_panel(axes: Axes, panel: Drawn) -> None:
@@ -223,15 +228,24 @@ def _draw_panel(axes: Axes, panel: Drawn) -> None:
 
 
 def _draw_curve(axes: Axes, curve: Curve, aside: float) -> None:
-    """With its bars moved `aside`, in steps, so that those of several curves do not cover each
-    other.
+    """Draws the curve with its error bars moved `aside`, in steps, so that those of several curves
+    do not cover each other.
     """
     steps, values, errors = zip(*curve.points, strict=True) if curve.points else ((), (), ())
     bars = [1.96 * (error or 0.0) for error in errors] if any(errors) else None
-    moved = [step + aside for step in steps] if bars else steps
-    axes.errorbar(moved, values, yerr=bars, color=curve.colour, linestyle="--" if curve.dashed else "-", linewidth=1.5, capsize=0,
-                  elinewidth=0.8, marker="" if curve.dashed or len(steps) > 60 else "o", markersize=3.5,
-                  label=visible(curve.label))  # fmt: skip
+    axes.errorbar(
+        [step + aside for step in steps] if bars else steps,
+        values,
+        yerr=bars,
+        color=curve.colour,
+        linestyle="--" if curve.dashed else "-",
+        linewidth=1.5,
+        capsize=0,
+        elinewidth=0.8,
+        marker="" if curve.dashed or len(steps) > 60 else "o",
+        markersize=3.5,
+        label=visible(curve.label),
+    )
 
 
 def _laid_out(figure: Figure) -> Figure:

@@ -1,5 +1,6 @@
-"""One page that shows what became of one or several runs: self-contained, with its figures beside
-it as PNG, SVG and CSV.
+"""One HTML page that shows what became of one or several runs.
+
+The page is self-contained; its figures lie beside it as PNG, SVG and CSV.
 """
 
 import base64
@@ -17,27 +18,18 @@ from markupsafe import Markup
 
 from purified_opsd.storage.files import write_atomic
 
-from .completion_pairs import Question, before_and_after
-from .completions import SOURCES
+from .cards import Card, before_after
+from .completion_pairs import CompletionPair, completion_pairs
 from .curves import colours
 from .elements import Figure, Section, Table
 from .figures import INKS, inline, write_figure
-from .marker_counts import Markers, marker_counts_by_step
+from .marker_counts import MarkerWords, tally_markers
 from .microscope import fragment, read_trajectories
+from .run_completions import SOURCES
 from .runs import RunRecord, flat, read_runs
 from .sanitize import visible
 from .sections import sections
-from .tables import Change, changes, differences, facts, target_of
-
-
-@dataclass(frozen=True)
-class Card:
-    """A run at a glance."""
-
-    run: RunRecord
-    colour: str
-    target: str
-    changes: Sequence[Change]
+from .tables import facts, setting_differences, target_of
 
 
 @dataclass(frozen=True)
@@ -48,7 +40,7 @@ class Page:
     facts: Table
     differences: Table
     sections: Sequence[Section]
-    questions: Sequence[Question]
+    pairs: Sequence[CompletionPair]
     microscopes: Mapping[str, str]
     """By run: an HTML fragment."""
     linked: Mapping[str, str]
@@ -65,8 +57,8 @@ without trouble.
 """
 
 
-def write_report(folders: Sequence[Path], output: Path, markers: Markers) -> Path:
-    """Writes the page and, in a folder beside it, its figures and no others; that folder.
+def write_report(folders: Sequence[Path], output: Path, markers: MarkerWords) -> Path:
+    """Writes the page and, in a folder beside it, its figures and no others; returns that folder.
 
     Raises RunError for a folder that is no run, or a run that is damaged; then nothing was written.
     """
@@ -127,21 +119,26 @@ def _embedded(runs: Sequence[RunRecord]) -> list[RunRecord]:
     ]
 
 
-def _page(runs: Sequence[RunRecord], output: Path, markers: Markers) -> Page:
+def _page(runs: Sequence[RunRecord], output: Path, markers: MarkerWords) -> Page:
+    # 1. Every completion is read and its markers are counted, the runs' own words among them.
     own = dict.fromkeys(word for run in runs for word in run.markers if word not in markers.words)
     markers = replace(markers, own=tuple(own))
-    found = {
-        source: {run.name: marker_counts_by_step(run.folder, source, markers) for run in runs}
+    tallies = {
+        source: {run.name: tally_markers(run.folder, source, markers) for run in runs}
         for source in SOURCES
     }
-    ink, embedded = colours(runs), _embedded(runs)
+    # 2. Microscopes stand in the page while they fit, and behind links where they do not.
+    embedded = _embedded(runs)
     looked_at = [run for run in runs if any((run.folder / "microscope").glob("*/*.json"))]
+    ink = colours(runs)
     return Page(
-        cards=[Card(run, ink[run.name], target_of(run), changes(run, found)) for run in runs],
+        cards=[
+            Card(run, ink[run.name], target_of(run), before_after(run, tallies)) for run in runs
+        ],
         facts=facts(runs),
-        differences=differences(runs),
-        sections=sections(runs, found, markers),
-        questions=before_and_after(runs, markers),
+        differences=setting_differences(runs),
+        sections=sections(runs, tallies, markers),
+        pairs=completion_pairs(runs, markers),
         microscopes={run.name: fragment(read_trajectories(run.folder)) for run in embedded},
         linked={
             run.name: _seen_from(output, run.folder / "microscope.html")
@@ -160,6 +157,6 @@ def _seen_from(page: Path, file: Path) -> str:
 def _drawn(figure: Figure) -> list[tuple[str, Markup]]:
     """The title and the drawing of each panel; matplotlib escapes the text it draws."""
     return [
-        (panel.title, Markup(inline(panel, f"{figure.name}-{place}")))
-        for place, panel in enumerate(figure.panels)
+        (panel.title, Markup(inline(panel, f"{figure.name}-{index}")))
+        for index, panel in enumerate(figure.panels)
     ]

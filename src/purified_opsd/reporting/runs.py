@@ -1,8 +1,4 @@
-"""What came of a run, candidate by candidate: its evaluation and its diagnosis, read from the run
-directory.
-
-Run directories, read for a report: what was asked, how far it came, and what was measured.
-"""
+"""Run directories, read for a report: what was asked, how far each came, and what was measured."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +9,10 @@ from purified_opsd.errors import RunError
 from purified_opsd.storage.files import read_json
 from purified_opsd.storage.run_dir import RunReader, step_of
 
-from .completions import asked, asked_markers
+from .run_completions import requested_completions, requested_markers
+
+Score = Mapping[str, Any]
+"""A row of `scores` in evaluation/results.json."""
 
 
 class Estimate(NamedTuple):
@@ -30,85 +29,15 @@ class Estimate(NamedTuple):
         return f"{scale * self.mean:.{digits}f}{error}"
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """One candidate of a run: the base (step 0) or a checkpoint.  What was not measured is not
-    there.
-    """
+class Difference(NamedTuple):
+    """A checkpoint's accuracy minus the base's, paired by question, as evaluation computed it."""
 
-    step: int
-    score: dict[str, Any] | None
-    """Its row of evaluation/results.json."""
-    diagnosis: dict[str, Estimate]
-    """By the number's name; empty where there was none."""
+    mean: float
+    error: float
+    significant: bool
 
-    def scored(self, name: str, interval: str | None = None) -> Estimate | None:
-        """A number of its score, with the error of its interval."""
-        if self.score is None:
-            return None
-        around = self.score[interval] if interval else None
-        return Estimate(self.score[name], around["standard_error"] if around else None)
-
-
-def read_outcomes(run: Path, benchmark: str) -> list[Outcome]:
-    """Base first, then the checkpoints by step; those that were neither evaluated nor diagnosed are
-    left out.
-    """
-    scores = {
-        step_of(row["candidate"]): row for row in read_scores(run) if row["benchmark"] == benchmark
-    }
-    diagnoses = read_diagnoses(run)
-    return [
-        Outcome(step, scores.get(step), diagnoses.get(step, {}))
-        for step in sorted(scores.keys() | diagnoses.keys())
-    ]
-
-
-def read_scores(run: Path) -> list[dict[str, Any]]:
-    """The rows of evaluation/results.json: one a candidate and benchmark; none where nothing was
-    evaluated.
-    """
-    file = run / "evaluation" / "results.json"
-    return read_json(file, "scores")["scores"] if file.exists() else []
-
-
-def read_diagnoses(run: Path) -> dict[int, dict[str, Estimate]]:
-    """By step, base first: every number of its diagnosis; empty where there was none."""
-    found = {}
-    for file in [*(run / "diagnosis").glob("base.json"), *(run / "diagnosis").glob("step-*.json")]:
-        summary = read_json(file, "summary")["summary"]
-        found[step_of(file.stem)] = {
-            name: Estimate(value["mean"], value["standard_error"])
-            for name, value in summary.items()
-        }
-    return dict(sorted(found.items()))
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table that also reads well in a terminal: the first column to the left, numbers to
-    the right.
-    """
-    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
-    lines = [
-        _line(header, widths),
-        "|" + "|".join(_rule(place, width) for place, width in enumerate(widths)) + "|",
-    ]
-    return "\n".join([*lines, *(_line(row, widths) for row in rows)]) + "\n"
-
-
-def _line(row: Sequence[str], widths: Sequence[int]) -> str:
-    cells = [
-        cell.rjust(width) if place else cell.ljust(width)
-        for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-    ]
-    return f"| {' | '.join(cells)} |"
-
-
-def _rule(place: int, width: int) -> str:
-    return "-" * (width + 1) + (":" if place else "-")
-
-
-Score = Mapping[str, Any]
+    def text(self, scale: float) -> str:
+        return Estimate(self.mean, self.error).text(scale)
 
 
 @dataclass(frozen=True)
@@ -127,7 +56,9 @@ class RunRecord:
     checkpoints: Sequence[int]
     scores: Mapping[str, Mapping[int, Score]]
     """By benchmark, then by step."""
-    asked: Mapping[int, int]
+    differences: Mapping[tuple[int, frozenset[str]], Difference]
+    """By step and benchmarks: the differences to the base, of one benchmark and of all together."""
+    requested: Mapping[int, int]
     """By step: completions that the evaluation was last asked for."""
     diagnoses: Mapping[int, Mapping[str, Estimate]]
     """By step, then by the number's name."""
@@ -138,31 +69,30 @@ class RunRecord:
         return "opsd-standard" if self.settings["target"]["kind"] == "teacher" else "opsd-pmi"
 
     def accuracies(self, benchmark: str) -> dict[int, Estimate]:
-        """By step."""
+        """The accuracy on a benchmark, by step."""
         return {
-            step: scored(score, "accuracy", "interval")
+            step: _estimate(score, "accuracy", "interval")
             for step, score in self.scores.get(benchmark, {}).items()
         }
 
+    def difference_to_base(self, step: int, benchmarks: Sequence[str]) -> Difference | None:
+        """None for the base, and where the step or the base was not asked all the benchmarks."""
+        return self.differences.get((step, frozenset(benchmarks)))
+
 
 def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
-    """The runs, under names that tell them apart.  Raises RunError for a folder that is no run or
-    is given twice, or is damaged.
+    """The runs, under names that tell them apart.
+
+    Raises RunError for a folder that is no run, is given twice, or is damaged.
     """
-    places = [folder.absolute().resolve() for folder in folders]
-    for place in places:
-        if places.count(place) > 1:
+    paths = [folder.absolute().resolve() for folder in folders]
+    for path in paths:
+        if paths.count(path) > 1:
             raise RunError(
-                f"{place} was given more than once, so it would be compared with itself. Give "
+                f"{path} was given more than once, so it would be compared with itself. Give "
                 "every run once."
             )
-    return [_read_run(folder, name) for folder, name in zip(folders, _names(places), strict=True)]
-
-
-def scored(score: Score, name: str, interval: str) -> Estimate:
-    """A number of a score, with the error of its interval."""
-    around = score.get(interval)
-    return Estimate(score[name], around["standard_error"] if around else None)
+    return [_read_run(folder, name) for folder, name in zip(folders, _names(paths), strict=True)]
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -176,28 +106,17 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 def _read_run(folder: Path, name: str) -> RunRecord:
     reader = RunReader(folder)
-    settings = reader.settings()
-    missing = [
-        section
-        for section in ("model", "data", "target")
-        if not isinstance(settings.get(section), Mapping)
-    ]
-    if missing:
-        raise RunError(
-            f"{reader.config_file} has no {missing[0]} section, as every run's has: {folder} is no "
-            "run directory."
-        )
+    settings = _settings(reader)
     scores: dict[str, dict[int, Score]] = {}
-    for row in sorted(read_scores(folder), key=lambda row: step_of(row["candidate"])):
+    for row in sorted(_results(folder, "scores"), key=lambda row: step_of(row["candidate"])):
         scores.setdefault(row["benchmark"], {})[step_of(row["candidate"])] = row
+    own_markers = [*(settings.get("markers") or ()), *requested_markers(folder)]
     finished = [file.parent.name for file in (folder / "checkpoints").glob("step-*/manifest.json")]
     return RunRecord(
         name=name,
         folder=folder,
         settings=settings,
-        markers=list(
-            dict.fromkeys(map(str, [*(settings.get("markers") or ()), *asked_markers(folder)]))
-        ),
+        markers=list(dict.fromkeys(map(str, own_markers))),
         data=reader.data(),
         starts=reader.starts(),
         metrics=reader.metrics(),
@@ -205,15 +124,85 @@ def _read_run(folder: Path, name: str) -> RunRecord:
             step_of(name) for name in finished if name.removeprefix("step-").isdecimal()
         ),
         scores=scores,
-        asked=asked(folder),
-        diagnoses=read_diagnoses(folder),
+        differences=_differences(folder),
+        requested=requested_completions(folder),
+        diagnoses=_diagnoses(folder),
     )
 
 
-def _names(places: Sequence[Path]) -> list[str]:
+def _settings(reader: RunReader) -> Mapping[str, Any]:
+    settings = reader.settings()
+    for section in ("model", "data", "target"):
+        if not isinstance(settings.get(section), Mapping):
+            raise RunError(
+                f"{reader.config_file} has no {section} section, as every run's has: "
+                f"{reader.folder} is no run directory."
+            )
+    return settings
+
+
+def _results(run: Path, part: str) -> list[dict[str, Any]]:
+    """A list in evaluation/results.json; empty where nothing was evaluated."""
+    file = run / "evaluation" / "results.json"
+    return read_json(file, part)[part] if file.exists() else []
+
+
+def _differences(run: Path) -> dict[tuple[int, frozenset[str]], Difference]:
+    return {
+        (step_of(row["candidate"]), frozenset(row["benchmarks"])): Difference(
+            row["value"], row["standard_error"], row["significant"]
+        )
+        for row in _results(run, "differences_to_base")
+    }
+
+
+def _diagnoses(run: Path) -> dict[int, dict[str, Estimate]]:
+    """Every number of the diagnosis by step, base first; empty where there was none."""
+    diagnoses = {}
+    for file in [*(run / "diagnosis").glob("base.json"), *(run / "diagnosis").glob("step-*.json")]:
+        summary = read_json(file, "summary")["summary"]
+        diagnoses[step_of(file.stem)] = {
+            name: Estimate(value["mean"], value["standard_error"])
+            for name, value in summary.items()
+        }
+    return dict(sorted(diagnoses.items()))
+
+
+def _estimate(score: Score, name: str, interval: str | None) -> Estimate:
+    """A number of a score, with the standard error of its interval."""
+    around = score.get(interval) if interval else None
+    return Estimate(score[name], around["standard_error"] if around else None)
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
     """The shortest ends of the paths that differ from each other."""
-    for length in range(1, max((len(place.parts) for place in places), default=0) + 1):
-        names = ["/".join(place.parts[-length:]) for place in places]
+    for length in range(1, max((len(path.parts) for path in paths), default=0) + 1):
+        names = ["/".join(path.parts[-length:]) for path in paths]
         if len(set(names)) == len(names):
             return names
-    return [str(place) for place in places]
+    return [str(path) for path in paths]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was measured of one run's base (step 0) or checkpoint, on one benchmark."""
+
+    step: int
+    score: Score | None
+    diagnosis: Mapping[str, Estimate]
+    """By the number's name; empty where there was none."""
+
+    def scored(self, name: str, interval: str | None = None) -> Estimate | None:
+        """A number of its score, with the standard error of its interval."""
+        return None if self.score is None else _estimate(self.score, name, interval)
+
+
+def read_outcomes(run: Path, benchmark: str) -> list[Outcome]:
+    """Base first, then the checkpoints that were evaluated or diagnosed, by step."""
+    rows = [row for row in _results(run, "scores") if row["benchmark"] == benchmark]
+    scores = {step_of(row["candidate"]): row for row in rows}
+    diagnoses = _diagnoses(run)
+    return [
+        Outcome(step, scores.get(step), diagnoses.get(step, {}))
+        for step in sorted(scores.keys() | diagnoses.keys())
+    ]

@@ -1,7 +1,6 @@
-"""Model text made harmless and legible: what would move, hide or recolour other text is shown as a
-sign of its own.
+"""Text that a model or a stranger wrote, made harmless for a page, a terminal and a CSV file.
 
-Texts cut to size, and made harmless in a CSV file.
+What would move, hide or recolour other text is shown as a sign of its own; long texts are cut.
 """
 
 import unicodedata
@@ -28,10 +27,7 @@ def _sign(character: str) -> str:
     return SIGNS.get(character) or (chr(0x2400 + code) if code < 0x20 else f"⟨U+{code:04X}⟩")
 
 
-pass
-
-
-def cell(value: Any) -> Any:
+def csv_cell(value: Any) -> Any:
     """A value for a CSV file: a text that a spreadsheet would take for a formula gets a `'` before
     it; numbers stay as they are.
     """

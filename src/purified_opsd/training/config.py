@@ -98,7 +98,7 @@ class TrainingConfig:
                 "leave it out."
             )
         if self.evaluation.every:
-            self.evaluation.plan(self.model.path)
+            self.evaluation.request_for(self.model.path)
 
     @property
     def purified_target(self) -> PMITarget:

@@ -1,5 +1,5 @@
-"""Evaluation on the way: the student in memory, on benchmarks, in the files that `purified-opsd
-evaluate` goes on with.
+"""Evaluation of the student between training steps, without loading anything: on benchmarks, into
+the files that `purified-opsd evaluate` goes on with.
 """
 
 import logging
@@ -10,14 +10,15 @@ from pathlib import Path
 from accelerate.utils import gather_object
 
 from purified_opsd.data.prompts import PromptBuilder
-from purified_opsd.distributed.data_parallel_sampler import SharedSampler
+from purified_opsd.distributed.data_parallel_sampler import DataParallelSampler
 from purified_opsd.errors import Interrupted, RunError, WorkerError
 from purified_opsd.evaluation.benchmarks import Benchmark, load_benchmark
-from purified_opsd.evaluation.checks import refuse_namesakes
+from purified_opsd.evaluation.checks import refuse_duplicate_names
 from purified_opsd.evaluation.evaluate import evaluate, forget_other_weights
-from purified_opsd.evaluation.progress import Progress, Watch, progress_bar
-from purified_opsd.evaluation.requests import BASE, Candidate, EvaluationPlan, draws_of
+from purified_opsd.evaluation.progress import Progress, ProgressCallback, progress_bar
+from purified_opsd.evaluation.requests import Candidate, EvaluationRequest, completion_requests
 from purified_opsd.evaluation.results import Score
+from purified_opsd.evaluation.sample_store import BASE
 from purified_opsd.interrupts import StopRequest
 from purified_opsd.policy.model import frozen
 from purified_opsd.sampling.hf import HFSampler
@@ -35,64 +36,71 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvalSetup:
-    """What is asked, loaded and checked."""
+    """The benchmarks of a run and how they are sampled, loaded and checked."""
 
     benchmarks: list[Benchmark]
     prompts: PromptBuilder
-    plan: EvaluationPlan
+    request: EvaluationRequest
 
 
-def setup_evaluation(run: TrainingConfig) -> EvalSetup | None:
-    """None where the run asks for no evaluation.
+def setup_evaluation(config: TrainingConfig) -> EvalSetup | None:
+    """Loads the benchmarks; returns None where the run asks for no evaluation.
 
     Raises DataError where a benchmark is not there, cannot be graded, or holds a question that does
     not fit, RunError where two share a name, and ModelError where no room is left for questions.
     """
-    asked = run.evaluation
-    if not asked.every:
+    evaluation = config.evaluation
+    if not evaluation.every:
         return None
-    plan = replace(asked.plan(run.model.path), markers=run.markers)
+    request = evaluation.request_for(config.model.path, config.markers)
     benchmarks = [
-        load_benchmark(name, asked.columns).first(plan.limit) for name in asked.benchmarks
+        load_benchmark(name, evaluation.columns).first(request.limit)
+        for name in evaluation.benchmarks
     ]
-    refuse_namesakes("benchmarks", [benchmark.name for benchmark in benchmarks])
-    prompts = question_prompts(run.model, run.prompts, plan.sampling.max_new_tokens)
+    refuse_duplicate_names("benchmarks", [benchmark.name for benchmark in benchmarks])
+    prompts = question_prompts(config.model, config.prompts, request.sampling.max_new_tokens)
     for benchmark in benchmarks:
-        draws_of(benchmark, prompts, plan)
-    return EvalSetup(benchmarks, prompts, plan)
+        completion_requests(benchmark, prompts, request)
+    return EvalSetup(benchmarks, prompts, request)
 
 
-def evaluation_pending(run: TrainingConfig, folder: Path, step: int) -> bool:
-    """Is there an evaluation after this step, and has it not been completed?"""
-    return run.evaluation.due(step, run.steps) and all(
-        row["step"] != step for row in RunReader(folder).evaluations()
-    )
+def evaluation_pending(config: TrainingConfig, folder: Path, step: int) -> bool:
+    """Returns whether an evaluation is due after this step and has not been completed."""
+    if not config.evaluation.due(step, config.steps):
+        return False
+    return all(row["step"] != step for row in RunReader(folder).evaluations())
 
 
 class PeriodicEvaluator:
-    """Takes the evaluations of a run when they are due; every process takes part in the drawing."""
+    """Runs the evaluations of a run when they are due; every process takes part in the drawing."""
 
     def __init__(
-        self, job: TrainingSetup, sheet: EvalSetup | None, writer: RunWriter, trackers: Trackers
+        self,
+        setup: TrainingSetup,
+        eval_setup: EvalSetup | None,
+        writer: RunWriter,
+        trackers: Trackers,
     ):
-        self.job, self.sheet, self.writer, self.trackers = job, sheet, writer, trackers
+        self.setup, self.eval_setup = setup, eval_setup
+        self.writer, self.trackers = writer, trackers
 
     def run_if_due(self, step: int, stop: StopRequest) -> None:
-        """Draws and grades what the evaluation after `step` steps owes, if one is due; nothing of
-        it is drawn twice.
+        """Draws and grades what is missing of the evaluation after `step` steps, if one is due;
+        nothing is drawn twice.
 
         Raises Interrupted after a SIGINT or SIGTERM, once the batch under way is written down.
         """
-        if self.sheet is None or not self.job.run.evaluation.due(step, self.job.run.steps):
+        config, accelerator = self.setup.config, self.setup.accelerator
+        if self.eval_setup is None or not config.evaluation.due(step, config.steps):
             return
-        model, accelerator = self.job.policy.model, self.job.accelerator
-        sampler = SharedSampler(
-            HFSampler(model, self.sheet.plan.sampling), self.job.layout, accelerator, stop
+        model = self.setup.policy.model
+        sampler = DataParallelSampler(
+            HFSampler(model, self.eval_setup.request.sampling), self.setup.layout, accelerator, stop
         )
         stopped_by = 0
         with nullcontext() if step else frozen(model):
             if accelerator.is_main_process:
-                stopped_by = self._complete(self.sheet, step, sampler)
+                stopped_by = self._complete(self.eval_setup, step, sampler)
                 sampler.close()  # not after an error, which ends the others wherever they wait
             else:
                 sampler.serve()
@@ -100,22 +108,29 @@ class PeriodicEvaluator:
         if stopped_by:
             raise Interrupted(stopped_by, step)
 
-    def _complete(self, sheet: EvalSetup, step: int, sampler: SharedSampler) -> int:
-        """The signal that cut it short, or 0.  What cannot be evaluated is said, and training goes
-        on.
+    def _complete(self, eval_setup: EvalSetup, step: int, sampler: DataParallelSampler) -> int:
+        """Returns the signal that cut it short, or 0.  What cannot be evaluated is said, and
+        training goes on.
         """
-        run, folder = self.job.run, self.writer.folder
-        if not evaluation_pending(run, folder, step):
+        config, folder = self.setup.config, self.writer.folder
+        if not evaluation_pending(config, folder, step):
             return 0
         candidate = self._candidate(step, sampler)
-        rows = sheet.plan.sampling.batch_size * self.job.accelerator.num_processes
-        plan = replace(sheet.plan, sampling=replace(sheet.plan.sampling, batch_size=rows))
+        sampling = eval_setup.request.sampling
+        batch_size = sampling.batch_size * self.setup.accelerator.num_processes
+        sampling = replace(sampling, batch_size=batch_size)
+        request = replace(eval_setup.request, sampling=sampling)
         try:
             forget_other_weights(folder / "evaluation", candidate)
             with progress_bar() as show:
-                watch = _stoppable(show, sampler)
+                on_progress = _stoppable(show, sampler)
                 results = evaluate(
-                    [candidate], sheet.benchmarks, sheet.prompts, plan, folder / "evaluation", watch
+                    [candidate],
+                    eval_setup.benchmarks,
+                    eval_setup.prompts,
+                    request,
+                    folder / "evaluation",
+                    on_progress,
                 )
         except _Stopped:
             return sampler.stopped_by
@@ -124,23 +139,21 @@ class PeriodicEvaluator:
                 "The evaluation after step %d is left out, and training goes on. %s", step, error
             )
             return 0
-        row = {
-            "step": step,
-            "evaluation": {
-                b.name: _numbers(results.score(candidate.name, b.name)) for b in sheet.benchmarks
-            },
-        }
+        names = [benchmark.name for benchmark in eval_setup.benchmarks]
+        numbers = {name: _numbers(results.score(candidate.name, name)) for name in names}
+        row = {"step": step, "evaluation": numbers}
         self.writer.metrics(row)
         self.trackers.log(row)
         return 0
 
     def _candidate(self, step: int, sampler: Sampler) -> Candidate:
-        """The weights in memory, which are those of the checkpoint of `step`, or the base's;
-        nothing is loaded.
+        """Returns the weights in memory as a candidate: they are those of the checkpoint of `step`,
+        or the base's.
         """
-        base = base_identity(self.job.model_fingerprint, self.job.policy)
-        folder = checkpoint_folder(self.writer.folder, step)
-        name, identity = (folder.name, adapter_identity(base, folder)) if step else (BASE, base)
+        name, identity = BASE, base_identity(self.setup.model_fingerprint, self.setup.policy)
+        if step:
+            folder = checkpoint_folder(self.writer.folder, step)
+            name, identity = folder.name, adapter_identity(identity, folder)
         return Candidate(name, identity, lambda sampling: nullcontext(sampler))
 
 
@@ -148,21 +161,21 @@ class _Stopped(Exception):
     """A signal has asked the run to stop."""
 
 
-def _stoppable(show: Watch, sampler: SharedSampler) -> Watch:
-    """Shows each batch, and ends the evaluation after the one in which a process of the run was
-    asked to stop.
+def _stoppable(show: ProgressCallback, sampler: DataParallelSampler) -> ProgressCallback:
+    """Returns a callback that shows each batch, and ends the evaluation after the one in which a
+    process of the run was asked to stop.
     """
 
-    def watch(progress: Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         show(progress)
         if sampler.stopped_by:
             raise _Stopped
 
-    return watch
+    return on_progress
 
 
 def _numbers(score: Score) -> dict[str, float | None]:
-    """What of a score goes into metrics.jsonl; the rest is in evaluation/results.json."""
+    """Returns what of a score goes into metrics.jsonl; the rest is in evaluation/results.json."""
     return {
         "accuracy": score.accuracy,
         "standard_error": score.standard_error,
