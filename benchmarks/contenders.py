@@ -1,5 +1,6 @@
-"""The losses that are compared: each builds its inputs and returns one forward and backward pass to
-the student's hidden states.
+"""The losses that are compared.
+
+Each builds its inputs and returns one forward and backward pass to the student's hidden states.
 
 The floor and ours need four distributions, as the paper does; TRL's and Liger's chunked losses know
 two, and do less.
@@ -35,7 +36,7 @@ class Case:
 
     @property
     def buffer_bytes(self) -> int:
-        """Of one [chunk, V] buffer in float32."""
+        """One [chunk, V] buffer in float32."""
         return 4 * self.chunk * self.V
 
 
@@ -48,7 +49,7 @@ class Inputs:
 
 
 def inputs(case: Case) -> Inputs:
-    """Logits of standard deviation 3, contexts that differ from the student's by a fifth of that."""
+    """Logits of standard deviation 3, and contexts a fifth of that away from the student's."""
     draw = torch.Generator(case.device).manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -59,9 +60,8 @@ def inputs(case: Case) -> Inputs:
     ).requires_grad_(False)
     with torch.no_grad():
         for rows in slices(case.V, 2**14):
-            head.weight[rows] = (normal(len(head.weight[rows]), case.D) * (3 / case.D**0.5)).to(
-                case.dtype
-            )
+            values = normal(len(head.weight[rows]), case.D) * (3 / case.D**0.5)
+            head.weight[rows] = values.to(case.dtype)
     student = normal(case.N, case.D)
     contexts = {
         name: (student + 0.2 * normal(case.N, case.D)).to(case.dtype)
@@ -72,14 +72,15 @@ def inputs(case: Case) -> Inputs:
 
 
 def floor(case: Case) -> Callable[[], None]:
-    """The four matrix products that no method can do without, on our chunks and nothing else: three
-    projections, one way back.
+    """The four matrix products that no method can do without: three projections, one backward.
+
+    They run on our chunks, and nothing else does.
     """
-    given = inputs(case)
-    matmul = choose_matmul(given.head.weight, torch.float32)
+    tensors = inputs(case)
+    matmul = choose_matmul(tensors.head.weight, torch.float32)
     hidden = [
-        given.student_ND.detach().float(),
-        *(given.contexts_ND[name].float() for name in ("teacher", "base")),
+        tensors.student_ND.detach().float(),
+        *(tensors.contexts_ND[name].float() for name in ("teacher", "base")),
     ]
 
     def run() -> None:
@@ -110,44 +111,45 @@ def ours_standard(case: Case) -> Callable[[], None]:
 
 
 def _ours(case: Case, kernels: Kernels, target: PMITarget | TeacherTarget) -> Callable[[], None]:
-    given = inputs(case)
+    tensors = inputs(case)
 
     def run() -> None:
-        given.student_ND.grad = None
-        options = {
-            "target": target,
-            "divergence": JSD(),
-            "kernels": kernels,
-            "chunk_rows": case.chunk_rows,
-        }
-        chunked_loss(
-            given.student_ND, given.contexts_ND, given.head, given.weight_N, **options
-        ).backward()
+        tensors.student_ND.grad = None
+        loss = chunked_loss(
+            tensors.student_ND,
+            tensors.contexts_ND,
+            tensors.head,
+            tensors.weight_N,
+            target=target,
+            divergence=JSD(),
+            kernels=kernels,
+            chunk_rows=case.chunk_rows,
+        )
+        loss.backward()
 
     return run
 
 
 def port(case: Case) -> Callable[[], None]:
     """Section 3.2's formulas on full logits, autograd for the gradient."""
-    given = inputs(case)
+    tensors = inputs(case)
 
     def run() -> None:
-        given.student_ND.grad = None
+        tensors.student_ND.grad = None
         with torch.no_grad():
             logs = {
-                name: given.head(hidden).float().log_softmax(-1)
-                for name, hidden in given.contexts_ND.items()
+                name: tensors.head(hidden).float().log_softmax(-1)
+                for name, hidden in tensors.contexts_ND.items()
             }
             delta = logs["teacher"] - logs["reference"]
             delta = 10.0 * torch.tanh((delta - delta.mean(-1, keepdim=True)) / 10.0)
             log_target = (logs["base"] + delta).log_softmax(-1)
-        log_student = given.head(given.student_ND).float().log_softmax(-1)
+        log_student = tensors.head(tensors.student_ND).float().log_softmax(-1)
         log_mixture = torch.logaddexp(log_student, log_target) - torch.log(torch.tensor(2.0))
-        divergence_N = 0.5 * (log_target.exp() * (log_target - log_mixture)).sum(-1)
-        divergence_N = divergence_N + 0.5 * (log_student.exp() * (log_student - log_mixture)).sum(
-            -1
-        )
-        (given.weight_N * divergence_N).sum().backward()
+        kl_target_N = (log_target.exp() * (log_target - log_mixture)).sum(-1)
+        kl_student_N = (log_student.exp() * (log_student - log_mixture)).sum(-1)
+        divergence_N = 0.5 * kl_target_N + 0.5 * kl_student_N
+        (tensors.weight_N * divergence_N).sum().backward()
 
     return run
 
@@ -156,31 +158,36 @@ def trl(case: Case) -> Callable[[], None]:
     """TRL's ChunkedDivergenceFunction: JSD of student and teacher."""
     from trl.kernels.chunked_divergence import ChunkedDivergenceFunction
 
-    given, teacher_ND = (found := inputs(case)), found.contexts_ND["teacher"]
-    weight_VD = given.head.weight
+    tensors = inputs(case)
+    teacher_ND = tensors.contexts_ND["teacher"]
+    weight_VD = tensors.head.weight
 
     def run() -> None:
-        given.student_ND.grad = None
-        heads = (given.student_ND, weight_VD, None, teacher_ND, weight_VD, None)
+        tensors.student_ND.grad = None
+        heads = (tensors.student_ND, weight_VD, None, teacher_ND, weight_VD, None)
         divergence_N, _ = ChunkedDivergenceFunction.apply(*heads, 0.5)
-        (given.weight_N * divergence_N).sum().backward()
+        (tensors.weight_N * divergence_N).sum().backward()
 
     return run
 
 
 def liger(case: Case) -> Callable[[], None]:
-    """Liger's chunked JSD of student and teacher, with its own defaults (compiled, chunks of 1,024
-    rows).
+    """Liger's chunked JSD of student and teacher.
+
+    It has its own defaults: compiled, chunks of 1,024 rows.
     """
     from liger_kernel.chunked_loss import LigerFusedLinearJSDLoss
 
-    given, teacher_ND = (found := inputs(case)), found.contexts_ND["teacher"]
+    tensors = inputs(case)
+    teacher_ND = tensors.contexts_ND["teacher"]
     loss = LigerFusedLinearJSDLoss(weight_hard_loss=0.0, weight_soft_loss=1.0)
     label_N = torch.zeros(case.N, dtype=torch.long, device=case.device)
 
     def run() -> None:
-        given.student_ND.grad = None
-        loss(given.student_ND, given.head.weight, teacher_ND, given.head.weight, label_N).backward()
+        tensors.student_ND.grad = None
+        loss(
+            tensors.student_ND, tensors.head.weight, teacher_ND, tensors.head.weight, label_N
+        ).backward()
 
     return run
 

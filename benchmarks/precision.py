@@ -1,6 +1,6 @@
-"""Gradient error at the working point: student and target close (JSD about 1e-4 nats), hidden
-states and head in bfloat16.
+"""Gradient error at the working point.
 
+There, student and target are close (JSD about 1e-4 nats), hidden states and head in bfloat16.
 Errors are ‖g − g64‖ / ‖g64‖, where g64 is the same loss's gradient in the student's hidden states,
 from the same bfloat16 inputs, in float64 by autograd on full logits.  The peers know two
 distributions, so they are judged on JSD(student, teacher).
@@ -35,7 +35,8 @@ class Result(NamedTuple):
     gradient_ND: Tensor
 
 
-def working_point(N: int, D: int, V: int, gap: float, device: str) -> Point:
+def working_point(N: int, D: int, V: int, distance: float, device: str) -> Point:
+    """Contexts whose hidden states differ from the student's by `distance`."""
     draw = torch.Generator(device).manual_seed(0)
 
     def normal(*shape: int) -> Tensor:
@@ -44,10 +45,10 @@ def working_point(N: int, D: int, V: int, gap: float, device: str) -> Point:
     head = nn.Linear(D, V, bias=False, device=device, dtype=torch.bfloat16).requires_grad_(False)
     head.weight.copy_(normal(V, D) * (3 / D**0.5))
     student = normal(N, D)
-    hidden = {name: student + gap * normal(N, D) for name in ("base", "reference", "teacher")}
-    return Point(
-        {name: states.bfloat16() for name, states in ({"student": student} | hidden).items()}, head
-    )
+    hidden = {"student": student}
+    for name in ("base", "reference", "teacher"):
+        hidden[name] = student + distance * normal(N, D)
+    return Point({name: states.bfloat16() for name, states in hidden.items()}, head)
 
 
 def exact(point: Point, target: PMITarget | TeacherTarget) -> Result:
@@ -60,13 +61,14 @@ def _formulas(
 ) -> Result:
     student_ND = point.hidden_ND["student"].clone().to(logits_in).requires_grad_()
     weight_VD = point.head.weight.to(logits_in)
+
+    def log_probs(hidden_ND: Tensor) -> Tensor:
+        return (hidden_ND @ weight_VD.T).to(rest_in).log_softmax(-1)
+
     with torch.no_grad():
-        logs = [
-            (point.hidden_ND[name].to(logits_in) @ weight_VD.T).to(rest_in).log_softmax(-1)
-            for name in target.contexts
-        ]
-        log_target = target(*logs)
-    loss = JSD()((student_ND @ weight_VD.T).to(rest_in).log_softmax(-1), log_target).mean()
+        contexts = [point.hidden_ND[name].to(logits_in) for name in target.contexts]
+        log_target = target(*map(log_probs, contexts))
+    loss = JSD()(log_probs(student_ND), log_target).mean()
     loss.backward()
     return Result(loss.item(), _gradient(student_ND))
 
@@ -77,9 +79,8 @@ def port_of_logits(point: Point, target: PMITarget | TeacherTarget) -> Result:
 
 
 def ours(point: Point, target: PMITarget | TeacherTarget) -> Result:
-    student_ND = (
-        point.hidden_ND["student"].clone().float().requires_grad_()
-    )  # a float32 leaf, so that no rounding follows the loss
+    # A float32 leaf, so that no rounding follows the loss.
+    student_ND = point.hidden_ND["student"].clone().float().requires_grad_()
     weight_N = torch.full((len(student_ND),), 1 / len(student_ND), device=student_ND.device)
     contexts = {name: states.float() for name, states in point.hidden_ND.items()}
     loss = chunked_loss(student_ND, contexts, point.head, weight_N, target=target, divergence=JSD())
@@ -144,18 +145,19 @@ def errors(
     rows = [{"contender": "float64", "JSD": f"{reference.loss:.3e}"}]
     for name, contender in contenders.items():
         try:
-            found = contender(point, target)
+            result = contender(point, target)
         except ImportError as error:
             rows.append({"contender": name, "JSD": f"not installed: {error.name}"})
             continue
-        off = (found.gradient_ND - reference.gradient_ND).norm() / reference.gradient_ND.norm()
-        value = abs(found.loss - reference.loss) / reference.loss
+        difference_ND = result.gradient_ND - reference.gradient_ND
+        gradient_error = difference_ND.norm() / reference.gradient_ND.norm()
+        loss_error = abs(result.loss - reference.loss) / reference.loss
         rows.append(
             {
                 "contender": name,
-                "JSD": f"{found.loss:.3e}",
-                "loss off": f"{value:.3%}",
-                "gradient off": f"{off.item():.3%}",
+                "JSD": f"{result.loss:.3e}",
+                "loss off": f"{loss_error:.3%}",
+                "gradient off": f"{gradient_error.item():.3%}",
             }
         )
     return rows
@@ -167,24 +169,24 @@ def main() -> None:
         "--quick", action="store_true", help="a tiny problem, to see that everything runs"
     )
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
-    words = parser.parse_args()
+    arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    N, D, V = (16, 64, 2048) if words.quick else (32, 512, 16_384)
+    N, D, V = (16, 64, 2048) if arguments.quick else (32, 512, 16_384)
     mine: dict[str, Callable] = {
         "ours": ours,
         "ours, as on a GPU (emulated)": ours_as_on_a_gpu,
         "port, logits of the model": port_of_logits,
     }
     tables = {}
-    for gap in (0.005, 0.01, 0.03, 0.1):
-        point = working_point(N, D, V, gap, device)
-        size = f"N = {N}, D = {D}, V = {V}, hidden states {gap:g} apart"
+    for distance in (0.005, 0.01, 0.03, 0.1):
+        point = working_point(N, D, V, distance, device)
+        size = f"N = {N}, D = {D}, V = {V}, hidden states {distance:g} apart"
         tables[f"PMI target, four distributions, {size}"] = errors(mine, point, PMITarget())
         everyone = mine | {"TRL": trl, "Liger": liger}
         tables[f"Teacher as target, two distributions, {size}"] = errors(
             everyone, point, TeacherTarget()
         )
-    publish("precision", words.output, tables, device)
+    publish("precision", arguments.output, tables, device)
 
 
 if __name__ == "__main__":

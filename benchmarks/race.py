@@ -34,54 +34,60 @@ class Lane:
 
     seconds: list[float]
     peak_bytes: int
-    """Most memory above what it held before its timed turns: resident on a CPU, allocated on a GPU.
+    """Most memory above what it held before its timed turns.
+
+    On a CPU it is what was resident, on a GPU what was allocated.
     """
     results: list[Any]
 
+    def ratios(self, other: "Lane") -> list[float]:
+        """Its seconds to the other's, round by round."""
+        pairs = zip(self.seconds, other.seconds, strict=True)
+        return [mine / theirs for mine, theirs in pairs]
+
     def ratio(self, other: "Lane") -> float:
-        """Of its seconds to the other's: the median of the rounds' pairs."""
-        return median(
-            mine / theirs for mine, theirs in zip(self.seconds, other.seconds, strict=True)
-        )
+        """Its seconds to the other's: the median of the rounds' ratios."""
+        return median(self.ratios(other))
 
 
 def race(contenders: Mapping[str, Build], case: Any, rounds: int) -> dict[str, Lane]:
-    """Every contender once to warm up, then `rounds` times in turn.  A contender that fails is left
-    out, and said so.
+    """Every contender once to warm up, then `rounds` times in turn.
+
+    A contender that fails is left out, and said so.
     """
-    lanes = _start(contenders, case)
-    turns: dict[str, list[tuple[float, Any]]] = {name: [] for name in lanes}
+    started = _start(contenders, case)
+    turns: dict[str, list[tuple[float, Any]]] = {name: [] for name in started}
     for _ in range(rounds):
-        for name, (process, connection) in lanes.items():
+        for name, (process, connection) in started.items():
             connection.send("go")
             turns[name].append(_receive(name, process, connection))
-    found = {}
-    for name, (process, connection) in lanes.items():
+    lanes = {}
+    for name, (process, connection) in started.items():
         connection.send("stop")
         peak = _receive(name, process, connection)
-        found[name] = Lane(
-            [seconds for seconds, _ in turns[name]], peak, [result for _, result in turns[name]]
-        )
+        seconds = [turn_seconds for turn_seconds, _ in turns[name]]
+        results = [result for _, result in turns[name]]
+        lanes[name] = Lane(seconds, peak, results)
         process.join(DEADLINE_S)
-    return found
+    return lanes
 
 
 def _start(contenders: Mapping[str, Build], case: Any) -> dict[str, tuple[Any, Connection]]:
-    """A process each; they import side by side and warm up one after another."""
+    """Starts a process for each; they import side by side and warm up one after another."""
     context = multiprocessing.get_context("spawn")
-    lanes: dict[str, tuple[Any, Connection]] = {}
+    started: dict[str, tuple[Any, Connection]] = {}
     for name, build in contenders.items():
         ours, theirs = context.Pipe()
         process = context.Process(target=_lane, args=(theirs, build, case), daemon=True)
         process.start()
-        lanes[name] = process, ours
-    for name, (process, connection) in list(lanes.items()):
+        started[name] = process, ours
+    for name, (process, connection) in list(started.items()):
         connection.send("warm up")
         if problem := _receive(name, process, connection):
             print(f"{name} is left out: {problem}", file=sys.stderr)
             process.join(DEADLINE_S)
-            del lanes[name]
-    return lanes
+            del started[name]
+    return started
 
 
 def _receive(name: str, process: Any, connection: Connection) -> Any:
@@ -105,9 +111,8 @@ def _lane(connection: Connection, build: Build, case: Any) -> None:
         run = build(case)
         run()
     except Exception as error:  # the race goes on without a peer that cannot run here
-        connection.send(
-            f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
-        )
+        first_line = str(error).strip().splitlines()[0] if str(error) else ""
+        connection.send(f"{type(error).__name__}: {first_line}")
         return
     connection.send("")
     before = _start_peak(cuda)
@@ -121,16 +126,15 @@ def _lane(connection: Connection, build: Build, case: Any) -> None:
 
 
 def _start_peak(cuda: bool) -> int:
-    """Forgets the peak so far; what is held now."""
+    """Forgets the peak so far, and returns what is held now."""
     if cuda:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         return torch.cuda.memory_allocated()
     with suppress(OSError, AttributeError):  # a C library without malloc_trim keeps a few MB more
         ctypes.CDLL(None).malloc_trim(0)
-    Path("/proc/self/clear_refs").write_text(
-        "5"
-    )  # Linux: the resident high-water mark starts again
+    # Linux: the resident high-water mark starts again.
+    Path("/proc/self/clear_refs").write_text("5")
     return _status("VmRSS")
 
 

@@ -1,5 +1,6 @@
-"""Rollouts by vLLM in process against those of transformers: tokens a second, and how far log-probs
-are from the trainer's.
+"""Rollouts by vLLM in process against those of transformers.
+
+Compared are tokens a second, and how far log-probs are from the trainer's.
 """
 
 import argparse
@@ -20,25 +21,24 @@ from purified_opsd.training.setup import TrainingSetup, setup_training
 
 from .race import race
 from .tables import publish
-from .world import World, run_of
+from .world import World, config_of, model_name, tiny_world
 
 
 def _ready(world: World, engine: Engine) -> tuple[TrainingSetup, list[list[int]]]:
     """A run with an adapter that changes the logits, and the prompts of its first batch."""
-    job = setup_training(replace(run_of(world), sampler=engine))
+    setup = setup_training(replace(config_of(world), sampler=engine))
     torch.manual_seed(0)
-    for name, parameter in job.policy.adapter_parameters().items():
+    for name, parameter in setup.policy.adapter_parameters().items():
         if "lora_B" in name:
             parameter.data.normal_(std=0.01)
-    job.sampler.sync(1)
-    return job, [
-        job.prompts.contexts(example).base for example in job.examples.batch(0, world.batch, 0)
-    ]
+    setup.sampler.sync(1)
+    examples = setup.examples.batch(0, world.batch, 0)
+    return setup, [setup.prompts.contexts(example).base for example in examples]
 
 
 def _drawing(world: World, engine: Engine) -> Callable[[], list[Completion]]:
-    job, prompts = _ready(world, engine)
-    return lambda: job.sampler.generate(prompts, list(range(len(prompts))))
+    setup, prompts = _ready(world, engine)
+    return lambda: setup.sampler.generate(prompts, list(range(len(prompts))))
 
 
 def transformers(world: World) -> Callable[[], list[Completion]]:
@@ -49,40 +49,42 @@ def vllm(world: World) -> Callable[[], list[Completion]]:
     return _drawing(world, VLLM(memory_fraction=0.2))
 
 
-def gaps(policy: Policy, prompts: list[list[int]], completions: list[Completion]) -> list[float]:
-    """|log π_θ| of each token, sampler against trainer, smallest first."""
-    found: list[float] = []
+def mismatches(
+    policy: Policy, prompts: list[list[int]], completions: list[Completion]
+) -> list[float]:
+    """How far log π_θ of each token is, sampler against trainer, smallest first."""
+    distances: list[float] = []
     weight_VD = policy.base.get_output_embeddings().weight.float()
     with torch.no_grad():
         for prompt, completion in zip(prompts, completions, strict=True):
             hidden_ND = completion_hidden(policy.model, [prompt], [completion.ids]).float()
             log_prob_NV = (hidden_ND @ weight_VD.T).log_softmax(-1)
-            log_prob_N = log_prob_NV.gather(
-                -1, torch.tensor(completion.ids, device=hidden_ND.device)[:, None]
-            )[:, 0].cpu()
-            found += (log_prob_N - torch.tensor(completion.log_probs)).abs().tolist()
-    return sorted(found)
+            ids_N = torch.tensor(completion.ids, device=hidden_ND.device)
+            log_prob_N = log_prob_NV.gather(-1, ids_N[:, None])[:, 0].cpu()
+            distances += (log_prob_N - torch.tensor(completion.log_probs)).abs().tolist()
+    return sorted(distances)
 
 
 def rows_of(world: World, rounds: int) -> list[dict[str, Any]]:
     lanes = race({"transformers": transformers, "vLLM": vllm}, world, rounds)
-    job, prompts = _ready(world, HF())
+    setup, prompts = _ready(world, HF())
     rows = []
     for name, lane in lanes.items():
         tokens = sum(len(completion.ids) for completion in lane.results[-1])
-        off = gaps(job.policy, prompts, lane.results[-1])
+        distances = mismatches(setup.policy, prompts, lane.results[-1])
+        ratio: float | str = ""
+        if "transformers" in lanes:
+            ratio = round(lane.ratio(lanes["transformers"]), 2)
         rows.append(
             {
                 "dtype": world.precision,
                 "sampler": name,
                 "tokens": tokens,
                 "tokens/s": round(tokens / median(lane.seconds), 1),
-                "seconds, to transformers'": round(lane.ratio(lanes["transformers"]), 2)
-                if "transformers" in lanes
-                else "",
-                "gap, mean": f"{fmean(off):.1e}",
-                "gap, 99th percentile": f"{off[int(0.99 * (len(off) - 1))]:.1e}",
-                "above 0.1": f"{fmean(gap > 0.1 for gap in off):.2%}",
+                "seconds, to transformers'": ratio,
+                "mismatch, mean": f"{fmean(distances):.1e}",
+                "mismatch, 99th percentile": f"{distances[int(0.99 * (len(distances) - 1))]:.1e}",
+                "above 0.1": f"{fmean(distance > 0.1 for distance in distances):.2%}",
             }
         )
     return rows
@@ -98,32 +100,20 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
-    words = parser.parse_args()
+    arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    world = World(device, completion=words.completion, batch=words.batch, model=words.model)
-    if words.quick:
-        world = World(
-            device,
-            hidden=64,
-            layers=2,
-            vocabulary=512,
-            question=20,
-            reference=20,
-            completion=8,
-            batch=3,
-        )
+    world = World(
+        device, completion=arguments.completion, batch=arguments.batch, model=arguments.model
+    )
+    if arguments.quick:
+        world = tiny_world(device)
     worlds = [replace(world, dtype=dtype) for dtype in ("float32", "bfloat16")]
-    found = [row for world in worlds for row in rows_of(world, 1 if words.quick else words.rounds)]
-    name = (
-        world.model
-        or f"random Qwen3, D = {world.hidden}, {world.layers} layers, V = {world.vocabulary}"
-    )
-    publish(
-        "rollouts",
-        words.output,
-        {f"{name}; {world.batch} rows, up to {world.completion} tokens each": found},
-        device,
-    )
+    rounds = 1 if arguments.quick else arguments.rounds
+    rows = []
+    for world_of_dtype in worlds:
+        rows += rows_of(world_of_dtype, rounds)
+    title = f"{model_name(world)}; {world.batch} rows, up to {world.completion} tokens each"
+    publish("rollouts", arguments.output, {title: rows}, device)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""The simulated step against measured ones, on one machine: rates fitted to some settings of the
-miniature, others predicted.
+"""The simulated step against measured ones, on one machine.
 
-The simulation of docs/scaling.md knows a step by four rates: a decoding step and each row in it, a
-scored completion and each token of it.  They are fitted to the median steps of two settings; the
-predicted ones are run as well, and their median steps compared.
+Rates are fitted to some settings of the miniature, and others are predicted. The simulation of
+docs/scaling.md knows a step by four rates: a decoding step and each row in it, a scored completion
+and each token of it.  They are fitted to the median steps of two settings; the predicted ones are
+run as well, and their median steps compared.
 """
 
 import argparse
@@ -35,8 +35,9 @@ class Setting:
 
 
 FITTED = (Setting(8, 160), Setting(16, 40))
-"""Unlike in completions, in tokens of one and in tokens of a step, or the rates would not be told
-apart; the first shows how long completions get.
+"""Unlike in completions, in tokens of one and in tokens of a step, so that rates can be told apart.
+
+The first one shows how long completions get.
 """
 PREDICTED = (Setting(32, 160), Setting(16, 80), Setting(48, 120))
 
@@ -52,18 +53,18 @@ class Measured(NamedTuple):
 
 def measure(setting: Setting, steps: int) -> Measured:
     """A run of the miniature, its first step left out: it is slower by what is done once."""
-    run = find_recipe("miniature.pmi")
+    config = find_recipe("miniature.pmi")
     with TemporaryDirectory() as folder:
-        run = replace(
-            run,
+        config = replace(
+            config,
             output_dir=Path(folder) / "run",
             batch_size=setting.batch,
             steps=steps + 1,
             checkpoint_every=steps + 1,
-            sampling=replace(run.sampling, max_new_tokens=setting.longest),
+            sampling=replace(config.sampling, max_new_tokens=setting.longest),
         )
-        start_run(run)
-        reader = RunReader(run.output_dir)
+        start_run(config)
+        reader = RunReader(config.output_dir)
         rows = reader.metrics()[1:]
         lengths = [[len(r.completion_ids) for r in reader.rollouts(row["step"])] for row in rows]
     seconds = [row["seconds"] for row in rows]
@@ -76,27 +77,31 @@ def measure(setting: Setting, steps: int) -> Measured:
     )
 
 
-def together(runs: Sequence[Measured]) -> Measured:
-    """Their steps, one run's after another's."""
-    return Measured(*(list(chain(*parts)) for parts in zip(*runs, strict=True)))
+def concatenated(runs: Sequence[Measured]) -> Measured:
+    """The steps of all runs, one run's after another's."""
+    return Measured(
+        lengths=list(chain(*(run.lengths for run in runs))),
+        rollout=list(chain(*(run.rollout for run in runs))),
+        training=list(chain(*(run.training for run in runs))),
+        optimizer=list(chain(*(run.optimizer for run in runs))),
+    )
 
 
 def fit(runs: Sequence[Measured]) -> Rates:
-    """Rollout seconds are linear in decoding steps and tokens, training's in completions and
-    tokens.
+    """Rollout seconds are linear in steps and tokens, training's in completions and tokens.
 
-    Fitted to each run's median step, since another program's turn on the processor makes a step
-    much longer and never shorter.
+    They are fitted to each run's median step, since another program's turn on the processor makes a
+    step much longer and never shorter.
     """
     longest = [median(max(step) for step in run.lengths) for run in runs]
     completions = [len(run.lengths[0]) for run in runs]
     tokens = [median(sum(step) for step in run.lengths) for run in runs]
     step_s, row_s = _solve(longest, tokens, [median(run.rollout) for run in runs])
-    each_s, token_s = _solve(completions, tokens, [median(run.training) for run in runs])
+    completion_s, token_s = _solve(completions, tokens, [median(run.training) for run in runs])
     return Rates(
         prefill=0.0,
         decode=lambda rows: step_s + row_s * rows,
-        train=lambda length: each_s + token_s * length,
+        train=lambda length: completion_s + token_s * length,
         adapter=0.0,
         gradient=median(s for run in runs for s in run.optimizer),
         checkpoint=0.0,
@@ -106,34 +111,35 @@ def fit(runs: Sequence[Measured]) -> Rates:
 def _solve(
     first: Sequence[float], second: Sequence[float], seconds: Sequence[float]
 ) -> tuple[float, float]:
-    found, *_ = np.linalg.lstsq(np.array([first, second], dtype=float).T, np.array(seconds))
-    return float(found[0]), float(found[1])
+    """The two rates: seconds are the sum of both, each times its numbers."""
+    factors = np.array([first, second], dtype=float).T
+    rates, *_ = np.linalg.lstsq(factors, np.array(seconds))
+    return float(rates[0]), float(rates[1])
 
 
 def predict(setting: Setting, rates: Rates, seen: Sequence[int]) -> dict[str, float]:
     """Mean seconds by part of steps whose lengths are drawn from those seen and cut off."""
     draw = random.Random(0)
-    steps = [
-        [min(draw.choice(seen), setting.longest) for _ in range(setting.batch)] for _ in range(200)
-    ]
+
+    def length() -> int:
+        return min(draw.choice(seen), setting.longest)
+
+    steps = [[length() for _ in range(setting.batch)] for _ in range(200)]
     return simulate(Cluster(1, 1, setting.batch, 1), rates, steps).seconds
 
 
 def row(
     setting: Setting, measured: Measured, predicted: dict[str, float], what: str
 ) -> dict[str, Any]:
-    of_parts = {
-        "rollout": measured.rollout,
-        "training": measured.training,
-        "gradient": measured.optimizer,
-    }
-    found: dict[str, Any] = {
+    rollout, training = median(measured.rollout), median(measured.training)
+    step = rollout + training + median(measured.optimizer)
+    return {
         "setting": f"batch {setting.batch}, up to {setting.longest} tokens",
         "rates": what,
+        **_compared("rollout", rollout, predicted["rollout"]),
+        **_compared("training", training, predicted["training"]),
+        **_compared("step", step, sum(predicted.values())),
     }
-    for part in ("rollout", "training"):
-        found |= _compared(part, median(of_parts[part]), predicted[part])
-    return found | _compared("step", sum(map(median, of_parts.values())), sum(predicted.values()))
 
 
 def _compared(part: str, measured: float, predicted: float) -> dict[str, Any]:
@@ -158,24 +164,24 @@ def main() -> None:
         help="the settings take turns, so a slow minute is no one setting's",
     )
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
-    words = parser.parse_args()
-    steps, rounds = (2, 1) if words.quick else (words.steps, words.rounds)
-    settings = [*FITTED, *PREDICTED[: 1 if words.quick else None]]
-    found = [{setting: measure(setting, steps) for setting in settings} for _ in range(rounds)]
-    runs = {setting: together([of_round[setting] for of_round in found]) for setting in settings}
+    arguments = parser.parse_args()
+    steps, rounds = (2, 1) if arguments.quick else (arguments.steps, arguments.rounds)
+    settings = [*FITTED, *PREDICTED[: 1 if arguments.quick else None]]
+    # Settings take turns, so a slow minute is no one setting's.
+    measured: dict[Setting, list[Measured]] = {setting: [] for setting in settings}
+    for _ in range(rounds):
+        for setting in settings:
+            measured[setting].append(measure(setting, steps))
+    runs = {setting: concatenated(of_setting) for setting, of_setting in measured.items()}
     fitted = [runs[setting] for setting in FITTED]
-    rates, seen = fit(fitted), [length for step in fitted[0].lengths for length in step]
-    kinds = {setting: "fitted" if setting in FITTED else "predicted" for setting in settings}
-    rows = [
-        row(setting, runs[setting], predict(setting, rates, seen), kinds[setting])
-        for setting in settings
-    ]
-    publish(
-        "simulation",
-        words.output,
-        {f"The miniature, median of {rounds * steps} steps": rows},
-        "cpu",
-    )
+    rates = fit(fitted)
+    seen = list(chain(*fitted[0].lengths))
+    rows = []
+    for setting, run in runs.items():
+        kind = "fitted" if setting in FITTED else "predicted"
+        rows.append(row(setting, run, predict(setting, rates, seen), kind))
+    title = f"The miniature, median of {rounds * steps} steps"
+    publish("simulation", arguments.output, {title: rows}, "cpu")
 
 
 if __name__ == "__main__":

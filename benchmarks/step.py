@@ -1,5 +1,6 @@
-"""A whole training step: purified against standard OPSD, and what follows the rollouts against a
-plain port of Section 3.2.
+"""A whole training step, purified against standard OPSD.
+
+What follows the rollouts is also compared with a plain port of Section 3.2.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from purified_opsd.training.train import sample_rollouts, training_step, update
 
 from .race import Lane, race
 from .tables import bars, publish
-from .world import World, run_of
+from .world import World, config_of, model_name, tiny_world
 
 PORT_SEQUENCES = 4
 """Sequences of the port's micro-batches: full logits of more would not fit."""
@@ -37,10 +38,10 @@ def standard(world: World) -> Callable[[], dict[str, float]]:
 
 
 def _step(world: World, target: PMITarget | TeacherTarget) -> Callable[[], dict[str, float]]:
-    job = _job(world, target)
+    setup = _setup(world, target)
 
     def run() -> dict[str, float]:
-        step = training_step(job, 0)
+        step = training_step(setup, 0)
         return {
             "tokens": sum(len(trajectory.completion.ids) for trajectory in step.rollouts),
             **step.seconds,
@@ -49,19 +50,19 @@ def _step(world: World, target: PMITarget | TeacherTarget) -> Callable[[], dict[
     return run
 
 
-def _job(world: World, target: PMITarget | TeacherTarget) -> TrainingSetup:
-    run = run_of(world, target)
-    job = setup_training(
-        replace(run, optimizer=replace(run.optimizer, learning_rate=1e-12))
-    )  # every round the same completions
-    job.policy.model.train()
-    return job
+def _setup(world: World, target: PMITarget | TeacherTarget) -> TrainingSetup:
+    config = config_of(world, target)
+    # Nothing is learned, so every round draws the same completions.
+    optimizer = replace(config.optimizer, learning_rate=1e-12)
+    setup = setup_training(replace(config, optimizer=optimizer))
+    setup.policy.model.train()
+    return setup
 
 
 def ours_after_rollouts(world: World) -> Callable[[], None]:
     """What `training_step` does once the completions are there."""
-    job = _job(world, PMITarget())
-    rollouts = sample_rollouts(job, 0)
+    setup = _setup(world, PMITarget())
+    rollouts = sample_rollouts(setup, 0)
 
     @dataclass(frozen=True)
     class Drawn:
@@ -73,7 +74,7 @@ def ours_after_rollouts(world: World) -> Callable[[], None]:
         def sync(self, step: int) -> None:
             pass
 
-    replayed = replace(job, sampler=Drawn())
+    replayed = replace(setup, sampler=Drawn())
 
     def run() -> None:
         training_step(replayed, 0)
@@ -82,43 +83,45 @@ def ours_after_rollouts(world: World) -> Callable[[], None]:
 
 
 def port_after_rollouts(world: World) -> Callable[[], None]:
-    """Steps 1 to 6 of Section 3.2, written down as they stand: four forward passes one after
-    another, full logits, autograd.
+    """Steps 1 to 6 of Section 3.2, written down as they stand.
+
+    Four forward passes one after another, full logits, autograd.
     """
-    job = _job(world, PMITarget())
-    rollouts = sample_rollouts(job, 0)
+    setup = _setup(world, PMITarget())
+    rollouts = sample_rollouts(setup, 0)
 
     def run() -> None:
         for first in range(0, len(rollouts), PORT_SEQUENCES):
             group = rollouts[first : first + PORT_SEQUENCES]
-            with torch.no_grad(), job.policy.model.disable_adapter():
-                teacher = _log_probs(job, [r.prompts.teacher for r in group], group)
-                reference = _log_probs(job, [r.prompts.reference for r in group], group)
-                base = _log_probs(job, [r.prompts.base for r in group], group)
-            student = _log_probs(job, [r.prompts.base for r in group], group)
-            loss = sum(_jsd(*logs) for logs in zip(student, teacher, reference, base, strict=True))
-            (loss / len(rollouts)).backward()
-        update(job, 0)
+            with torch.no_grad(), setup.policy.model.disable_adapter():
+                teacher = _log_probs(setup, [r.prompts.teacher for r in group], group)
+                reference = _log_probs(setup, [r.prompts.reference for r in group], group)
+                base = _log_probs(setup, [r.prompts.base for r in group], group)
+            student = _log_probs(setup, [r.prompts.base for r in group], group)
+            contexts = zip(student, teacher, reference, base, strict=True)
+            losses = torch.stack([_jsd(*log_probs) for log_probs in contexts])
+            (losses.sum() / len(rollouts)).backward()
+        update(setup, 0)
 
     return run
 
 
 def _log_probs(
-    job: TrainingSetup, prompts: Sequence[Sequence[int]], group: Sequence[Rollout]
+    setup: TrainingSetup, prompts: Sequence[Sequence[int]], group: Sequence[Rollout]
 ) -> list[Tensor]:
-    """Of each completion, from the model's logits at every position of the padded batch."""
-    sequences = [
-        [*prompt, *rollout.completion.ids] for prompt, rollout in zip(prompts, group, strict=True)
-    ]
+    """Each completion's, from the model's logits at every position of the padded batch."""
+    model = setup.policy.model
+    pairs = zip(prompts, group, strict=True)
+    sequences = [[*prompt, *rollout.completion.ids] for prompt, rollout in pairs]
     S = max(map(len, sequences))
-    device = job.policy.model.device
-    ids_BS = torch.tensor([[*s, *[0] * (S - len(s))] for s in sequences], device=device)
-    mask_BS = torch.tensor([[1] * len(s) + [0] * (S - len(s)) for s in sequences], device=device)
-    log_BSV = (
-        job.policy.model(input_ids=ids_BS, attention_mask=mask_BS).logits.float().log_softmax(-1)
-    )
+    ids = [[*sequence, *[0] * (S - len(sequence))] for sequence in sequences]
+    mask = [[1] * len(sequence) + [0] * (S - len(sequence)) for sequence in sequences]
+    ids_BS = torch.tensor(ids, device=model.device)
+    mask_BS = torch.tensor(mask, device=model.device)
+    log_BSV = model(input_ids=ids_BS, attention_mask=mask_BS).logits.float().log_softmax(-1)
     return [
-        log[len(p) - 1 : len(s) - 1] for log, p, s in zip(log_BSV, prompts, sequences, strict=True)
+        log_SV[len(prompt) - 1 : len(sequence) - 1]
+        for log_SV, prompt, sequence in zip(log_BSV, prompts, sequences, strict=True)
     ]
 
 
@@ -127,29 +130,28 @@ def _jsd(student: Tensor, teacher: Tensor, reference: Tensor, base: Tensor) -> T
     delta = 10.0 * torch.tanh((delta - delta.mean(-1, keepdim=True)) / 10.0)
     target = (base + delta).log_softmax(-1)
     mixture = torch.logaddexp(student, target) - torch.log(torch.tensor(2.0))
-    per_token = 0.5 * (target.exp() * (target - mixture)).sum(-1) + 0.5 * (
-        student.exp() * (student - mixture)
-    ).sum(-1)
-    return per_token.mean()
+    kl_target = (target.exp() * (target - mixture)).sum(-1)
+    kl_student = (student.exp() * (student - mixture)).sum(-1)
+    return (0.5 * kl_target + 0.5 * kl_student).mean()
 
 
 def padding(world: World) -> list[dict[str, Any]]:
-    """Share of the computed tokens that are padding, in the frozen passes and the student's, at
-    several token budgets.
-    """
-    job = _job(world, PMITarget())
-    examples = job.examples.batch(0, world.batch, 0)
-    prompts = [job.prompts.contexts(example) for example in examples]
-    T = world.completion
-    passes = {
-        "student": [len(p.base) + T - 1 for p in prompts],
-        "frozen": [len(c) + T - 1 for p in prompts for c in (p.teacher, p.reference, p.base)],
-    }
+    """Share of the computed tokens that are padding, at several token budgets."""
+    setup = _setup(world, PMITarget())
+    examples = setup.examples.batch(0, world.batch, 0)
+    scored = world.completion - 1
+    passes: dict[str, list[int]] = {"student": [], "frozen": []}
+    for contexts in map(setup.prompts.contexts, examples):
+        passes["student"].append(len(contexts.base) + scored)
+        for prompt in (contexts.teacher, contexts.reference, contexts.base):
+            passes["frozen"].append(len(prompt) + scored)
     rows = []
     for budget in (4_096, 16_384, 65_536):
         for name, lengths in passes.items():
             groups = micro_batches(lengths, budget)
-            computed = sum(len(group) * max(lengths[i] for i in group) for group in groups)
+            widths = [max(lengths[index] for index in group) for group in groups]
+            pairs = zip(groups, widths, strict=True)
+            computed = sum(len(group) * width for group, width in pairs)
             whole = len(lengths) * max(lengths)
             rows.append(
                 {
@@ -169,15 +171,13 @@ def parts(lanes: dict[str, Lane]) -> list[dict[str, Any]]:
     """Median seconds of each part of a step, and of the whole against standard OPSD's."""
     rows = []
     for name, lane in lanes.items():
-        seconds = {
-            part: round(median(result[part] for result in lane.results), 3)
-            for part in lane.results[0]
-        }
-        whole = {
-            "whole step": round(median(lane.seconds), 3),
-            "ratio": round(lane.ratio(lanes["standard"]), 3),
-        }
-        rows.append({"arm": name} | seconds | whole | {"peak MB": round(lane.peak_bytes / 1e6, 1)})
+        row: dict[str, Any] = {"arm": name}
+        for part in lane.results[0]:
+            row[part] = round(median(result[part] for result in lane.results), 3)
+        row["whole step"] = round(median(lane.seconds), 3)
+        row["ratio"] = round(lane.ratio(lanes["standard"]), 3)
+        row["peak MB"] = round(lane.peak_bytes / 1e6, 1)
+        rows.append(row)
     return rows
 
 
@@ -197,12 +197,11 @@ def after(lanes: dict[str, Lane]) -> list[dict[str, Any]]:
 def described(world: World) -> str:
     if world.recipe:
         return f"the recipe {world.recipe}"
-    model = (
-        world.model
-        or f"random Qwen3, D = {world.hidden}, {world.layers} layers, V = {world.vocabulary}"
-    )
     problems = world.data or f"references around {world.reference} tokens"
-    return f"{model}, {world.precision}; batch {world.batch}, completions of {world.completion}, {problems}"
+    return (
+        f"{model_name(world)}, {world.precision}; batch {world.batch}, completions of "
+        f"{world.completion}, {problems}"
+    )
 
 
 def main() -> None:
@@ -232,32 +231,23 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
-    words = parser.parse_args()
+    arguments = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     names = ("completion", "batch", "reference", "model", "dtype", "data", "recipe")
-    world = World(device, **{name: getattr(words, name) for name in names})
-    if words.quick:
-        world = World(
-            device,
-            hidden=64,
-            layers=2,
-            vocabulary=512,
-            question=20,
-            reference=60,
-            completion=8,
-            batch=3,
-        )
-    rounds = 1 if words.quick else words.rounds
+    world = World(device, **{name: getattr(arguments, name) for name in names})
+    if arguments.quick:
+        world = tiny_world(device, reference=60)
+    rounds = 1 if arguments.quick else arguments.rounds
     arms = parts(race({"standard": standard, "purified": purified}, world, rounds))
     tables = {f"A whole step, seconds by part: {described(world)}": arms}
-    if not words.arms_only:
+    if not arguments.arms_only:
         contenders = {"ours": ours_after_rollouts, "port of Section 3.2": port_after_rollouts}
         tables["After the rollouts"] = after(race(contenders, world, rounds))
-    if not (words.arms_only or world.recipe or world.data):
+    if not (arguments.arms_only or world.recipe or world.data):
         mix = replace(world, batch=32, completion=1024)
         tables["Padding, 32 questions of the same mix, completions of 1,024"] = padding(mix)
-    publish("step", words.output, tables, device)
-    bars(words.output / "step.png", arms, "arm", ["whole step"])
+    publish("step", arguments.output, tables, device)
+    bars(arguments.output / "step.png", arms, "arm", ["whole step"])
 
 
 if __name__ == "__main__":

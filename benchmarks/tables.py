@@ -1,5 +1,6 @@
-"""A table on the screen, the numbers as JSON and a plot, with the command and the versions they
-came from.
+"""A table on the screen, the numbers as JSON, and a plot.
+
+With them go the command and the versions that they came from.
 """
 
 import json
@@ -20,18 +21,20 @@ PACKAGES = ("torch", "transformers", "peft", "trl", "liger-kernel", "vllm", "vll
 
 def race_rows(lanes: Mapping[str, Lane], floor: str, unit_bytes: int) -> list[dict[str, Any]]:
     """One row a contender; memory in `unit_bytes` (one [chunk, V] buffer, say)."""
-    return [
-        {
-            "contender": name,
-            "seconds": round(median(lane.seconds), 4),
-            f"ratio to {floor}": round(lane.ratio(lanes[floor]), 3),
-            "ratios of the rounds": f"{min(pairs):.2f} to {max(pairs):.2f}",
-            "peak MB": round(lane.peak_bytes / 1e6, 1),
-            "peak in buffers": round(lane.peak_bytes / unit_bytes, 2),
-        }
-        for name, lane in lanes.items()
-        for pairs in [[a / b for a, b in zip(lane.seconds, lanes[floor].seconds, strict=True)]]
-    ]
+    rows = []
+    for name, lane in lanes.items():
+        ratios = lane.ratios(lanes[floor])
+        rows.append(
+            {
+                "contender": name,
+                "seconds": round(median(lane.seconds), 4),
+                f"ratio to {floor}": round(median(ratios), 3),
+                "ratios of the rounds": f"{min(ratios):.2f} to {max(ratios):.2f}",
+                "peak MB": round(lane.peak_bytes / 1e6, 1),
+                "peak in buffers": round(lane.peak_bytes / unit_bytes, 2),
+            }
+        )
+    return rows
 
 
 def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -59,13 +62,13 @@ def publish(
 
 def machine(device: str) -> dict[str, Any]:
     """The machine in general words, and the versions."""
+    cpu = f"CPU, {torch.backends.cpu.get_cpu_capability()}"
+    installed = {package: _version(package) for package in PACKAGES}
     return {
-        "device": torch.cuda.get_device_name()
-        if device == "cuda"
-        else f"CPU, {torch.backends.cpu.get_cpu_capability()}",
+        "device": torch.cuda.get_device_name() if device == "cuda" else cpu,
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "versions": {package: found for package in PACKAGES if (found := _version(package))},
+        "versions": {package: number for package, number in installed.items() if number},
     }
 
 
@@ -77,8 +80,9 @@ def describe(machine: Mapping[str, Any]) -> str:
 
 
 def bars(file: Path, rows: Sequence[Mapping[str, Any]], label: str, values: Sequence[str]) -> None:
-    """One panel a column, one bar a row.  Drawn where matplotlib is installed (the extra `bench`
-    brings it).
+    """One panel a column, one bar a row.
+
+    Drawn where matplotlib is installed (the extra `bench` brings it).
     """
     try:
         from matplotlib.figure import Figure
@@ -86,7 +90,8 @@ def bars(file: Path, rows: Sequence[Mapping[str, Any]], label: str, values: Sequ
         print("No plot: matplotlib is not installed.", file=sys.stderr)
         return
     figure = Figure(figsize=(4.5 * len(values), 0.4 * len(rows) + 1.2), layout="constrained")
-    for axes, value in zip(figure.subplots(1, len(values), squeeze=False)[0], values, strict=True):
+    panels = figure.subplots(1, len(values), squeeze=False)[0]
+    for axes, value in zip(panels, values, strict=True):
         axes.barh([row[label] for row in rows][::-1], [row[value] for row in rows][::-1])
         axes.set_xlabel(value)
     figure.savefig(file, dpi=110)

@@ -1,5 +1,6 @@
-"""A training run of any size without a download: a random Qwen3 with a byte tokenizer, and problems
-of a realistic length mix.
+"""A training run of any size without a download.
+
+It has a random Qwen3 with a byte tokenizer, and problems of a realistic length mix.
 """
 
 import atexit
@@ -31,7 +32,7 @@ SPECIALS = ["<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"]
 
 @dataclass(frozen=True)
 class World:
-    """The sizes of a run.  Lengths are in tokens; a reference's are log-normal around its median."""
+    """The sizes of a run.  Lengths are in tokens; problems' are log-normal around them."""
 
     device: str
     hidden: int = 384
@@ -42,7 +43,7 @@ class World:
     completion: int = 256
     batch: int = 8
     dtype: Literal["bfloat16", "float32"] | None = None
-    """Of the base; null: bfloat16 on a GPU, float32 elsewhere."""
+    """The base's; null: bfloat16 on a GPU, float32 elsewhere."""
     model: str | None = None
     """A folder with a real model; null: a random one of the sizes above."""
     data: str | None = None
@@ -55,8 +56,29 @@ class World:
         return self.dtype or ("bfloat16" if self.device == "cuda" else "float32")
 
 
-def run_of(world: World, target: PMITarget | TeacherTarget = PMITarget()) -> TrainingConfig:  # noqa: B008
-    """In a folder of its own, which goes when the process ends."""
+def model_name(world: World) -> str:
+    """How a table names the model of a world."""
+    if world.model:
+        return world.model
+    return f"random Qwen3, D = {world.hidden}, {world.layers} layers, V = {world.vocabulary}"
+
+
+def tiny_world(device: str, reference: int = 20, batch: int = 3) -> World:
+    """A world of seconds, to see that a benchmark runs."""
+    return World(
+        device,
+        hidden=64,
+        layers=2,
+        vocabulary=512,
+        question=20,
+        reference=reference,
+        completion=8,
+        batch=batch,
+    )
+
+
+def config_of(world: World, target: PMITarget | TeacherTarget = PMITarget()) -> TrainingConfig:  # noqa: B008
+    """The run of a world, in a folder of its own that goes when the process ends."""
     folder = Path(mkdtemp(prefix="purified-opsd-benchmark-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     if world.recipe:
@@ -100,10 +122,8 @@ def write_model(world: World, folder: Path) -> str:
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
     """A token a byte."""
-    vocabulary = {
-        symbol: i
-        for i, symbol in enumerate([*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())])
-    }
+    symbols = [*SPECIALS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    vocabulary = {symbol: id for id, symbol in enumerate(symbols)}
     tokenizer = Tokenizer(models.BPE(vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -119,18 +139,11 @@ def write_problems(world: World, file: Path) -> Path:
     """Lengths in the same proportions whatever the sizes."""
     lengths, text = random.Random(0), random.Random(1)
     rows = []
-    for i in range(4 * world.batch):
-        question, reference = (
-            lengths.lognormvariate(0, 0.4) * world.question,
-            lengths.lognormvariate(0, 0.8) * world.reference,
-        )
-        rows.append(
-            {
-                "id": str(i),
-                "problem": _text(text, int(question)),
-                "solution": _text(text, int(reference)),
-            }
-        )
+    for index in range(4 * world.batch):
+        question = lengths.lognormvariate(0, 0.4) * world.question
+        reference = lengths.lognormvariate(0, 0.8) * world.reference
+        problem, solution = _text(text, int(question)), _text(text, int(reference))
+        rows.append({"id": str(index), "problem": problem, "solution": solution})
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
 

@@ -26,24 +26,26 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.0)
     arguments = parser.parse_args()
 
-    run = build(TrainingConfig, yaml.safe_load(RunReader(arguments.run).config_file.read_text()))
+    config = build(TrainingConfig, yaml.safe_load(RunReader(arguments.run).config_file.read_text()))
     steps = list_checkpoints(arguments.run)
     if not steps:
         parser.error(f"{arguments.run} has no checkpoint yet")
-    job = setup_training(run)
-    examples = job.examples.batch(0, arguments.questions, run.seed)
-    prompts = [job.prompts.base_context(example.problem) for example in examples]
-    seeds = [seed_for(run.seed, "before and after", place) for place in range(len(prompts))]
-    sampler = HFSampler(job.policy.model, replace(run.sampling, temperature=arguments.temperature))
+    setup = setup_training(config)
+    policy = setup.policy
+    examples = setup.examples.batch(0, arguments.questions, config.seed)
+    prompts = [setup.prompts.base_context(example.problem) for example in examples]
+    seeds = [seed_for(config.seed, "before and after", index) for index in range(len(prompts))]
+    sampling = replace(config.sampling, temperature=arguments.temperature)
+    sampler = HFSampler(policy.model, sampling)
 
     with torch.no_grad():
         before = sampler.generate(prompts, seeds)  # the fresh adapter changes nothing
-        load_adapter(checkpoint_folder(arguments.run, steps[-1]), job.policy)
+        load_adapter(checkpoint_folder(arguments.run, steps[-1]), policy)
         after = sampler.generate(prompts, seeds)
-    for example, *completions in zip(examples, before, after, strict=True):
+    for example, of_base, of_student in zip(examples, before, after, strict=True):
         print(f"\n## {example.id}: {example.problem}")
-        for name, completion in zip(("base", f"after step {steps[-1]}"), completions, strict=True):
-            print(f"\n### {name}\n{job.policy.tokenizer.decode(completion.ids)}")
+        print(f"\n### base\n{policy.tokenizer.decode(of_base.ids)}")
+        print(f"\n### after step {steps[-1]}\n{policy.tokenizer.decode(of_student.ids)}")
 
 
 if __name__ == "__main__":

