@@ -7,8 +7,9 @@ import torch
 
 from purified_opsd.distributed.fsdp import FSDP2, Replicated, ShardedLayout
 from purified_opsd.errors import ModelError
-from purified_opsd.policy.lm_head import GeneralHead
-from purified_opsd.policy.model import LoRA, Model, load_policy, load_tokenizer
+from purified_opsd.policy.lm_head import ModelHead
+from purified_opsd.policy.loading import load_policy, load_tokenizer
+from purified_opsd.policy.model import LoRA, Model
 
 CPU = torch.device("cpu")
 
@@ -29,7 +30,7 @@ def test_over_one_process_the_base_is_whole(loaded, sharding):
 
 
 def test_a_head_that_is_not_plainly_linear_is_refused(loaded):
-    general = replace(loaded, head=GeneralHead(loaded.base))
+    general = replace(loaded, head=ModelHead(loaded.base))
     with pytest.raises(
         ModelError,
         match="Qwen3ForCausalLM cannot be sharded: it has not a head that is plainly linear. Train "

@@ -78,7 +78,7 @@ def assert_same_run(one: Path, two: Path) -> None:
             zip(first.rollouts(alone["step"]), second.rollouts(alone["step"]), strict=True)
         )
         for name in ("place", "id", "seed", "completion_ids"):
-            assert [a[name] for a, _ in pairs] == [b[name] for _, b in pairs]
+            assert [a.to_json()[name] for a, _ in pairs] == [b.to_json()[name] for _, b in pairs]
     for candidate in ("base", "step-000002", "step-000004"):
         samples = [
             (folder / f"evaluation/problems/{candidate}/samples.jsonl").read_text()

@@ -51,19 +51,23 @@ def test_a_microscope_of_base_and_checkpoints(command, run):
     assert code == 0, errors
     assert re.search(f"Open {run / 'microscope.html'} \\([0-9.]+ MB\\)\\.", output)
     found = read_trajectories(run)
-    assert [t["candidate"] for t in found] == ["base", "base", "step-000002", "step-000002"]
-    assert [t["id"] for t in found[:2]] == [t["id"] for t in found[2:]]  # the same questions
+    assert [t.extras["candidate"] for t in found] == ["base", "base", "step-000002", "step-000002"]
+    assert [t.id for t in found[:2]] == [t.id for t in found[2:]]  # the same questions
     for trajectory in found:
-        assert all(token["numbers"]["jsd_teacher"] > 0 for token in trajectory["tokens"])
+        assert all(token["numbers"]["jsd_teacher"] > 0 for token in trajectory.extras["tokens"])
     of_base = [
-        abs(token["numbers"]["student_minus_base"]) for t in found[:2] for token in t["tokens"]
+        abs(token["numbers"]["student_minus_base"])
+        for t in found[:2]
+        for token in t.extras["tokens"]
     ]
     of_student = [
-        abs(token["numbers"]["student_minus_base"]) for t in found[2:] for token in t["tokens"]
+        abs(token["numbers"]["student_minus_base"])
+        for t in found[2:]
+        for token in t.extras["tokens"]
     ]
     assert max(of_base) == 0 < max(of_student)
     page = (run / "microscope.html").read_text(encoding="utf-8")
-    assert all(f'"id":"{t["id"]}"' in page for t in found)
+    assert all(f'"id":"{t.id}"' in page for t in found)
 
 
 def test_a_run_in_bfloat16_is_diagnosed_looked_at_sampled_and_exported(command, settings, tmp_path):
@@ -130,8 +134,8 @@ def test_markers_of_ones_own_are_found_in_completions_old_and_new(command, run):
     (run / "config.yaml").write_text(yaml.safe_dump({**config, "markers": list(ascii_lowercase)}))
     assert command("microscope", run, "--samples", "2", "--step", "2")[0] == 0
     for trajectory in read_trajectories(run):
-        text = "".join(token["text"] for token in trajectory["tokens"]).lower()
-        found = [marker for _, _, marker in trajectory["markers"]]
+        text = "".join(token["text"] for token in trajectory.extras["tokens"]).lower()
+        found = [marker for _, _, marker in trajectory.extras["markers"]]
         assert sorted(found) == sorted(letter for letter in text if letter in ascii_lowercase) != []
 
 

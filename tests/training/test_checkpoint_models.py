@@ -12,7 +12,8 @@ from purified_opsd.errors import CheckpointError
 from purified_opsd.evaluation.benchmarks import load_benchmark
 from purified_opsd.evaluation.evaluate import evaluate
 from purified_opsd.evaluation.requests import EvaluationPlan
-from purified_opsd.policy.model import LoRA, frozen, load_policy
+from purified_opsd.policy.loading import load_policy
+from purified_opsd.policy.model import LoRA, frozen
 from purified_opsd.training.checkpoint import checkpoint_folder, load_adapter, save_checkpoint
 from purified_opsd.training.checkpoint_models import base_candidate, checkpoint_candidates
 
@@ -55,7 +56,7 @@ def test_base_and_checkpoints_are_each_drawn_from_their_own_weights(
         json.loads(line)["seed"]
         for line in (tmp_path / "e/problems/base/samples.jsonl").read_text().splitlines()
     ]
-    asked = [setup.prompts.question(q.problem) for _ in range(2) for q in questions.questions]
+    asked = [setup.prompts.base_context(q.problem) for _ in range(2) for q in questions.questions]
     with frozen(setup.policy.model):
         assert drawn["base"] == [c.ids for c in setup.sampler.generate(asked, seeds)]
     for name, p in setup.policy.adapter_parameters().items():  # what was there is back

@@ -7,29 +7,32 @@ import pytest
 import torch
 
 from purified_opsd.sampling.sampler import Completion
+from purified_opsd.storage.completions import FinishReason
 from purified_opsd.training.metrics import StepTimer, rollout_rows, step_metrics
 from purified_opsd.training.rollouts import ScoredRollout, StepResult
 
 
-def trajectory(place: int, log_probs: list[float], gap: float, *, ended: bool) -> ScoredRollout:
-    completion = Completion(ids=list(range(len(log_probs))), log_probs=log_probs, ended=ended)
+def scored_rollout(
+    index: int, log_probs: list[float], gap: float, finish_reason: FinishReason
+) -> ScoredRollout:
+    completion = Completion(list(range(len(log_probs))), log_probs, finish_reason)
     return ScoredRollout(
-        index=place,
-        id=f"p{place}",
+        index=index,
+        id=f"p{index}",
         prompt_ids=[7, 8],
-        cut=place == 1,
-        seed=place,
+        cut=index == 1,
+        seed=index,
         completion=completion,
         weight=1 / (2 * len(log_probs)),
-        divergence=[0.1 * (place + 1)] * len(log_probs),
+        divergence=[0.1 * (index + 1)] * len(log_probs),
         log_probs=[x + gap for x in log_probs],
     )
 
 
 STEP = StepResult(
     rollouts=[
-        trajectory(0, [-1.0, -2.0, -3.0], 0.01, ended=True),
-        trajectory(1, [-1.0], -0.5, ended=False),
+        scored_rollout(0, [-1.0, -2.0, -3.0], 0.01, "stop"),
+        scored_rollout(1, [-1.0], -0.5, "length"),
     ],
     grad_norm=0.25,
     learning_rate=1e-4,
@@ -77,9 +80,14 @@ def test_nothing_is_said_of_a_decomposition_that_was_not_asked_for():
 
 def test_rollout_rows_hold_what_can_be_scored_again():
     first, second = rollout_rows(STEP, 9, ["a", "b"])
-    assert (first["prompt_ids"], first["completion_ids"], first["text"]) == ([7, 8], [0, 1, 2], "a")
-    assert second["sampler_log_probs"] == [-1.0]
-    assert second["trainer_log_probs"] == [-1.5]
+    assert (first.extras["prompt_ids"], first.completion_ids, first.text) == (
+        [7, 8],
+        [0, 1, 2],
+        "a",
+    )
+    assert [row.finish_reason for row in (first, second)] == ["stop", "length"]
+    assert second.extras["sampler_log_probs"] == [-1.0]
+    assert second.extras["trainer_log_probs"] == [-1.5]
 
 
 def test_seconds_add_up_by_part_also_when_a_part_fails():

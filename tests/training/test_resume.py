@@ -212,11 +212,13 @@ def test_the_adapter_opens_in_peft_as_it_is(finished):
     base = AutoModelForCausalLM.from_pretrained(finished.model.path)
     opened = PeftModel.from_pretrained(base, checkpoint_folder(finished.output_dir, 4) / "adapter")
     row = RunReader(finished.output_dir).rollouts(4)[0]
-    ids = torch.tensor([row["prompt_ids"] + row["completion_ids"]])
+    ids = torch.tensor([row.extras["prompt_ids"] + row.completion_ids])
     with torch.no_grad():
-        logits = opened(input_ids=ids).logits[0, len(row["prompt_ids"]) - 1 : -1]
-    now = logits.log_softmax(-1).gather(-1, ids[0, len(row["prompt_ids"]) :, None]).squeeze(-1)
-    before = torch.tensor(row["trainer_log_probs"])
+        logits = opened(input_ids=ids).logits[0, len(row.extras["prompt_ids"]) - 1 : -1]
+    now = (
+        logits.log_softmax(-1).gather(-1, ids[0, len(row.extras["prompt_ids"]) :, None]).squeeze(-1)
+    )
+    before = torch.tensor(row.extras["trainer_log_probs"])
     assert (now - before).abs().max() < 0.1  # one small step away from where it was sampled
     assert not torch.allclose(now, before, atol=1e-6)
 
@@ -260,13 +262,15 @@ def test_every_step_is_recorded(finished):
     for row in reader.metrics():
         rows = reader.rollouts(row["step"])
         assert len(rows) == 3
-        assert row["completion_tokens"] == sum(len(r["completion_ids"]) for r in rows)
+        assert row["completion_tokens"] == sum(len(r.completion_ids) for r in rows)
         assert row["truncation_rate"] + row["eos_rate"] == 1
         assert set(row["seconds"]) == {"rollout", "frozen", "student", "optimizer"}
         gaps = [
             abs(a - b)
             for r in rows
-            for a, b in zip(r["sampler_log_probs"], r["trainer_log_probs"], strict=True)
+            for a, b in zip(
+                r.extras["sampler_log_probs"], r.extras["trainer_log_probs"], strict=True
+            )
         ]
         assert row["log_prob_gap_mean"] == pytest.approx(sum(gaps) / len(gaps), abs=1e-6)
         assert row["log_prob_gap_mean"] < 1e-4

@@ -54,7 +54,7 @@ def naive_loss(setup, step, temperature=1.0):
         with torch.no_grad(), model.disable_adapter():
             teacher = log_probs(model, prompts.teacher, ids, temperature)
             reference = log_probs(model, prompts.reference, ids, temperature)
-            base = log_probs(model, prompts.question, ids, temperature)
+            base = log_probs(model, prompts.base, ids, temperature)
         if isinstance(setup.config.target, PMITarget):
             delta = teacher - reference
             centered = delta - delta.mean(-1, keepdim=True)
@@ -62,7 +62,7 @@ def naive_loss(setup, step, temperature=1.0):
             target = (base + clipped / setup.config.target.beta).log_softmax(-1)
         else:
             target = teacher
-        losses.append(JSD()(log_probs(model, prompts.question, ids, temperature), target))
+        losses.append(JSD()(log_probs(model, prompts.base, ids, temperature), target))
         lengths.append(len(ids))
     if isinstance(setup.config.averaging, TokenMean):
         return sum(loss.sum() for loss in losses) / sum(lengths)

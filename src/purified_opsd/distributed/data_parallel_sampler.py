@@ -19,7 +19,7 @@ Batch = tuple[Sequence[Ids], Sequence[int]]
 """Prompts and their seeds."""
 
 
-class DataParallelSampler:
+class DataParallelSampler(Sampler):
     """The main process calls `generate` and at last `close`; the others call `serve`, which returns
     when it has closed.  With one process it is the sampler it wraps.
     """

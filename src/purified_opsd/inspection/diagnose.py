@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -20,7 +20,8 @@ from purified_opsd.data.dataset import Example
 from purified_opsd.errors import RunError
 from purified_opsd.evaluation.requests import Candidate
 from purified_opsd.evaluation.statistics import Array, average_of
-from purified_opsd.storage.files import json_line, locked, read_json, read_jsonl, write_atomic
+from purified_opsd.storage.completions import CompletionRow, read_completions, write_completions
+from purified_opsd.storage.files import locked, read_json, write_atomic
 from purified_opsd.training.checkpoint import list_checkpoints
 from purified_opsd.training.checkpoint_models import run_candidates
 from purified_opsd.training.config import TrainingConfig
@@ -55,7 +56,7 @@ def diagnose_run(config: TrainingConfig, samples: int, seed: int) -> Path:
                 _row(run, example, diagnosed)
                 for example, diagnosed in zip(examples, completions, strict=True)
             ]
-            write_atomic(folder / f"{candidate.name}.jsonl", "".join(map(json_line, rows)))
+            write_completions(folder / f"{candidate.name}.jsonl", rows)
             record = {
                 "settings": settings[candidate.name],
                 "summary": summary([diagnosed.numbers for diagnosed in completions]),
@@ -89,17 +90,16 @@ def _estimate(values: Array) -> dict[str, float | None]:
     }
 
 
-def _markers(rows: Sequence[Mapping[str, Any]], own: Sequence[str]) -> dict[str, Any]:
-    return marker_counts(
-        [row["text"] for row in rows], sum(len(row["completion_ids"]) for row in rows), own
-    )
+def _markers(rows: Sequence[CompletionRow], own: Sequence[str]) -> dict[str, Any]:
+    tokens = sum(len(row.completion_ids) for row in rows)
+    return marker_counts([row.text for row in rows], tokens, own)
 
 
 def _recount_markers(diagnosed: Path, own: Sequence[str]) -> None:
     """Counts the markers of a candidate that was diagnosed before, perhaps with others, in the
     completions that are kept.
     """
-    rows = list(read_jsonl(diagnosed.with_suffix(".jsonl"), "text", "completion_ids"))
+    rows = list(read_completions(diagnosed.with_suffix(".jsonl")))
     record = read_json(diagnosed.with_suffix(".json"))
     _write(diagnosed.with_suffix(".json"), {**record, "marker_counts": _markers(rows, own)})
 
@@ -141,13 +141,9 @@ def refuse_other_settings(file: Path, settings: dict[str, Any]) -> None:
             )
 
 
-def _row(run: LoadedRun, example: Example, diagnosed: Diagnosed) -> dict[str, Any]:
-    ids = diagnosed.completion.ids
-    text = run.policy.tokenizer.decode(ids)
-    return {
-        "id": example.id,
-        "ended": diagnosed.completion.ended,
-        "text": text,
-        "completion_ids": ids,
-        **diagnosed.numbers,
-    }
+def _row(run: LoadedRun, example: Example, diagnosed: Diagnosed) -> CompletionRow:
+    completion = diagnosed.completion
+    text = cast(str, run.policy.tokenizer.decode(completion.ids))
+    return CompletionRow(
+        example.id, completion.finish_reason, text, completion.ids, extras=diagnosed.numbers
+    )

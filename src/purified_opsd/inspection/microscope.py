@@ -5,12 +5,11 @@ microscope/step-000020/000.json  one completion: what five distributions make of
 microscope.html                  all of them on one page, which needs nothing else
 """
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tqdm import tqdm
@@ -23,10 +22,11 @@ from purified_opsd.data.dataset import Example
 from purified_opsd.data.prompts import Contexts
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.evaluation.requests import Candidate
-from purified_opsd.policy.lm_head import GeneralHead
+from purified_opsd.policy.lm_head import ModelHead
 from purified_opsd.reporting.microscope import page, read_trajectories
 from purified_opsd.sampling.sampler import Completion
-from purified_opsd.storage.files import locked, read_json, write_atomic
+from purified_opsd.storage.completions import CompletionRow, read_completion, write_completion
+from purified_opsd.storage.files import locked, write_atomic
 from purified_opsd.training.checkpoint_models import chosen_steps, run_candidates
 from purified_opsd.training.config import TrainingConfig
 from purified_opsd.training.setup import LoadedRun, load_run
@@ -74,13 +74,11 @@ def microscope_run(
         for specimen in specimens:
             if specimen not in pending:
                 _remark(specimen.file, [*MARKERS, *config.markers])
-        for specimen, trajectory in tqdm(
+        for specimen, row in tqdm(
             _read_all(run, pending), total=len(pending), unit="completion", desc="microscope"
         ):
             specimen.file.parent.mkdir(exist_ok=True)
-            write_atomic(
-                specimen.file, json.dumps(trajectory, ensure_ascii=False, allow_nan=False) + "\n"
-            )
+            write_completion(specimen.file, row)
         write_atomic(
             folder.with_suffix(".html"),
             page(read_trajectories(config.output_dir), config.output_dir.name),
@@ -107,77 +105,72 @@ def _specimens(
 
 def _read_all(
     run: LoadedRun, specimens: Sequence[Specimen]
-) -> Iterator[tuple[Specimen, dict[str, Any]]]:
+) -> Iterator[tuple[Specimen, CompletionRow]]:
     """Takes one candidate after another: its completions are drawn together, then read one by
     one.
     """
-    head = GeneralHead(run.policy.base)
+    head = ModelHead(run.policy.base)
     for _, group in groupby(specimens, key=lambda specimen: specimen.candidate.name):
         yield from _read_candidate(run, head, list(group))
 
 
 def _read_candidate(
-    run: LoadedRun, head: GeneralHead, specimens: Sequence[Specimen]
-) -> Iterator[tuple[Specimen, dict[str, Any]]]:
+    run: LoadedRun, head: ModelHead, specimens: Sequence[Specimen]
+) -> Iterator[tuple[Specimen, CompletionRow]]:
     config = run.config
     prompts = [run.prompts.contexts(specimen.example) for specimen in specimens]
     seeds = [specimen.seed for specimen in specimens]
     with specimens[0].candidate.sampler(config.sampling) as sampler:
-        completions = sampler.generate([contexts.question for contexts in prompts], seeds)
+        completions = sampler.generate([contexts.base for contexts in prompts], seeds)
         for specimen, contexts, completion in zip(specimens, prompts, completions, strict=True):
             hidden_ND = hidden_states(
                 run.policy, [contexts], [completion.ids], config.micro_batch_tokens
             )
             ids_N = torch.tensor(completion.ids, device=run.policy.model.device)
             readings = read_tokens(hidden_ND, ids_N, head, config.purified_target)
-            yield specimen, _trajectory(run, specimen, contexts, completion, readings)
+            yield specimen, _row(run, specimen, contexts, completion, readings)
 
 
-def _trajectory(
+def _row(
     run: LoadedRun,
     specimen: Specimen,
     contexts: Contexts,
     completion: Completion,
     readings: Sequence[TokenReadout],
-) -> dict[str, Any]:
+) -> CompletionRow:
     """Returns what is kept of one completion: docs/microscope.md tells each name."""
-    tokenizer = run.policy.tokenizer
+    config, tokenizer = run.config, run.policy.tokenizer
     token_ids = {token for reading in readings for token in reading.tokens}
     vocabulary = {token: token_text(tokenizer, token) for token in sorted(token_ids)}
-    return {
-        "settings": specimen.settings,
-        "candidate": specimen.candidate.name,
-        "arm": run.config.arm,
-        "id": specimen.example.id,
-        "problem": specimen.example.problem,
-        "reference": specimen.example.reference,
-        "reference_cut": contexts.cut,
-        "seed": specimen.seed,
-        "ended": completion.ended,
-        "text": tokenizer.decode(completion.ids),
-        "markers": marker_spans(
-            [vocabulary[token] for token in completion.ids], [*MARKERS, *run.config.markers]
-        ),
-        "vocabulary": vocabulary,
-        "tokens": [
-            {"text": vocabulary[reading.id], **_rounded(asdict(reading))} for reading in readings
-        ],
-    }
+    texts = [vocabulary[token] for token in completion.ids]
+    tokens = [{"text": vocabulary[r.id], **_rounded(asdict(r))} for r in readings]
+    return CompletionRow(
+        specimen.example.id,
+        completion.finish_reason,
+        cast(str, tokenizer.decode(completion.ids)),
+        completion.ids,
+        seed=specimen.seed,
+        extras={
+            "settings": specimen.settings,
+            "candidate": specimen.candidate.name,
+            "arm": config.arm,
+            "problem": specimen.example.problem,
+            "reference": specimen.example.reference,
+            "reference_cut": contexts.cut,
+            "markers": marker_spans(texts, [*MARKERS, *config.markers]),
+            "vocabulary": vocabulary,
+            "tokens": tokens,
+        },
+    )
 
 
 def _remark(file: Path, markers: Sequence[str]) -> None:
     """Marks a completion that was read before, perhaps with other markers."""
-    trajectory = read_json(file, "markers", "tokens")
-    spans = [
-        list(span)
-        for span in marker_spans([token["text"] for token in trajectory["tokens"]], markers)
-    ]
-    if spans != trajectory["markers"]:
-        write_atomic(
-            file,
-            json.dumps({**trajectory, "markers": spans}, ensure_ascii=False, allow_nan=False)
-            + "\n",
-        )
+    row = read_completion(file, "markers", "tokens")
+    texts = [token["text"] for token in row.extras["tokens"]]
+    spans = [list(span) for span in marker_spans(texts, markers)]
+    if spans != row.extras["markers"]:
+        write_completion(file, replace(row, extras={**row.extras, "markers": spans}))
 
 
 def _rounded(value: Any) -> Any:

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from purified_opsd.data.dataset import Example
 from purified_opsd.data.prompts import Contexts
@@ -20,7 +20,8 @@ from purified_opsd.evaluation.requests import Candidate
 from purified_opsd.objective.targets import Target, TeacherTarget
 from purified_opsd.sampling.sampler import Completion
 from purified_opsd.sampling.target import TargetSampler
-from purified_opsd.storage.files import json_line, locked, write_atomic
+from purified_opsd.storage.completions import CompletionRow, write_completions
+from purified_opsd.storage.files import locked
 from purified_opsd.training.checkpoint import list_checkpoints
 from purified_opsd.training.checkpoint_models import chosen_steps, run_candidates
 from purified_opsd.training.config import TrainingConfig
@@ -44,7 +45,7 @@ class SampleRequest:
 
 
 def sample_run(
-    config: TrainingConfig, request: SampleRequest, show: Callable[[dict[str, Any]], None]
+    config: TrainingConfig, request: SampleRequest, show: Callable[[CompletionRow], None]
 ) -> Path:
     """Hands each completion to `show` as soon as it is written and kept; returns the file that
     they are kept in.
@@ -62,8 +63,9 @@ def sample_run(
         for index, example in enumerate(examples):
             contexts, seed = run.prompts.contexts(example), seed_for(request.seed, "sample", index)
             origin = {"number": index + 1, "from": source, "step": step}
-            rows.append(origin | _row(run, example, contexts, seed, write(contexts, seed)))
-            write_atomic(file, "".join(map(json_line, rows)))
+            completion = write(contexts, seed)
+            rows.append(_row(run, example, contexts, seed, completion, origin))
+            write_completions(file, rows)
             show(rows[-1])
     return file
 
@@ -87,7 +89,7 @@ def _target_writer(run: LoadedRun, target: Target) -> Iterator[Writer]:
 
     def write(contexts: Contexts, seed: int) -> Completion:
         prompts = {
-            "base": contexts.question,
+            "base": contexts.base,
             "teacher": contexts.teacher,
             "reference": contexts.reference,
         }
@@ -100,7 +102,7 @@ def _target_writer(run: LoadedRun, target: Target) -> Iterator[Writer]:
 def _candidate_writer(run: LoadedRun, candidate: Candidate) -> Iterator[Writer]:
     """Draws from a base or a checkpoint, which reads the question."""
     with candidate.sampler(run.config.sampling) as sampler:
-        yield lambda contexts, seed: sampler.generate([contexts.question], [seed])[0]
+        yield lambda contexts, seed: sampler.generate([contexts.base], [seed])[0]
 
 
 def _student_step(folder: Path, step: int | None) -> int:
@@ -125,18 +127,26 @@ def _new_file(folder: Path, name: str) -> Path:
 
 
 def _row(
-    run: LoadedRun, example: Example, contexts: Contexts, seed: int, completion: Completion
-) -> dict[str, Any]:
-    return {
-        "target": asdict(run.config.purified_target),
-        "sampling": asdict(run.config.sampling),
-        "seed": seed,
-        "id": example.id,
-        "problem": example.problem,
-        "reference": example.reference,
-        "reference_cut": contexts.cut,
-        "ended": completion.ended,
-        "text": run.policy.tokenizer.decode(completion.ids),
-        "completion_ids": completion.ids,
-        "log_probs": completion.log_probs,
-    }
+    run: LoadedRun,
+    example: Example,
+    contexts: Contexts,
+    seed: int,
+    completion: Completion,
+    origin: dict[str, Any],
+) -> CompletionRow:
+    return CompletionRow(
+        example.id,
+        completion.finish_reason,
+        cast(str, run.policy.tokenizer.decode(completion.ids)),
+        completion.ids,
+        seed=seed,
+        extras={
+            **origin,
+            "target": asdict(run.config.purified_target),
+            "sampling": asdict(run.config.sampling),
+            "problem": example.problem,
+            "reference": example.reference,
+            "reference_cut": contexts.cut,
+            "log_probs": completion.log_probs,
+        },
+    )

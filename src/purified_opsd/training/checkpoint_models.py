@@ -18,15 +18,8 @@ from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.errors import CheckpointError, ModelError
 from purified_opsd.evaluation.requests import BASE, Candidate
 from purified_opsd.policy.adapters import load_adapted
-from purified_opsd.policy.model import (
-    LoRA,
-    Model,
-    Policy,
-    context_length,
-    frozen,
-    load_policy,
-    load_tokenizer,
-)
+from purified_opsd.policy.loading import context_length, load_policy, load_tokenizer
+from purified_opsd.policy.model import LoRA, Model, Policy, frozen
 from purified_opsd.sampling.hf import HFSampler
 from purified_opsd.sampling.sampler import Engine, Sampler, Sampling
 

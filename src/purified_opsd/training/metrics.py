@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 
 from purified_opsd.analysis.markers import marker_counts
+from purified_opsd.storage.completions import CompletionRow
 
 from .mismatch import mismatch_of
 from .rollouts import StepResult
@@ -44,8 +45,8 @@ def step_metrics(
         "learning_rate": step.learning_rate,
         "completion_tokens": tokens,
         "completion_length": fmean(lengths),
-        "eos_rate": fmean(completion.ended for completion in completions),
-        "truncation_rate": fmean(not completion.ended for completion in completions),
+        "eos_rate": fmean(c.finish_reason == "stop" for c in completions),
+        "truncation_rate": fmean(c.finish_reason == "length" for c in completions),
         "reference_cut_rate": fmean(rollout.cut for rollout in rollouts),
         "epistemic_count": markers["substring"]["total"],
         "epistemic_per_1000_tokens": markers["substring"]["per_1000_tokens"],
@@ -64,23 +65,25 @@ def _means(numbers: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: fmean(row[name] for row in numbers) for name in numbers[0]}
 
 
-def rollout_rows(step: StepResult, number: int, texts: list[str]) -> list[dict[str, Any]]:
+def rollout_rows(step: StepResult, number: int, texts: list[str]) -> list[CompletionRow]:
     """Returns the rows of a rollout file, one a rollout."""
     return [
-        {
-            "step": number,
-            "id": t.id,
-            "place": t.index,
-            "seed": t.seed,
-            "ended": t.completion.ended,
-            "text": text,
-            "prompt_ids": t.prompt_ids,
-            "completion_ids": t.completion.ids,
-            "sampler_log_probs": [round(x, 6) for x in t.completion.log_probs],
-            "trainer_log_probs": [round(x, 6) for x in t.log_probs],
-            "divergence": [float(f"{x:.5g}") for x in t.divergence],
-        }
-        for t, text in zip(step.rollouts, texts, strict=True)
+        CompletionRow(
+            rollout.id,
+            rollout.completion.finish_reason,
+            text,
+            rollout.completion.ids,
+            seed=rollout.seed,
+            extras={
+                "step": number,
+                "place": rollout.index,
+                "prompt_ids": rollout.prompt_ids,
+                "sampler_log_probs": [round(x, 6) for x in rollout.completion.log_probs],
+                "trainer_log_probs": [round(x, 6) for x in rollout.log_probs],
+                "divergence": [float(f"{x:.5g}") for x in rollout.divergence],
+            },
+        )
+        for rollout, text in zip(step.rollouts, texts, strict=True)
     ]
 
 

@@ -27,7 +27,7 @@ class Rollout:
     @property
     def tokens(self) -> int:
         """The tokens of question and completion together."""
-        return len(self.prompts.question) + len(self.completion.ids)
+        return len(self.prompts.base) + len(self.completion.ids)
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def score_rollouts(
         ScoredRollout(
             index=rollout.index,
             id=rollout.example.id,
-            prompt_ids=rollout.prompts.question,
+            prompt_ids=rollout.prompts.base,
             cut=rollout.prompts.cut,
             seed=rollout.seed,
             completion=rollout.completion,

@@ -17,7 +17,8 @@ from purified_opsd.data.seeds import seed_for
 from purified_opsd.distributed.fsdp import Layout
 from purified_opsd.distributed.process_group import check_same_on_all_ranks, init_distributed
 from purified_opsd.errors import DataError, ModelError, RunError
-from purified_opsd.policy.model import Policy, context_length, load_policy, load_tokenizer
+from purified_opsd.policy.loading import context_length, load_policy, load_tokenizer
+from purified_opsd.policy.model import Policy
 from purified_opsd.sampling.sampler import Sampler
 
 from .checkpoint import CheckpointState, checkpoint_folder, load_checkpoint, refuse_changes

@@ -135,7 +135,7 @@ def sample_rollouts(setup: TrainingSetup, step: int) -> list[Rollout]:
     indices = range(accelerator.process_index, len(batch), accelerator.num_processes)
     prompts = [setup.prompts.contexts(batch[index]) for index in indices]
     seeds = [seed_for(config.seed, "rollout", step, index) for index in indices]
-    completions = setup.sampler.generate([contexts.question for contexts in prompts], seeds)
+    completions = setup.sampler.generate([contexts.base for contexts in prompts], seeds)
     return [
         Rollout(index, batch[index], contexts, seed, completion)
         for index, contexts, seed, completion in zip(
@@ -162,7 +162,7 @@ def score_contexts(
     prompts = {
         "teacher": [rollout.prompts.teacher for rollout in rollouts],
         "reference": [rollout.prompts.reference for rollout in rollouts],
-        "base": [rollout.prompts.question for rollout in rollouts],
+        "base": [rollout.prompts.base for rollout in rollouts],
     }
     return contexts_hidden(
         setup.policy.model,
@@ -184,7 +184,7 @@ def distillation_loss(
     """
     config = setup.config
     completions = [rollout.completion.ids for rollout in rollouts]
-    questions = [rollout.prompts.question for rollout in rollouts]
+    questions = [rollout.prompts.base for rollout in rollouts]
     student_ND = completion_hidden(setup.policy.model, questions, completions)
     token_N = torch.tensor(list(chain(*completions)), device=student_ND.device)
     with setup.layout.gathered_head():
