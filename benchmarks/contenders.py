@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from purified_opsd.objective.chunked_loss import chunked_loss, rows_for, slices
+from purified_opsd.objective.chunked_loss import chunk_sizes, chunked_loss, slices
 from purified_opsd.objective.divergences import JSD
-from purified_opsd.objective.head import products_with
+from purified_opsd.objective.head import choose_matmul
 from purified_opsd.objective.kernels import Compiled, Eager, Kernels
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
 
@@ -31,7 +31,7 @@ class Case:
 
     @property
     def chunk(self) -> int:
-        return min(self.N, rows_for(self.V, torch.device(self.device), self.chunk_rows).chunk)
+        return min(self.N, chunk_sizes(self.V, torch.device(self.device), self.chunk_rows).chunk)
 
     @property
     def buffer_bytes(self) -> int:
@@ -76,7 +76,7 @@ def floor(case: Case) -> Callable[[], None]:
     projections, one way back.
     """
     given = inputs(case)
-    products = products_with(given.head.weight, torch.float32)
+    matmul = choose_matmul(given.head.weight, torch.float32)
     hidden = [
         given.student_ND.detach().float(),
         *(given.contexts_ND[name].float() for name in ("teacher", "base")),
@@ -88,15 +88,15 @@ def floor(case: Case) -> Callable[[], None]:
         for rows in slices(case.N, case.chunk):
             logits_CV = buffer_CV[: len(gradient_ND[rows])]
             for states in hidden:
-                products.logits(states[rows], logits_CV)
-            gradient_ND[rows] = products.pullback(logits_CV)
+                matmul.logits(states[rows], logits_CV)
+            gradient_ND[rows] = matmul.backward(logits_CV)
 
     return run
 
 
 def ours_compiled(case: Case) -> Callable[[], None]:
     """`chunked_loss` as a run uses it."""
-    return _ours(case, Compiled(least_rows=0), PMITarget())
+    return _ours(case, Compiled(min_head_rows=0), PMITarget())
 
 
 def ours_eager(case: Case) -> Callable[[], None]:
@@ -106,7 +106,7 @@ def ours_eager(case: Case) -> Callable[[], None]:
 
 def ours_standard(case: Case) -> Callable[[], None]:
     """`chunked_loss` with the teacher as target: two distributions, as TRL's and Liger's."""
-    return _ours(case, Compiled(least_rows=0), TeacherTarget())
+    return _ours(case, Compiled(min_head_rows=0), TeacherTarget())
 
 
 def _ours(case: Case, kernels: Kernels, target: PMITarget | TeacherTarget) -> Callable[[], None]:

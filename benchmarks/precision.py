@@ -93,21 +93,21 @@ class RoundedFactors(Fp32Accumulate):
     def logits(self, hidden_CD: Tensor, out_CV: Tensor) -> None:
         torch.mm(hidden_CD.bfloat16().float(), self.weight_VD.float().T, out=out_CV)
 
-    def pullback(self, gradient_CV: Tensor) -> Tensor:
+    def backward(self, gradient_CV: Tensor) -> Tensor:
         return gradient_CV.bfloat16().float() @ self.weight_VD.float()
 
 
 def ours_as_on_a_gpu(point: Point, target: PMITarget | TeacherTarget) -> Result:
     """The GPU's rounding of the factors, emulated where there is none."""
     head = LinearHead(point.head, torch.float32)
-    head.products = RoundedFactors(point.head.weight)
-    logits_NV, pullback = head.student(point.hidden_ND["student"])
-    contexts_NV = head.contexts(target, point.hidden_ND)
+    head.matmul = RoundedFactors(point.head.weight)
+    logits_NV, backward = head.student_logits(point.hidden_ND["student"])
+    contexts_NV = head.context_logits(target, point.hidden_ND)
     token_N = torch.zeros(len(logits_NV), dtype=torch.long, device=logits_NV.device)
     terms = tile_terms(
-        head.formula(target, JSD(), temperature=1.0), token_N, logits_NV, contexts_NV
+        head.token_loss(target, JSD(), temperature=1.0), token_N, logits_NV, contexts_NV
     )
-    return Result(terms.divergence_R.mean().item(), pullback(logits_NV).double() / len(logits_NV))
+    return Result(terms.divergence_R.mean().item(), backward(logits_NV).double() / len(logits_NV))
 
 
 def trl(point: Point, _: Any) -> Result:

@@ -1,4 +1,4 @@
-"""The streamed loss against the naive formulas on full logits, in float64: value and gradient."""
+"""The chunked loss against the ten lines on full logits, in float64: value and gradient."""
 
 import pytest
 import torch
@@ -8,6 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 from purified_opsd.objective.chunked_loss import chunked_loss, chunked_terms
 from purified_opsd.objective.divergences import JSD, ForwardKL, ReverseKL
 from purified_opsd.objective.kernels import Eager
+from purified_opsd.objective.loss import purified_loss, standard_loss
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
 
 N, D, V = 13, 8, 37
@@ -32,15 +33,27 @@ def case(bias: bool = False, dtype: torch.dtype = torch.float64):
 
 def naive(student, contexts, head, weight, target, divergence, temperature=1.0):
     """Section 3.2 as it is written: full log-distributions, autograd for the gradient."""
+
+    def log_probs(hidden):
+        return (head(hidden) / temperature).log_softmax(-1)
+
     student = student.clone().requires_grad_()
-    logs = {name: (head(hidden) / temperature).log_softmax(-1) for name, hidden in contexts.items()}
-    log_target = target(*(logs[name] for name in target.contexts))
-    loss = (weight * divergence((head(student) / temperature).log_softmax(-1), log_target)).sum()
+    four = [log_probs(x) for x in (student, *map(contexts.get, ("teacher", "reference", "base")))]
+    if isinstance(target, PMITarget):
+        settings = {
+            "beta": target.beta,
+            "clip": target.clip,
+            "center_rows": target.center_rows,
+            "divergence": divergence,
+        }
+        loss = purified_loss(*four, weight, **settings)
+    else:
+        loss = standard_loss(*four[:2], weight, divergence=divergence)
     loss.backward()
     return loss.detach(), student.grad
 
 
-def streamed(student, contexts, head, weight, target, divergence, **options):
+def chunked(student, contexts, head, weight, target, divergence, **options):
     student = student.clone().requires_grad_()
     tokens = torch.zeros(len(student), dtype=torch.long)
     loss = chunked_terms(
@@ -61,7 +74,7 @@ def agree(a, b, tolerance=1e-9):
 def test_linear_head(target, divergence, bias):
     expected = naive(*case(bias), target, divergence)
     assert expected[1].abs().max() > 1e-3
-    agree(streamed(*case(bias), target, divergence), expected)
+    agree(chunked(*case(bias), target, divergence), expected)
 
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)
@@ -72,7 +85,7 @@ def test_soft_capped_head_takes_the_general_path(target):
         return 3 * torch.tanh(linear(hidden) / 3)
 
     agree(
-        streamed(student, contexts, head, weight, target, JSD()),
+        chunked(student, contexts, head, weight, target, JSD()),
         naive(student, contexts, head, weight, target, JSD()),
     )
 
@@ -80,7 +93,7 @@ def test_soft_capped_head_takes_the_general_path(target):
 @pytest.mark.parametrize("chunk_rows", [1, 2, 5, 12, 13, 14, 1000])
 def test_no_chunk_size_changes_anything(chunk_rows):
     agree(
-        streamed(*case(True), PMITarget(), JSD(), chunk_rows=chunk_rows),
+        chunked(*case(True), PMITarget(), JSD(), chunk_rows=chunk_rows),
         naive(*case(True), PMITarget(), JSD()),
     )
 
@@ -90,7 +103,7 @@ def test_temperature_divides_every_logit(head_kind):
     student, contexts, linear, weight = case(bias=True)
     head = linear if head_kind == "linear" else lambda hidden: linear(hidden)
     expected = naive(student, contexts, head, weight, PMITarget(), JSD(), temperature=1.7)
-    agree(streamed(student, contexts, head, weight, PMITarget(), JSD(), temperature=1.7), expected)
+    agree(chunked(student, contexts, head, weight, PMITarget(), JSD(), temperature=1.7), expected)
 
 
 def test_gradcheck_of_the_autograd_function():
@@ -118,10 +131,10 @@ def test_upstream_gradient_is_passed_on():
 
 def test_splitting_and_shuffling_the_tokens_changes_nothing():
     student, contexts, head, weight = case()
-    whole = streamed(student, contexts, head, weight, PMITarget(), JSD())
+    whole = chunked(student, contexts, head, weight, PMITarget(), JSD())
     order = torch.randperm(N)
     parts = [
-        streamed(
+        chunked(
             student[p], {k: v[p] for k, v in contexts.items()}, head, weight[p], PMITarget(), JSD()
         )
         for p in order.split([4, 9])
@@ -164,7 +177,7 @@ def test_bfloat16_states_are_computed_in_float32():
     expected = naive(
         wide[0], {k: v.double() for k, v in inputs[1].items()}, head, wide[1], PMITarget(), JSD()
     )
-    loss, gradient = streamed(*inputs[:3], inputs[3].float(), PMITarget(), JSD())
+    loss, gradient = chunked(*inputs[:3], inputs[3].float(), PMITarget(), JSD())
     assert loss.dtype == torch.float32
     assert gradient.dtype == torch.bfloat16
     torch.testing.assert_close(loss.double(), expected[0], rtol=1e-5, atol=0)

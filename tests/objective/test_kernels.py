@@ -28,11 +28,11 @@ def gradient(N, kernels, dtype):
     chunked_loss(hidden[0].requires_grad_(), contexts, head, weight, **options).backward()
     return hidden[0].grad
 
-for N in (35, 1, 6, 35):  # strips of 4 rows, of 3, of 2, of 1
-    found = gradient(N, Compiled(least_rows=0), torch.float32)
+for N in (35, 1, 6, 35):  # tiles of 4 rows, of 3, of 2, of 1
+    found = gradient(N, Compiled(min_head_rows=0), torch.float32)
     exact = gradient(N, Eager(), torch.float64)
     assert (found - exact).norm() < 1e-5 * exact.norm(), N
-    assert torch.equal(found, gradient(N, Compiled(least_rows=0), torch.float32))
+    assert torch.equal(found, gradient(N, Compiled(min_head_rows=0), torch.float32))
 from torch._dynamo.utils import counters
 print("graphs", counters["stats"]["unique_graphs"])
 """

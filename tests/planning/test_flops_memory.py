@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from purified_opsd.errors import ModelError
-from purified_opsd.objective.chunked_loss import Rows, chunked_terms, rows_for
+from purified_opsd.objective.chunked_loss import ChunkSizes, chunk_sizes, chunked_terms
 from purified_opsd.objective.divergences import JSD
 from purified_opsd.objective.kernels import Eager
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
@@ -123,7 +123,12 @@ def test_memory_of_the_student_and_of_the_sampler_is_within_15_percent_of_that_h
     lengths = Lengths(len(prompt), 0, 0, completion)
     tokens = questions * (len(prompt) + completion)
     expected = device_memory(
-        job.config, model_dims_of(job.config.model), lengths, tokens, Rows(64, 8), value_bytes=4
+        job.config,
+        model_dims_of(job.config.model),
+        lengths,
+        tokens,
+        ChunkSizes(64, 8),
+        value_bytes=4,
     )
 
     def student():
@@ -148,7 +153,7 @@ def test_memory_of_the_student_and_of_the_sampler_is_within_15_percent_of_that_h
 @pytest.mark.parametrize("N", [60, 240])
 def test_memory_of_the_loss_is_within_15_percent_of_that_held(wide_run, target, N):
     job = setup_training(replace(wide_run, target=target))
-    D, V, rows = 128, model_dims_of(job.config.model).vocabulary, Rows(48, 6)
+    D, V, rows = 128, model_dims_of(job.config.model).vocabulary, ChunkSizes(48, 6)
     student_ND = torch.randn(N, D, requires_grad=True)
     contexts_ND = {name: torch.randn(N, D) for name in target.contexts}
     tokens, ones = torch.zeros(N, dtype=torch.long), torch.ones(N)
@@ -159,7 +164,7 @@ def test_memory_of_the_loss_is_within_15_percent_of_that_held(wide_run, target, 
             student_ND, contexts_ND, job.policy.head, ones, tokens, **settings
         ).loss.backward()
 
-    assert rows_for(V, student_ND.device, rows.chunk) == rows
+    assert chunk_sizes(V, student_ND.device, rows.chunk) == rows
     expected = device_memory(
         job.config, model_dims_of(job.config.model), Lengths(0, 0, 0, N), N, rows, value_bytes=4
     )
@@ -177,7 +182,12 @@ def test_memory_of_the_adapter_is_that_held(tiny_run):
         t.nbytes for state in job.optimizer.state.values() for t in state.values() if t.dim()
     )
     expected = device_memory(
-        tiny_run, model_dims_of(tiny_run.model), Lengths(1, 1, 1, 1), 1, Rows(1, 1), value_bytes=4
+        tiny_run,
+        model_dims_of(tiny_run.model),
+        Lengths(1, 1, 1, 1),
+        1,
+        ChunkSizes(1, 1),
+        value_bytes=4,
     )
     assert (
         expected.adapter == weights + moments + weights

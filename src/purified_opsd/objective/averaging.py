@@ -1,9 +1,10 @@
-"""How the tokens of a batch are averaged into one loss.  B sequences, T_i completion tokens in
-sequence i.
+"""How the tokens of a batch are averaged into one loss, as a weight a token.
+
+B sequences; T_i completion tokens of sequence i; N tokens of all sequences, laid end to end.
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -11,8 +12,9 @@ from torch import Tensor
 
 @runtime_checkable
 class Averaging(Protocol):
-    """The weight of each token of sequence i in the loss of the whole batch; the weights of all its
-    tokens sum to 1.
+    """Gives the weight that each token of sequence i has in the loss of the whole batch.
+
+    The weights of all tokens of the batch sum to 1.
     """
 
     def __call__(self, lengths_B: Int[Tensor, " B"]) -> Float[Tensor, " B"]: ...
@@ -22,6 +24,8 @@ class Averaging(Protocol):
 class SequenceMean:
     """(1/B) Σ_i (1/T_i) Σ_t: every completion counts the same, however long.  Eqs. 3, 12 and 18."""
 
+    kind: ClassVar[str] = "sequence-mean"
+
     def __call__(self, lengths_B: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
         return 1.0 / (len(lengths_B) * lengths_B.double())
 
@@ -30,5 +34,18 @@ class SequenceMean:
 class TokenMean:
     """(1/Σ_i T_i) Σ_i Σ_t: every token counts the same, so long completions count for more."""
 
+    kind: ClassVar[str] = "token-mean"
+
     def __call__(self, lengths_B: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
         return (1.0 / lengths_B.sum().double()).expand(len(lengths_B))
+
+
+def token_weights(averaging: Averaging, lengths_B: Int[Tensor, " B"]) -> Float[Tensor, " N"]:
+    """Returns the weight of every token of the batch, in the order of the sequences laid end to
+    end: the `weight_N` that the losses take.
+
+    `lengths_B` are the completion lengths of the whole batch, over all micro-batches and processes:
+    weights that are fixed before any split are changed by none.
+    """
+    weight_B = averaging(lengths_B)
+    return weight_B.repeat_interleave(lengths_B)

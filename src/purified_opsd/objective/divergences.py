@@ -1,17 +1,17 @@
 """How far the student is from its target, per token.  N tokens, V rows of the head.
 
-Each divergence is a formula, and a closed form of its value and its gradient in the student's
+Each divergence is a formula, and a closed form of its value and of its gradient in the student's
 logits z, where log_student = log_softmax(z).  p is the target, q the student.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-LogProbs = Float[Tensor, "N V"]
+from .targets import LogProbs
 
 
 class ValueAndGradient(NamedTuple):
@@ -39,10 +39,12 @@ def kl(log_p: LogProbs, log_q: LogProbs) -> Float[Tensor, " N"]:
 
 @dataclass(frozen=True)
 class JSD:
-    """w·KL(target ‖ m) + (1−w)·KL(student ‖ m),  m = w·target + (1−w)·student.  Eq. 18; GKD,
-    arXiv:2306.13649, Eq. 1.
+    """w·KL(target ‖ m) + (1−w)·KL(student ‖ m),  m = w·target + (1−w)·student.
+
+    The D_JSD of Eqs. 3 and 18; GKD, arXiv:2306.13649, Eq. 1.
     """
 
+    kind: ClassVar[str] = "jsd"
     weight: float = 0.5
     """The target's share w of the mixture."""
 
@@ -60,40 +62,44 @@ class JSD:
 
     def value_and_gradient(self, log_student: LogProbs, log_target: LogProbs) -> ValueAndGradient:
         """Gradient (1−w)·q·(log(q/m) − KL(q ‖ m))."""
-        w, log_m, q = self.weight, self._log_mixture(log_student, log_target), log_student.exp()
-        gap = log_student - log_m
-        kl_student = (q * gap).sum(-1)
+        w, log_m = self.weight, self._log_mixture(log_student, log_target)
+        q, log_ratio = log_student.exp(), log_student - log_m
+        kl_student = (q * log_ratio).sum(-1)
         value = w * kl(log_target, log_m) + (1 - w) * kl_student
-        return ValueAndGradient(value, (1 - w) * q * (gap - kl_student[:, None]))
+        return ValueAndGradient(value, (1 - w) * q * (log_ratio - kl_student[:, None]))
 
     def _log_mixture(self, log_student: LogProbs, log_target: LogProbs) -> LogProbs:
         mixture = self.weight * log_target.exp() + (1 - self.weight) * log_student.exp()
-        return mixture.clamp(
-            min=torch.finfo(mixture.dtype).tiny
-        ).log()  # where both vanish their share of the sums is zero
+        # Where both probabilities vanish their share of the sums is zero, whatever the log is.
+        return mixture.clamp(min=torch.finfo(mixture.dtype).tiny).log()
 
 
 @dataclass(frozen=True)
 class ForwardKL:
     """KL(target ‖ student): cover all that the target might say."""
 
+    kind: ClassVar[str] = "forward-kl"
+
     def __call__(self, log_student: LogProbs, log_target: LogProbs) -> Float[Tensor, " N"]:
         return kl(log_target, log_student)
 
     def value_and_gradient(self, log_student: LogProbs, log_target: LogProbs) -> ValueAndGradient:
         """Gradient q − p."""
-        return ValueAndGradient(self(log_student, log_target), log_student.exp() - log_target.exp())
+        gradient = log_student.exp() - log_target.exp()
+        return ValueAndGradient(self(log_student, log_target), gradient)
 
 
 @dataclass(frozen=True)
 class ReverseKL:
     """KL(student ‖ target): say only what the target would say."""
 
+    kind: ClassVar[str] = "reverse-kl"
+
     def __call__(self, log_student: LogProbs, log_target: LogProbs) -> Float[Tensor, " N"]:
         return kl(log_student, log_target)
 
     def value_and_gradient(self, log_student: LogProbs, log_target: LogProbs) -> ValueAndGradient:
         """Gradient q·(log(q/p) − KL(q ‖ p))."""
-        q, gap = log_student.exp(), log_student - log_target
-        value = (q * gap).sum(-1)
-        return ValueAndGradient(value, q * (gap - value[:, None]))
+        q, log_ratio = log_student.exp(), log_student - log_target
+        value = (q * log_ratio).sum(-1)
+        return ValueAndGradient(value, q * (log_ratio - value[:, None]))

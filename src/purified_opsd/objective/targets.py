@@ -1,7 +1,7 @@
-"""Target distributions the student distils from, one function an equation.
+"""Target distributions that the student distils from, one function an equation of Section 3.
 
-N completion tokens of a micro-batch, laid end to end; V rows of the head.
-Unless said otherwise every `[N, V]` is a normalised log-distribution.
+N completion tokens of a micro-batch, laid end to end; V rows of the head.  The three names below
+say what an `[N, V]` tensor holds; the whole package uses them.
 """
 
 from dataclasses import dataclass
@@ -12,12 +12,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 LogProbs = Float[Tensor, "N V"]
+"""Normalised log-distributions: the probabilities of each row sum to 1."""
+
+UpToConstant = Float[Tensor, "N V"]
+"""Values that count only up to a constant a row, as logits do: the softmax or the centring that
+follows takes the constant out.
+"""
+
+Signal = Float[Tensor, "N V"]
+"""Differences in nats, meant as they stand: a log-ratio of two distributions, or one that has been
+centred, clipped or scaled.
+"""
 
 
 @runtime_checkable
 class Target(Protocol):
-    """A distribution made from what the frozen base says under the named contexts, handed over in
-    that order.
+    """A distribution made from what the frozen base says under the named contexts, whose
+    log-distributions it takes in that order.
     """
 
     contexts: ClassVar[tuple[str, ...]]
@@ -25,34 +36,33 @@ class Target(Protocol):
     def __call__(self, *log_contexts: Any, **_: Any) -> LogProbs: ...
 
 
-def pmi_signal(log_teacher: LogProbs, log_reference: LogProbs) -> Float[Tensor, "N V"]:
+def pmi_signal(log_teacher: LogProbs, log_reference: LogProbs) -> Signal:
     """Δ_it(v) = log π_T(v) − log π_ref(v): what the question adds to the reference.  Eq. 13."""
     return log_teacher - log_reference
 
 
-def center(delta: Float[Tensor, "N V"], rows: int | None = None) -> Float[Tensor, "N V"]:
-    """Δ̄(v) = Δ(v) − mean_v Δ(v), the mean over every row of the head, or its first `rows`.  Eq.
-    14.
+def center(delta: UpToConstant, rows: int | None = None) -> Signal:
+    """Δ̄(v) = Δ(v) − mean_v Δ(v), the mean over every row of the head, or over its first `rows`.
+    Eq. 14.
     """
     return delta - delta[:, :rows].mean(-1, keepdim=True)
 
 
-def soft_clip(delta: Float[Tensor, "N V"], clip: float) -> Float[Tensor, "N V"]:
+def soft_clip(delta: Signal, clip: float) -> Signal:
     """Δ̃(v) = c·tanh(Δ̄(v)/c): the identity for |Δ̄| ≪ c, bounded by c.  Eq. 15."""
     return clip * torch.tanh(delta / clip)
 
 
-def tilt(log_base: Float[Tensor, "N V"], reward: Float[Tensor, "N V"], beta: float) -> LogProbs:
-    """log P*(v) = log P_0(v) + r(v)/β − log Z, the optimum of Eq. 7; log P_0 and r up to a constant
-    a row.  Eqs. 8, 17.
-    """
+def tilt(log_base: UpToConstant, reward: UpToConstant, beta: float) -> LogProbs:
+    """log P*(v) = log P_0(v) + r(v)/β − log Z, the optimum of Eq. 7.  Eqs. 8, 16 and 17."""
     return (log_base + reward / beta).log_softmax(-1)
 
 
 @dataclass(frozen=True)
 class TeacherTarget:
-    """Standard OPSD: distil from the privileged teacher itself.  Eq. 3."""
+    """Standard OPSD: the target is the privileged teacher itself.  Eq. 3."""
 
+    kind: ClassVar[str] = "teacher"
     contexts: ClassVar[tuple[str, ...]] = ("teacher",)
 
     def __call__(self, log_teacher: LogProbs) -> LogProbs:
@@ -61,12 +71,13 @@ class TeacherTarget:
 
 @dataclass(frozen=True)
 class PMITarget:
-    """Purified OPSD: the clean base, tilted by what the question adds to the reference.  Eqs. 13 to
-    17.
+    """Purified OPSD: the target is the clean base, tilted by what the question adds to the
+    reference.  Eqs. 13 to 17.
 
     Raises ValueError for settings under which no target exists.
     """
 
+    kind: ClassVar[str] = "pmi"
     beta: float = 1.0
     """Correction strength β; a larger one stays closer to the base."""
     clip: float = 10.0
@@ -97,8 +108,11 @@ class PMITarget:
     ) -> LogProbs:
         return self.from_signal(pmi_signal(log_teacher, log_reference), log_base)
 
-    def from_signal(self, delta: Float[Tensor, "N V"], log_base: Float[Tensor, "N V"]) -> LogProbs:
-        """Eqs. 14 to 17.  Both arguments count up to a constant a row: centring and softmax absorb
-        it.
+    def from_signal(self, delta: UpToConstant, log_base: UpToConstant) -> LogProbs:
+        """The target of a signal Δ_it and the base's log-probs or logits.  Eqs. 14 to 17.
+
+        Centring absorbs a constant in the signal, the softmax one in the base.
         """
-        return tilt(log_base, soft_clip(center(delta, self.center_rows), self.clip), self.beta)
+        centered = center(delta, self.center_rows)
+        clipped = soft_clip(centered, self.clip)
+        return tilt(log_base, clipped, self.beta)

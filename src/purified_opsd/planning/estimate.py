@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from purified_opsd.objective.chunked_loss import rows_within
+from purified_opsd.objective.chunked_loss import gpu_chunk_sizes
 from purified_opsd.training.config import TrainingConfig
 
 from .flops_memory import DeviceMemory, Lengths, device_memory, lengths_of, sequence_flops
@@ -115,7 +115,7 @@ def _largest_micro_batch(
     """Tokens and memory of the largest micro-batch, from one sequence to a step's frozen passes."""
     gpu_bytes = gpu.gigabytes * 1e9
     usable = gpu_bytes * assumed.usable
-    rows = rows_within(int(gpu_bytes), dims.vocabulary, config.chunk_rows)
+    rows = gpu_chunk_sizes(int(gpu_bytes), dims.vocabulary, config.chunk_rows)
 
     def memory(tokens: int) -> DeviceMemory:
         return device_memory(config, dims, lengths, tokens, rows, BFLOAT16, gpus)

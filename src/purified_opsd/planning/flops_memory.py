@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from purified_opsd.distributed.fsdp import FSDP2
-from purified_opsd.objective.chunked_loss import Rows
+from purified_opsd.objective.chunked_loss import ChunkSizes
 from purified_opsd.objective.targets import PMITarget
 from purified_opsd.training.config import TrainingConfig
 
@@ -123,7 +123,7 @@ def device_memory(
     dims: ModelDims,
     lengths: Lengths,
     micro_tokens: int,
-    rows: Rows,
+    rows: ChunkSizes,
     value_bytes: int,
     processes: int = 1,
 ) -> DeviceMemory:
@@ -141,7 +141,7 @@ def device_memory(
     states = (contexts + 1) * value_bytes * N * D + FLOAT32 * N * D
 
     chunk = min(rows.chunk, N)
-    tile = min(rows.strip, chunk)
+    tile = min(rows.tile, chunk)
     buffer_rows = (1 + min(2, contexts)) * chunk + TILE_RESULTS * tile
     return DeviceMemory(
         weights=weight_bytes(config, dims, processes, value_bytes),
