@@ -20,7 +20,6 @@ import numpy as np
 
 from purified_opsd.planning.simulation import Cluster, Rates, simulate
 from purified_opsd.recipes import find_recipe
-from purified_opsd.settings import to_yaml
 from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.training.run import start_run
 
@@ -63,7 +62,7 @@ def measure(setting: Setting, steps: int) -> Measured:
             checkpoint_every=steps + 1,
             sampling=replace(run.sampling, max_new_tokens=setting.longest),
         )
-        start_run(run, to_yaml(run))
+        start_run(run)
         reader = RunReader(run.output_dir)
         rows = reader.metrics()[1:]
         lengths = [[len(r.completion_ids) for r in reader.rollouts(row["step"])] for row in rows]

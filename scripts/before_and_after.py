@@ -12,9 +12,10 @@ import yaml
 
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.sampling.hf import HFSampler
-from purified_opsd.settings import build_run
+from purified_opsd.settings import build
 from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.training.checkpoint import checkpoint_folder, list_checkpoints, load_adapter
+from purified_opsd.training.config import TrainingConfig
 from purified_opsd.training.setup import setup_training
 
 
@@ -25,7 +26,7 @@ def main() -> None:
     parser.add_argument("--temperature", type=float, default=0.0)
     arguments = parser.parse_args()
 
-    run = build_run(yaml.safe_load(RunReader(arguments.run).config_file.read_text()))
+    run = build(TrainingConfig, yaml.safe_load(RunReader(arguments.run).config_file.read_text()))
     steps = list_checkpoints(arguments.run)
     if not steps:
         parser.error(f"{arguments.run} has no checkpoint yet")

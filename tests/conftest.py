@@ -16,7 +16,7 @@ import yaml
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
 
-from purified_opsd import cli
+from purified_opsd.cli.main import main
 from purified_opsd.data.dataset import TrainingSet
 from purified_opsd.data.prompts import Prompts
 from purified_opsd.policy.model import LoRA, Model
@@ -150,7 +150,7 @@ def command(monkeypatch, capfd, tmp_path):
         monkeypatch.setattr(sys, "argv", ["purified-opsd", *map(str, words)])
         capfd.readouterr()
         with pytest.raises(SystemExit) as caught:
-            cli.main()
+            main()
         return caught.value.code or 0, *capfd.readouterr()
 
     return run

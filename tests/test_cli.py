@@ -2,12 +2,18 @@
 
 import json
 import shutil
+import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 
 import pytest
 import torch
 import yaml
 
+import purified_opsd.cli
+from purified_opsd import __version__
+from purified_opsd.cli.main import COMMANDS
 from purified_opsd.storage.run_dir import RunReader
 
 from .conftest import byte_tokenizer
@@ -310,3 +316,55 @@ def test_a_step_that_is_not_there(command, settings):
     code, _, errors = command("export", "runs/my_run", "--step", "7", "--output", "x")
     assert code == 2
     assert "has no good checkpoint of step 7; it has 2" in errors
+
+
+def test_every_command_is_a_function_in_a_file_of_its_name():
+    files = {file.stem for file in Path(purified_opsd.cli.__file__).parent.glob("*.py")}
+    shared = {"__init__", "__main__", "main", "launch", "parameters"}
+    assert set(COMMANDS) == files - shared
+    for name in COMMANDS:
+        assert callable(vars(import_module(f"purified_opsd.cli.{name}"))[name])
+
+
+LIGHT = """
+import sys
+from purified_opsd.cli.main import main
+try:
+    main()
+finally:
+    assert "torch" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["--help"], 0, "Train a LoRA adapter."),
+        ([], 0, "Train a LoRA adapter."),
+        (["--version"], 0, __version__),
+        (["trian"], 2, "There is no command 'trian'. Did you mean train?"),
+        (["--hlep"], 2, "There is no command '--hlep'. Did you mean --help?"),
+    ],
+)
+def test_what_needs_no_command_is_answered_without_torch(words, code, said):
+    run = [sys.executable, "-c", LIGHT, *words]
+    done = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["compare", "one"], "SECOND requires an argument"),
+        (["compare", "one", "two", "--stpe", "1"], "Unknown option: --stpe. Did you mean --step?"),
+        (["plan", "miniature.pmi", "--gpus", "many"], '"many" into int'),
+    ],
+)
+def test_words_that_a_command_does_not_take_are_a_paragraph(command, words, said):
+    code, _, errors = command(*words)
+    assert code == 2
+    assert said in errors
+    assert errors.endswith(f" `purified-opsd {words[0]} --help` says what it takes.\n")
+    assert errors.count("\n") == 1

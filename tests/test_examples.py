@@ -11,13 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
-import typer
 import yaml
 
-from purified_opsd.cli.app import app
+from purified_opsd.cli.main import application
 from purified_opsd.distributed.fsdp import FSDP2, Replicated
+from purified_opsd.evaluation.config import EvaluationConfig
 from purified_opsd.recipes import find_recipe
-from purified_opsd.settings import build_run, merge, read_overrides, read_settings, to_mapping
+from purified_opsd.settings import build, merge, read_overrides, read_yaml, to_mapping
 from purified_opsd.training.config import TrainingConfig
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -26,30 +26,25 @@ SETTINGS = [
     for name in ("one-gpu.yaml", "eight-gpus.yaml", "slurm/run.yaml", "smollm2.yaml")
 ]
 SCRIPT, JOB = EXAMPLES / "slurm" / "train.sbatch", EXAMPLES / "kubernetes" / "job.yaml"
-COMMANDS = typer.main.get_command(app).commands  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def run_of(settings: dict, overrides: dict | None = None) -> TrainingConfig:
     """The run that the settings describe."""
     settings = dict(settings)
-    start = (
-        to_mapping(find_recipe(settings.pop("recipe")))
-        if "recipe" in settings
-        else {"output_dir": "runs/x"}
-    )
-    merged = merge(merge(start, settings), overrides or {})
-    return build_run(merged)
+    start = {"output_dir": "runs/x"}
+    if "recipe" in settings:
+        start = to_mapping(find_recipe(settings.pop("recipe")))
+    merged = merge(TrainingConfig, merge(TrainingConfig, start, settings), overrides or {})
+    return build(TrainingConfig, merged)
 
 
 def parse(words: list[str]) -> tuple[str, dict, dict]:
-    """Verb, options and overrides of a command, by the very command line that would run it."""
-    verb, *rest = words
-    context = COMMANDS[verb].make_context(verb, rest)
-    return (
-        verb,
-        context.params,
-        read_overrides(context.args) if verb in ("train", "resume", "plan", "serve") else {},
-    )
+    """Command, options and overrides of typed words, by the very command line that would run them."""
+    command, *_ = words
+    _, bound, _ = application(command).parse_args(words)
+    config = EvaluationConfig if command == "evaluate" else TrainingConfig
+    settings = bound.arguments.get("settings", ())
+    return command, bound.arguments, read_overrides(config, settings)
 
 
 def commands_in(text: str) -> list[list[str]]:
@@ -74,7 +69,7 @@ def commands_in(text: str) -> list[list[str]]:
 @pytest.mark.parametrize("file", SETTINGS, ids=lambda file: file.name)
 def test_settings_build_a_run_and_the_commands_beside_them_are_commands(file, monkeypatch):
     monkeypatch.chdir(EXAMPLES.parent)
-    settings = read_settings(file)
+    settings = read_yaml(file)
     run = run_of(settings)
     assert run.batch_size % 8 == 0
     for words in commands_in(file.read_text()):
@@ -99,7 +94,8 @@ STAND_INS = {
     "curl": 'until [[ -s $LOG/serve ]]; do sleep 0.1; done; echo "$@" >> "$LOG/curl"',
     "purified-opsd": 'echo "$CUDA_VISIBLE_DEVICES $VLLM_API_KEY $*" >> "$LOG/serve"; exec sleep 20',
     "torchrun": 'printf "%s\\n" "$*" >> "$LOG/torchrun"; exit 7',
-    "srun": 'while [[ $1 == --* ]]; do echo "$1" >> "$LOG/srun"; shift; done; SLURM_LOCALID=3 exec "$@"',
+    "srun": 'while [[ $1 == --* ]]; do echo "$1" >> "$LOG/srun"; shift; done; '
+    'SLURM_LOCALID=3 exec "$@"',
 }
 
 
@@ -125,9 +121,9 @@ def slurm(monkeypatch):
 
 
 def lines(file: Path) -> list[str]:
-    found = file.read_text().splitlines()
+    written = file.read_text().splitlines()
     file.unlink()
-    return found
+    return written
 
 
 def test_the_slurm_script_starts_servers_and_trainers_and_goes_on_when_given_again(cluster, slurm):
@@ -150,22 +146,25 @@ def test_the_slurm_script_starts_servers_and_trainers_and_goes_on_when_given_aga
         options, said = lines(cluster / "torchrun")[0].split(" -m purified_opsd.cli ")
         assert "--nnodes=2 --nproc-per-node=8" in options
         assert "--rdzv-endpoint=n1:29400" in options
-        found, arguments, overrides = parse(said.split())
-        assert found == verb
+        command, arguments, overrides = parse(said.split())
+        assert command == verb
         assert overrides == {"sampler": {"urls": urls}}
-        run = run_of(read_settings(Path("examples/slurm/run.yaml")), overrides)
+        run = run_of(read_yaml(Path("examples/slurm/run.yaml")), overrides)
         assert run.batch_size >= 2 * 8
-        place = arguments["folder"] if verb == "resume" else arguments["output_dir"]
-        assert Path(place) == run.output_dir
-        placed = lines(cluster / "srun")
-        assert "--nodelist=n1,n2" in placed
-        assert "--nodelist=n3,n4" in placed
+        folder = arguments["folder"] if verb == "resume" else arguments["output_dir"]
+        assert Path(folder) == run.output_dir
+        nodes = lines(cluster / "srun")
+        assert "--nodelist=n1,n2" in nodes
+        assert "--nodelist=n3,n4" in nodes
         run.output_dir.mkdir(parents=True, exist_ok=True)
         (run.output_dir / "config.yaml").touch()
 
 
 def test_slurms_warning_is_passed_on_and_waited_for(cluster, slurm):
-    saving = """trap 'sleep 1; touch "$LOG/saved"; exit 9' TERM; touch "$LOG/started"; while :; do sleep 0.1; done"""
+    saving = (
+        """trap 'sleep 1; touch "$LOG/saved"; exit 9' TERM; touch "$LOG/started"; """
+        "while :; do sleep 0.1; done"
+    )
     (cluster / "bin" / "torchrun").write_text(f"#!/usr/bin/env bash\n{saving}\n")
     job = subprocess.Popen(["bash", SCRIPT], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
@@ -249,7 +248,7 @@ def test_the_kubernetes_script_trains_and_goes_on(cluster, monkeypatch):
     for name, body in stand_ins.items():
         (cluster / "bin" / name).write_text(f"#!/bin/sh\n{body}\n")
         (cluster / "bin" / name).chmod(0o755)
-    run = run_of(read_settings(Path("settings/run.yaml")))
+    run = run_of(read_yaml(Path("settings/run.yaml")))
     health = [f"{url}/health" for url in to_mapping(run)["sampler"]["urls"]]
     for verb in ("train", "resume"):
         subprocess.run(["sh", "settings/train.sh"], timeout=60, check=False)
@@ -259,8 +258,8 @@ def test_the_kubernetes_script_trains_and_goes_on(cluster, monkeypatch):
             "--nnodes=2 --nproc-per-node=8 --node-rank=1 --master-addr=trainers-0.trainers"
             in options
         )
-        found, arguments, _ = parse(said.split())
-        assert found == verb
+        command, arguments, _ = parse(said.split())
+        assert command == verb
         assert arguments["folder" if verb == "resume" else "recipe"] in (
             run.output_dir,
             "settings/run.yaml",

@@ -3,7 +3,7 @@ import signal
 import pytest
 
 from purified_opsd.errors import Interrupted
-from purified_opsd.interrupts import StopRequest
+from purified_opsd.interrupts import StopRequest, interrupt
 
 
 def test_the_first_signal_is_remembered_and_handlers_come_back():
@@ -20,9 +20,28 @@ def test_ctrl_c_that_arrives_twice_is_one_request_and_later_an_end():
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGTERM)  # from the launcher, at once
         assert stop.signal == signal.SIGINT
-        stop.GRACE = 0.0
+        stop.grace = 0.0
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_signal_that_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest((signal.SIGHUP,)) as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert stop.signal == 0
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_what_is_under_way_can_be_ended_at_once():
+    with StopRequest(at_first=interrupt) as stop:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert stop.signal == signal.SIGTERM
+        signal.raise_signal(signal.SIGTERM)  # the launcher's own, while it is tidied up
 
 
 @pytest.mark.parametrize(

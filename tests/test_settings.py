@@ -14,25 +14,29 @@ from purified_opsd.recipes import RECIPES, find_recipe
 from purified_opsd.sampling.hf import HF
 from purified_opsd.sampling.vllm_servers import VLLMServers
 from purified_opsd.settings import (
-    build_run,
-    located,
+    build,
     merge,
-    read_overrides,
-    read_settings,
+    override,
+    read_yaml,
     to_mapping,
     to_yaml,
 )
+from purified_opsd.training.config import TrainingConfig, new_config
 from purified_opsd.training.optimizer import Cosine
 
 BARE = {"model": "some/model", "data": "file.jsonl", "output_dir": "runs/x"}
 
 
-def run_with(*words: str):
-    return build_run(merge(BARE, read_overrides(words)))
+def config_of(settings) -> TrainingConfig:
+    return build(TrainingConfig, settings)
+
+
+def config_with(*words: str, start=BARE) -> TrainingConfig:
+    return config_of(override(TrainingConfig, start, words))
 
 
 def test_defaults_are_the_papers():
-    run = build_run(BARE)
+    run = config_of(BARE)
     assert run.target == PMITarget(beta=1.0, clip=10.0)
     assert run.divergence == JSD(0.5)
     assert (run.steps, run.batch_size, run.sampling.max_new_tokens, run.checkpoint_every) == (
@@ -51,7 +55,7 @@ def test_defaults_are_the_papers():
 
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_every_recipe_survives_yaml(name):
-    assert build_run(yaml.safe_load(to_yaml(RECIPES[name]))) == RECIPES[name]
+    assert config_of(yaml.safe_load(to_yaml(RECIPES[name]))) == RECIPES[name]
 
 
 @pytest.mark.parametrize(
@@ -67,8 +71,8 @@ def test_every_recipe_survives_yaml(name):
 )
 def test_what_is_watched_is_checked(words, said):
     with pytest.raises(SettingsError, match=said):
-        run_with(*words)
-    assert run_with("--markers", "let me think", "so").markers == ("let me think", "so")
+        config_with(*words)
+    assert config_with("--markers", "let me think", "so").markers == ("let me think", "so")
 
 
 def test_yaml_and_command_line_say_the_same(tmp_path):
@@ -87,8 +91,9 @@ def test_yaml_and_command_line_say_the_same(tmp_path):
         "--schedule.warmup-steps 5 --averaging token-mean --trackers wandb tensorboard --steps 7 "
         "--prompts.thinking false"
     )
-    run = build_run(read_settings(file))
-    assert build_run(merge(to_mapping(build_run(BARE)), read_overrides(words.split()))) == run
+    run = config_of(read_yaml(file))
+    assert config_with(*words.split()) == run
+    assert config_with(*words.split(), start=to_mapping(config_of(BARE))) == run
     assert run.target == PMITarget(beta=2.0)
     assert run.divergence == ReverseKL()
     assert run.schedule == Cosine(5)
@@ -102,21 +107,14 @@ def test_yaml_and_command_line_say_the_same(tmp_path):
 
 def test_a_new_kind_starts_its_section_anew():
     mapping = to_mapping(find_recipe("qwen3-8b.dasd.pmi"))
-    assert (
-        build_run(merge(mapping, read_overrides(["--target", "teacher"]))).target == TeacherTarget()
-    )
-    assert (
-        build_run(merge(mapping, read_overrides(["--target.kind", "teacher"]))).arm
-        == "opsd-standard"
-    )
-    assert build_run(merge(mapping, read_overrides(["--target.clip", "5"]))).target == PMITarget(
-        clip=5.0
-    )
+    assert config_with("--target", "teacher", start=mapping).target == TeacherTarget()
+    assert config_with("--target.kind", "teacher", start=mapping).arm == "opsd-standard"
+    assert config_with("--target.clip", "5", start=mapping).target == PMITarget(clip=5.0)
 
 
 def test_another_data_set_forgets_what_described_the_former():
     mapping = to_mapping(find_recipe("qwen3-4b.dasd.standard"))
-    run = build_run(merge(mapping, {"data": "mine.jsonl", "model": "mine"}))
+    run = config_of(merge(TrainingConfig, mapping, {"data": "mine.jsonl", "model": "mine"}))
     assert (run.data.path, run.data.config, run.data.where, run.data.subset) == (
         "mine.jsonl",
         None,
@@ -124,21 +122,21 @@ def test_another_data_set_forgets_what_described_the_former():
         None,
     )
     assert run.model.path == "mine"
-    kept = build_run(merge(mapping, read_overrides(["--data.path", "mine.jsonl"])))
+    kept = config_with("--data.path", "mine.jsonl", start=mapping)
     assert kept.data.subset == 10_000
 
 
 def test_servers_are_named_one_or_several():
     words = ("--sampler.kind", "vllm-server", "--sampler.urls", "http://a:1", "http://b:1")
-    run = run_with(*words)
+    run = config_with(*words)
     assert run.sampler == VLLMServers(("http://a:1", "http://b:1"))
-    assert build_run(yaml.safe_load(to_yaml(run))) == run
-    assert run_with(*words[:4]).sampler == VLLMServers(("http://a:1",))
-    assert run_with().sampler == HF()
+    assert config_of(yaml.safe_load(to_yaml(run))) == run
+    assert config_with(*words[:4]).sampler == VLLMServers(("http://a:1",))
+    assert config_with().sampler == HF()
 
 
 def test_words_after_an_equals_sign_and_null():
-    run = run_with(
+    run = config_with(
         "--optimizer.learning-rate=2e-5", "--chunk-rows", "64", "--target.center-rows=null"
     )
     assert run.optimizer.learning_rate == 2e-5
@@ -177,6 +175,10 @@ WRONG = {
         ["--sampler", "vllm-server", "--sampler.urls", "http://a:1"],
         "follows a short form of sampler; write --sampler.kind for that one",
     ),
+    "settings and then a kind": (
+        ["--sampler.urls", "http://a:1", "--sampler", "vllm-server"],
+        "--sampler is a short form after settings of sampler; write --sampler.kind",
+    ),
     "a section as a word": (["--optimizer", "adam"], "There is no setting optimizer.kind"),
     "an unknown tracker": (
         ["--trackers", "mlflow"],
@@ -189,7 +191,7 @@ WRONG = {
 def test_what_is_wrong_is_named(name):
     words, message = WRONG[name]
     with pytest.raises(SettingsError, match=message):
-        run_with(*words)
+        config_with(*words)
 
 
 def test_missing_settings_are_asked_for():
@@ -197,7 +199,7 @@ def test_missing_settings_are_asked_for():
         SettingsError,
         match="The setting model is missing. Add it to the YAML file, or give it as --model VALUE",
     ):
-        build_run({"data": "x", "output_dir": "y"})
+        config_of({"data": "x", "output_dir": "y"})
 
 
 @pytest.mark.parametrize(
@@ -211,12 +213,12 @@ def test_missing_settings_are_asked_for():
 def test_files_that_hold_no_settings(tmp_path, content, message):
     (tmp_path / "x.yaml").write_bytes(content)
     with pytest.raises(SettingsError, match=message):
-        read_settings(tmp_path / "x.yaml")
+        read_yaml(tmp_path / "x.yaml")
 
 
 def test_a_file_that_is_not_there():
     with pytest.raises(SettingsError, match="gone.yaml cannot be read: No such file"):
-        read_settings(Path("gone.yaml"))
+        read_yaml(Path("gone.yaml"))
 
 
 def test_the_cells_of_table_1_and_the_ablations_are_there():
@@ -256,23 +258,30 @@ def test_an_unknown_recipe_names_the_nearest():
         find_recipe("qwen3-8b.mathcot.pmi")
 
 
+def test_a_short_form_in_yaml_keeps_its_word_under_dotted_settings():
+    config = config_with("--data.subset", "5", "--model.dtype", "float32", start=BARE)
+    assert (config.data.path, config.data.subset) == ("file.jsonl", 5)
+    assert (config.model.path, config.model.dtype) == ("some/model", "float32")
+    start = BARE | {"schedule": "cosine"}
+    assert config_with("--schedule.warmup-steps", "3", start=start).schedule == Cosine(3)
+
+
+def test_the_default_kind_may_be_named_without_losing_its_settings():
+    start = BARE | {"target": {"beta": 2}}
+    assert config_with("--target.kind", "pmi", start=start).target == PMITarget(beta=2.0)
+
+
 def test_a_section_without_a_kind_is_of_the_default_kind():
-    assert run_with("--target.clip", "5").target == PMITarget(clip=5.0)
-    assert build_run(BARE | {"divergence": {"weight": 0.3}}).divergence == JSD(0.3)
+    assert config_with("--target.clip", "5").target == PMITarget(clip=5.0)
+    assert config_of(BARE | {"divergence": {"weight": 0.3}}).divergence == JSD(0.3)
 
 
 def test_local_paths_become_absolute_and_hub_ids_stay(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "weights").mkdir()
-    run = located(
-        build_run(
-            BARE
-            | {"model": {"path": "weights", "trust_remote_code_of": "weights"}, "data": "org/set"}
-        )
-    )
-    assert run.model.path == run.model.trust_remote_code_of == str(tmp_path / "weights")
-    assert run.data.path == "org/set"
-    assert (
-        located(build_run(BARE | {"output_dir": "~/runs/x"})).output_dir
-        == Path.home() / "runs" / "x"
-    )
+    model = {"path": "weights", "trust_remote_code_of": "weights"}
+    config = new_config(BARE | {"model": model, "data": "org/set"})
+    assert config.model.path == config.model.trust_remote_code_of == str(tmp_path / "weights")
+    assert config.data.path == "org/set"
+    home = new_config(BARE | {"output_dir": "~/runs/x"})
+    assert home.output_dir == Path.home() / "runs" / "x"

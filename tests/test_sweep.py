@@ -21,7 +21,7 @@ SETTINGS = to_mapping(find_recipe("miniature.pmi"))
 def test_the_grid_is_every_combination_and_its_folders_say_which(tmp_path):
     words = ["--target.clip", "5", "10", "--target.beta", "0.5", "2", "--steps", "7"]
     points = grid(SETTINGS, words, tmp_path)
-    assert [(p.run.target.clip, p.run.target.beta, p.run.steps) for p in points] == [
+    assert [(p.config.target.clip, p.config.target.beta, p.config.steps) for p in points] == [
         (5, 0.5, 7), (5, 2, 7), (10, 0.5, 7), (10, 2, 7),
     ]  # fmt: skip
     assert points[1].folder == tmp_path / "target.clip=5,target.beta=2"
@@ -31,13 +31,13 @@ def test_arms_and_data_can_be_swept_too(tmp_path):
     points = grid(
         SETTINGS, ["--target", "pmi", "teacher", "--data", "a/x.jsonl", "b/x.jsonl"], tmp_path
     )
-    assert [point.run.arm for point in points] == [
+    assert [point.config.arm for point in points] == [
         "opsd-pmi",
         "opsd-pmi",
         "opsd-standard",
         "opsd-standard",
     ]
-    assert [point.run.data.path for point in points[:2]] == ["a/x.jsonl", "b/x.jsonl"]
+    assert [point.config.data.path for point in points[:2]] == ["a/x.jsonl", "b/x.jsonl"]
     assert points[3].folder == tmp_path / "target=teacher,data=b_x.jsonl"
 
 

@@ -1,47 +1,82 @@
 """Every refusal: what cannot be used, where, and what to do."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
-class SettingsError(Exception):
+class UserError(Exception):
+    """What a user can mend.  Its text is a paragraph, and the command line ends with its code."""
+
+    exit_code: int = 1
+
+
+class SettingsError(UserError):
     """A setting is wrong: which, what was got, and what to do."""
 
-
-class TemplateError(Exception):
-    """The tokenizer cannot render a prompt: what is missing and what to do."""
+    exit_code = 2
 
 
-class DataError(Exception):
-    """The data cannot be used: what is wrong, where, and what to do."""
+@contextmanager
+def refused_as_settings() -> Iterator[None]:
+    """Turns the ValueError with which a settings class refuses a value into a SettingsError."""
+    try:
+        yield
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
 
 
-class WorkerError(Exception):
-    """No worker can be started: the installation is broken."""
-
-
-class ModelError(Exception):
-    """The model or tokenizer cannot be used: what is wrong, where, and what to do."""
-
-
-class ServersLost(Exception):
-    """No server answers, or not in time.  Another try, later, may go through."""
-
-
-class RunError(Exception):
+class RunError(UserError):
     """The run directory cannot be used: what is wrong, where, and what to do."""
 
+    exit_code = 2
 
-class CheckpointError(Exception):
+
+class DataError(UserError):
+    """The data cannot be used: what is wrong, where, and what to do."""
+
+    exit_code = 3
+
+
+class CheckpointError(UserError):
     """A checkpoint is damaged, or does not belong to this run: what, where, and what to do."""
 
+    exit_code = 3
 
-class OffPolicyError(Exception):
+
+class ModelError(UserError):
+    """The model or tokenizer cannot be used: what is wrong, where, and what to do."""
+
+    exit_code = 4
+
+
+class TemplateError(UserError):
+    """The tokenizer cannot render a prompt: what is missing and what to do."""
+
+    exit_code = 4
+
+
+class WorkerError(UserError):
+    """No worker can be started: the installation is broken."""
+
+    exit_code = 4
+
+
+class OffPolicyError(UserError):
     """The completions are not the student's: how far off they are, what that can be, and what to
     do.
     """
 
+    exit_code = 4
 
-class Stopped(Exception):
+
+class ServersLost(UserError):
+    """No server answers, or not in time.  Another try, later, may go through."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
+
+
+class Stopped(UserError):
     """The run has ended early, and is saved: why, and the exit code that says so."""
 
     def __init__(self, reason: str, exit_code: int):
@@ -50,7 +85,7 @@ class Stopped(Exception):
 
 
 class Interrupted(Stopped):
-    """By a signal."""
+    """A signal has ended the run early, and it is saved."""
 
     def __init__(self, signal_number: int, step: int):
         where = f"after step {step}, which is saved" if step else "before the first step"

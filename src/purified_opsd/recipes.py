@@ -8,7 +8,9 @@ a checkpoint every 50 steps.
 import difflib
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 from purified_opsd.data.dataset import READY_COLUMNS, TrainingSet
 from purified_opsd.evaluation.config import EvaluationConfig, SamplingOverrides
@@ -21,6 +23,7 @@ from purified_opsd.training.optimizer import AdamW
 
 from . import miniature
 from .errors import SettingsError
+from .settings import merge, read_yaml, to_mapping
 
 MODELS: Mapping[str, str] = {
     "qwen3-8b": "Qwen/Qwen3-8B",
@@ -70,49 +73,75 @@ it knows.
 
 
 def _recipes() -> dict[str, TrainingConfig]:
-    recipes = {
-        f"{model}.{data}.{arm}": _run(model, DATA[data], ARMS[arm])
-        for model in MODELS
-        for data in DATA
-        for arm in ARMS
-    }
-    for model in ("qwen3-8b", "r1-distill-7b"):
-        recipes |= {
-            f"{model}.math-cot.{name}": _run(model, DATA["math-cot"], target)
-            for name, target in ABLATIONS.items()
-        }
-    upstream = _run(
-        "qwen3-8b", TrainingSet("siyanzhao/Openthoughts_math_30k_opsd"), TeacherTarget()
-    )
+    recipes: dict[str, TrainingConfig] = {}
+    for model, (data_name, data), (arm, target) in product(MODELS, DATA.items(), ARMS.items()):
+        recipes[f"{model}.{data_name}.{arm}"] = _cell(model, data, target)
+    for model, (name, target) in product(("qwen3-8b", "r1-distill-7b"), ABLATIONS.items()):
+        recipes[f"{model}.math-cot.{name}"] = _cell(model, DATA["math-cot"], target)
+    upstream = TrainingSet("siyanzhao/Openthoughts_math_30k_opsd")
     recipes["qwen3-8b.openthoughts.upstream"] = replace(
-        upstream, divergence=ForwardKL(), loss_temperature=1.1
+        _cell("qwen3-8b", upstream, TeacherTarget()), divergence=ForwardKL(), loss_temperature=1.1
     )
-    recipes |= {
-        f"miniature.{arm}": replace(MINIATURE, target=target) for arm, target in ARMS.items()
+    for arm, target in ARMS.items():
+        recipes[f"miniature.{arm}"] = replace(MINIATURE, target=target)
+    return {
+        name: replace(config, output_dir=Path("runs") / name) for name, config in recipes.items()
     }
-    return {name: replace(run, output_dir=Path("runs") / name) for name, run in recipes.items()}
 
 
-def _run(model: str, data: TrainingSet, target: PMITarget | TeacherTarget) -> TrainingConfig:
+def _cell(model: str, data: TrainingSet, target: PMITarget | TeacherTarget) -> TrainingConfig:
     return TrainingConfig(Model(MODELS[model]), data, Path("runs"), target=target)
 
 
 RECIPES: Mapping[str, TrainingConfig] = _recipes()
 
 
+def find_recipe(name: str) -> TrainingConfig:
+    """Returns the recipe of that name.  Raises SettingsError that names the nearest."""
+    if name not in RECIPES:
+        close = difflib.get_close_matches(name, RECIPES, 1, cutoff=0.4)
+        nearest = f" Did you mean {close[0]}?" if close else ""
+        raise SettingsError(
+            f"There is no recipe '{name}', and it is no YAML file (.yaml).{nearest} "
+            "`purified-opsd recipes` lists them all."
+        )
+    return RECIPES[name]
+
+
+def read_recipe(name: str) -> dict[str, Any]:
+    """Returns the settings of a recipe, or of a YAML file, which may name a `recipe` to start from.
+
+    Raises SettingsError.
+    """
+    if name.startswith("--"):
+        raise SettingsError(f"The recipe or YAML file comes first: RECIPE {name} ...")
+    if not is_yaml(name):
+        return to_mapping(find_recipe(name))
+    settings = {"output_dir": str(Path("runs") / Path(name).stem), **read_yaml(Path(name))}
+    start = settings.pop("recipe", None)
+    if not start:
+        return settings
+    return merge(TrainingConfig, to_mapping(find_recipe(str(start))), settings)
+
+
+def is_yaml(name: str) -> bool:
+    """Is this a settings file, rather than a recipe's name?"""
+    return Path(name).suffix in (".yaml", ".yml")
+
+
 def find_preparation(name: str) -> TrainingSet:
-    """A set to prepare: by name (`dasd-10k`), by path or hub id, or a named one read from a path
-    (`dasd-10k=rows.parquet`).
+    """Returns a set to prepare: by name (`dasd-10k`), by path or hub id, or a named one read from a
+    path (`dasd-10k=rows.parquet`).
 
     Raises SettingsError where there is none of that name.
     """
     known, _, path = name.partition("=")
     if known in PREPARATIONS:
         preparation = PREPARATIONS[known]
+        if not path:
+            return preparation
         columns = READY_COLUMNS[preparation.path]
-        return (
-            replace(preparation, path=path, config=None, columns=columns) if path else preparation
-        )
+        return replace(preparation, path=path, config=None, columns=columns)
     close = difflib.get_close_matches(known, PREPARATIONS, 1)
     if close and not Path(name).expanduser().exists():
         raise SettingsError(
@@ -120,15 +149,3 @@ def find_preparation(name: str) -> TrainingSet:
             f"{', '.join(PREPARATIONS)}."
         )
     return TrainingSet(name)
-
-
-def find_recipe(name: str) -> TrainingConfig:
-    """The recipe of that name.  Raises SettingsError that names the nearest."""
-    if name not in RECIPES:
-        close = difflib.get_close_matches(name, RECIPES, 1, cutoff=0.4)
-        raise SettingsError(
-            f"There is no recipe '{name}', and it is no YAML file "
-            f"(.yaml).{f' Did you mean {close[0]}?' if close else ''} `purified-opsd recipes` "
-            "lists them all."
-        )
-    return RECIPES[name]

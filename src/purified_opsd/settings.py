@@ -1,68 +1,36 @@
-"""Settings from YAML, recipes and the command line, checked alike; and back to YAML.
+"""Settings from YAML and the command line to a frozen dataclass, and back to YAML.
 
-A section whose class can be chosen carries its name as `kind`: `target: {kind: pmi, beta: 1.0}`.
+Nothing here knows a class of ours.  A settings class is a dataclass whose fields are numbers, text,
+lists and sections, which are settings classes again.  Two things a section's class declares itself:
+
+kind        where a field allows several classes, the name by which one of them is chosen:
+            `target: {kind: pmi, beta: 1.0}`.  The first of the field's union is the default.
+short_form  what a lone word stands for, as in `model: some/path`: the word is the value of the
+            first field named, and the other fields named are reset to their defaults.  Where there
+            is none, the lone word is the kind: `target: teacher`.
 """
 
 import difflib
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
-
-from purified_opsd.data.dataset import AfterThink, AnswerOnly, TrainingSet, WholeSolution
-from purified_opsd.distributed.fsdp import FSDP2, Replicated
-from purified_opsd.evaluation.benchmarks import located_benchmark
-from purified_opsd.objective.averaging import SequenceMean, TokenMean
-from purified_opsd.objective.divergences import JSD, ForwardKL, ReverseKL
-from purified_opsd.objective.kernels import Compiled, Eager
-from purified_opsd.objective.targets import PMITarget, TeacherTarget
-from purified_opsd.sampling.hf import HF
-from purified_opsd.sampling.vllm_engine import VLLM
-from purified_opsd.sampling.vllm_servers import VLLMServers
-from purified_opsd.training.config import TrainingConfig
-from purified_opsd.training.optimizer import Constant, Cosine, Linear
+from pydantic_core import ErrorDetails
 
 from .errors import SettingsError
 
-KINDS: Mapping[str, Mapping[str, type]] = {
-    "sampler": {"hf": HF, "vllm": VLLM, "vllm-server": VLLMServers},
-    "target": {"pmi": PMITarget, "teacher": TeacherTarget},
-    "divergence": {"jsd": JSD, "forward-kl": ForwardKL, "reverse-kl": ReverseKL},
-    "averaging": {"sequence-mean": SequenceMean, "token-mean": TokenMean},
-    "sharding": {"replicated": Replicated, "fsdp2": FSDP2},
-    "kernels": {"compiled": Compiled, "eager": Eager},
-    "schedule": {"constant": Constant, "linear": Linear, "cosine": Cosine},
-    "data.reference": {
-        "whole-solution": WholeSolution,
-        "after-think": AfterThink,
-        "answer-only": AnswerOnly,
-    },
-}
-"""The classes a section can be of, by the section's dotted name; the first is the default."""
-
-SHORT_FORMS: Mapping[str, Mapping[str, Any]] = {
-    "model": {"path": None, "revision": None},
-    "data": {
-        "path": None,
-        "config": None,
-        "split": "train",
-        "revision": None,
-        "columns": None,
-        "where": {},
-        "subset": None,
-    },
-}
-"""What `model: X` or `--data X` stands for: `path` is X, and what described the former model or set
-is forgotten.
-"""
+T = TypeVar("T")
+_Root = tuple[type, str]
+"""The class that is built and its dotted name: all settings that a mistaken one can be."""
 
 
-def read_settings(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file.  Raises SettingsError."""
+def read_yaml(file: Path) -> dict[str, Any]:
+    """Returns the mapping in a YAML file.  Raises SettingsError."""
     try:
         value = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -70,9 +38,8 @@ def read_settings(file: Path) -> dict[str, Any]:
             f"The settings file {file} cannot be read: {error.strerror}. Check its name."
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"The settings file {file} is not YAML: {' '.join(str(error).split())}."
-        ) from error
+        message = " ".join(str(error).split())
+        raise SettingsError(f"The settings file {file} is not YAML: {message}.") from error
     if not isinstance(value, dict):
         raise SettingsError(
             f"The settings file {file} holds a {type(value).__name__}, not settings such as "
@@ -81,206 +48,250 @@ def read_settings(file: Path) -> dict[str, Any]:
     return value
 
 
-def read_overrides(words: Sequence[str]) -> dict[str, Any]:
-    """`--optimizer.learning-rate 1e-4 --trackers wandb tensorboard` as nested settings; `null` is
-    null.
+def read_overrides(cls: type, words: Sequence[str]) -> dict[str, Any]:
+    """Returns `--optimizer.learning-rate 1e-4 --trackers wandb tensorboard` as nested settings of
+    the class; `null` is null.  Raises SettingsError for words that are no settings.
     """
     overrides: dict[str, Any] = {}
-    words = [
-        part for word in words for part in (word.split("=", 1) if word.startswith("--") else [word])
-    ]
-    starts = [i for i, word in enumerate(words) if word.startswith("--")]
-    if not words:
-        return overrides
-    if starts[:1] != [0]:
-        raise SettingsError(
-            f"'{words[0]}' belongs to no setting. Settings are written --name value, such as "
-            "--steps 20."
-        )
-    for start, end in zip(starts, [*starts[1:], len(words)], strict=True):
-        name, values = words[start][2:].replace("-", "_"), words[start + 1 : end]
+    for option, values in _options(words):
         if not values:
-            raise SettingsError(f"{words[start]} has no value. Write {words[start]} VALUE.")
-        section = overrides
-        *parents, leaf = name.split(".")
+            raise SettingsError(f"{option} has no value. Write {option} VALUE.")
+        *parents, leaf = option.removeprefix("--").replace("-", "_").split(".")
+        section, section_class = overrides, cls
         for parent in parents:
+            choices = _sections_of(section_class).get(parent, ())
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):  # --data FILE before --data.subset 5
-                named = "path" if parent in SHORT_FORMS else "kind"
                 raise SettingsError(
-                    f"{words[start]} follows a short form of {parent}; write --{parent}.{named} "
-                    "for that one."
+                    f"{option} follows a short form of {parent}; write "
+                    f"--{parent}.{_short_form(choices)[0]} for that one."
                 )
-        section[leaf] = None if values == ["null"] else values[0] if len(values) == 1 else values
+            section_class = _class_of(section, choices)
+        if isinstance(section.get(leaf), dict):  # --data.subset 5 before --data FILE
+            word_sets = _short_form(_sections_of(section_class).get(leaf, ()))[0]
+            raise SettingsError(
+                f"{option} is a short form after settings of {leaf}; write {option}.{word_sets}."
+            )
+        value = values[0] if len(values) == 1 else values
+        section[leaf] = None if value == "null" else value
     return overrides
 
 
-def merge(settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings with the overrides put over them; another `kind` starts its section anew."""
+def _options(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    """Yields every `--option` with the values that follow it, after a space or `=`."""
+    option, values = "", []
+    for word in words:
+        if not word.startswith("--"):
+            if not option:
+                raise SettingsError(
+                    f"'{word}' belongs to no setting. Settings are written --name value, such as "
+                    "--steps 20."
+                )
+            values.append(word)
+            continue
+        if option:
+            yield option, values
+        option, equals, value = word.partition("=")
+        values = [value] if equals else []
+    if option:
+        yield option, values
+
+
+def merge(cls: type, settings: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings of a class with the overrides put over them; another `kind` starts its
+    section anew.
+    """
     merged = dict(settings)
     for name, value in overrides.items():
-        before = merged.get(name)
-        if isinstance(value, str) and name in SHORT_FORMS:
-            value = {**SHORT_FORMS[name], "path": value}
-        elif isinstance(value, str) and isinstance(before, Mapping) and "kind" in before:
-            value = {"kind": value}
-        if (
-            isinstance(value, Mapping)
-            and value
-            and isinstance(before, Mapping)
-            and _same_kind(before, value)
-        ):
-            value = merge(before, value)
+        choices = _sections_of(cls).get(name, ())
+        before = _long_form(merged.get(name), choices)
+        value = _long_form(value, choices)
+        if isinstance(before, Mapping) and isinstance(value, Mapping) and value:
+            same_kind = "kind" not in value or _kind(before, choices) == _kind(value, choices)
+            if same_kind:
+                value = merge(_class_of(before, choices), before, value)
         merged[name] = value
     return merged
 
 
-def _same_kind(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
-    return "kind" not in after or before.get("kind") == after["kind"]
+def override(cls: type, settings: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """Returns the settings of a class with the words of a command line put over them."""
+    return merge(cls, settings, read_overrides(cls, words))
 
 
-def build_run(settings: Mapping[str, Any]) -> TrainingConfig:
-    """The run that the settings describe.  Raises SettingsError for an unknown key, naming the
-    nearest, or an impossible value.
+def build(cls: type[T], settings: Mapping[str, Any], section: str = "") -> T:
+    """Returns the value of the class that the settings describe; `section` is the dotted name under
+    which they are known to the user.
+
+    Raises SettingsError for an unknown key, naming the nearest, or an impossible value.
     """
-    return _build(settings, TrainingConfig, "")
+    return _value(settings, (cls,), section, (cls, section))
 
 
-def build_training_set(settings: Mapping[str, Any]) -> TrainingSet:
-    """The training set that the settings under `data` describe.  Raises SettingsError as
-    `build_run` does.
-    """
-    return _build(settings, TrainingSet, "data")
-
-
-def located(run: TrainingConfig) -> TrainingConfig:
-    """The run with its local paths absolute, so that it can be resumed from anywhere."""
-    model = replace(run.model, path=_absolute(run.model.path))
-    if run.model.trust_remote_code_of == run.model.path:
-        model = replace(model, trust_remote_code_of=model.path)
-    data = replace(run.data, path=_absolute(run.data.path))
-    evaluation = replace(
-        run.evaluation, benchmarks=tuple(map(located_benchmark, run.evaluation.benchmarks))
-    )
-    return replace(
-        run, model=model, data=data, evaluation=evaluation, output_dir=run.output_dir.expanduser()
-    )
-
-
-def _absolute(path: str) -> str:
-    """The path where something is there; else the text as it was, a hub id for all we know."""
-    place = Path(path).expanduser()
-    return str(place.absolute()) if place.exists() else path
-
-
-def to_mapping(value: Any, path: str = "") -> Any:
-    """The settings as plain mappings, lists, numbers and text; `build_run` turns them back."""
-    if is_dataclass(value):
-        kinds = {cls: {"kind": kind} for kind, cls in KINDS.get(path, {}).items()}
-        inside = {
-            f.name: to_mapping(getattr(value, f.name), _join(path, f.name)) for f in fields(value)
-        }
-        return {**kinds.get(type(value), {}), **inside}
+def to_mapping(value: Any) -> Any:
+    """Returns settings as plain mappings, lists, numbers and text, which `build` turns back."""
+    if is_dataclass(value) and not isinstance(value, type):
+        sections = _sections_of(type(value))
+        mapping: dict[str, Any] = {}
+        for field in fields(value):
+            inner = getattr(value, field.name)
+            plain = to_mapping(inner)
+            if len(sections.get(field.name, ())) > 1 and isinstance(plain, dict):
+                plain = {"kind": vars(type(inner))["kind"], **plain}
+            mapping[field.name] = plain
+        return mapping
     if isinstance(value, Path):
         return str(value)
-    return (
-        list(value)
-        if isinstance(value, tuple)
-        else dict(value)
-        if isinstance(value, Mapping)
-        else value
-    )
+    if isinstance(value, tuple):
+        return list(value)
+    return dict(value) if isinstance(value, Mapping) else value
 
 
-def to_yaml(run: TrainingConfig) -> str:
-    return yaml.safe_dump(to_mapping(run), sort_keys=False, allow_unicode=True)
+def to_yaml(value: Any) -> str:
+    return yaml.safe_dump(to_mapping(value), sort_keys=False, allow_unicode=True)
 
 
-def _build(value: Any, cls: type, path: str) -> Any:
-    """An instance of the settings class, its sections built first."""
-    if isinstance(value, str):
-        value = {**SHORT_FORMS[path], "path": value} if path in SHORT_FORMS else {"kind": value}
-    if not isinstance(value, Mapping):
-        raise SettingsError(f"{path or 'the settings'} must be a section with keys, got {value!r}.")
-    if path in KINDS:
-        value, cls = _choose(dict(value), path)
-    hints = get_type_hints(cls)
-    names = [f.name for f in fields(cls)]
-    unknown = [_join(path, str(key)) for key in value if key not in names]
-    if unknown:
-        raise SettingsError(_unknown(unknown[0], cls))
-    inside = {
-        name: _prepare(inner, hints[name], _join(path, name)) for name, inner in value.items()
-    }
-    try:
-        return TypeAdapter(cls).validate_python(inside)
-    except ValidationError as error:
-        raise SettingsError("\n".join(_explain(e, path) for e in error.errors())) from error
+def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields every setting with its dotted name."""
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
 
 
-def _prepare(value: Any, hint: Any, path: str) -> Any:
-    """Sections become instances, a single word where a list is wanted becomes a list of it."""
-    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    sections = [choice for choice in choices if isinstance(choice, type) and is_dataclass(choice)]
-    if sections and not (value is None and NoneType in choices):
-        return _build(value, sections[0], path)
-    if get_origin(hint) is tuple and isinstance(value, str):
-        return value.split(",")
-    return value
-
-
-def _choose(value: dict[str, Any], path: str) -> tuple[dict[str, Any], type]:
-    kinds = KINDS[path]
-    kind = value.pop("kind", next(iter(kinds)))
-    if kind not in kinds:
+def _value(settings: Any, choices: tuple[type, ...], path: str, root: _Root) -> Any:
+    """Returns an instance of one of the classes, its own sections built first."""
+    settings = _long_form(settings, choices)
+    if not isinstance(settings, Mapping):
         raise SettingsError(
-            f"{path}.kind must be one of {', '.join(kinds)}, got "
-            f"{kind!r}.{_nearest(str(kind), list(kinds))}"
+            f"{path or 'the settings'} must be a section with keys, got {settings!r}."
         )
-    return value, kinds[kind]
+    cls = choices[0]
+    if len(choices) > 1:
+        cls = _choose(settings, choices, path)
+        settings = {name: inner for name, inner in settings.items() if name != "kind"}
+    hints = get_type_hints(cls)
+    names = [field.name for field in fields(cls)]
+    values: dict[str, Any] = {}
+    for name, inner in settings.items():
+        inner_path = _join(path, str(name))
+        if name not in names:
+            raise SettingsError(_unknown(inner_path, cls, root))
+        sections = _sections_in(hints[name])
+        if sections and not (inner is None and NoneType in get_args(hints[name])):
+            inner = _value(inner, sections, inner_path, root)
+        elif get_origin(hints[name]) is tuple and isinstance(inner, str):
+            inner = inner.split(",")
+        values[name] = inner
+    try:
+        return TypeAdapter(cls).validate_python(values)
+    except ValidationError as error:
+        problems = [_explain(problem, path) for problem in error.errors()]
+        raise SettingsError("\n".join(problems)) from error
 
 
-def _unknown(name: str, cls: type) -> str:
+def _unknown(name: str, cls: type, root: _Root) -> str:
     section = name.rpartition(".")[0]
-    here = [_join(section, f.name) for f in fields(cls)]
-    known = ", ".join(here) or f"none: {cls.__name__} has nothing to set"
-    others = [other for other in [*here, *_all_names(TrainingConfig)] if other != name]
-    return f"There is no setting {name}.{_nearest(name, others)} Settings of {section or 'a run'}: {known}."
+    siblings = [_join(section, field.name) for field in fields(cls)]
+    known = ", ".join(siblings) or f"none: {cls.__name__} has nothing to set"
+    others = [*siblings, *_all_names(*root)]
+    nearest = _nearest(name, [other for other in others if other != name])
+    settings_of = f"Settings of {section}" if section else "All settings"
+    return f"There is no setting {name}.{nearest} {settings_of}: {known}."
+
+
+def _choose(settings: Mapping[str, Any], choices: tuple[type, ...], path: str) -> type:
+    """Returns the class whose kind the settings name, or the default."""
+    by_kind = _by_kind(choices)
+    kind = _kind(settings, choices)
+    if kind not in by_kind:
+        raise SettingsError(
+            f"{path}.kind must be one of {', '.join(by_kind)}, got "
+            f"{kind!r}.{_nearest(str(kind), list(by_kind))}"
+        )
+    return by_kind[kind]
+
+
+def _class_of(settings: Mapping[str, Any], choices: tuple[type, ...]) -> type:
+    """Returns the class of a section, as far as its settings tell; NoneType where it has none."""
+    if not choices:
+        return NoneType
+    return _by_kind(choices).get(_kind(settings, choices), choices[0])
+
+
+def _kind(settings: Mapping[str, Any], choices: tuple[type, ...]) -> Any:
+    return settings.get("kind", next(iter(_by_kind(choices)), None))
+
+
+def _by_kind(choices: tuple[type, ...]) -> dict[str, type]:
+    """Returns the classes of a field that has a choice of them, by kind."""
+    return {vars(choice)["kind"]: choice for choice in choices} if len(choices) > 1 else {}
+
+
+def _long_form(value: Any, choices: tuple[type, ...]) -> Any:
+    """Returns the section that a lone word stands for; anything else as it is."""
+    if not isinstance(value, str) or not choices:
+        return value
+    named, *reset = _short_form(choices)
+    section = {named: value}
+    for field in fields(choices[0]):
+        if field.name in reset:
+            factory = field.default_factory
+            section[field.name] = to_mapping(field.default if factory is MISSING else factory())
+    return section
+
+
+def _short_form(choices: tuple[type, ...]) -> tuple[str, ...]:
+    return getattr(choices[0], "short_form", ("kind",)) if choices else ("kind",)
+
+
+@cache
+def _sections_of(cls: type) -> dict[str, tuple[type, ...]]:
+    """Returns, by the name of a field, the settings classes that it allows."""
+    if not is_dataclass(cls):
+        return {}
+    hints = get_type_hints(cls)
+    return {field.name: _sections_in(hints[field.name]) for field in fields(cls)}
+
+
+def _sections_in(hint: Any) -> tuple[type, ...]:
+    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    return tuple(choice for choice in choices if isinstance(choice, type) and is_dataclass(choice))
+
+
+def _all_names(cls: type, path: str = "") -> list[str]:
+    """Returns the dotted names of all settings below a class."""
+    names: list[str] = []
+    for name, choices in _sections_of(cls).items():
+        names.append(_join(path, name))
+        for choice in choices:
+            names += _all_names(choice, _join(path, name))
+    return names
 
 
 def _nearest(name: str, names: Sequence[str]) -> str:
-    """` Did you mean x?`, by the whole dotted name or by its last part."""
+    """Returns ` Did you mean x?`, by the whole dotted name or by its last part; or nothing."""
     leaf = name.rpartition(".")[2]
-    same_leaf = [other for other in names if other.rpartition(".")[2] == leaf]
-    by_leaf = {other.rpartition(".")[2]: other for other in names}
+    by_leaf = {other.rpartition(".")[2]: other for other in reversed(names)}
     close = (
-        same_leaf
+        [other for other in names if other.rpartition(".")[2] == leaf]
         or difflib.get_close_matches(name, names, 1)
         or difflib.get_close_matches(leaf, list(by_leaf), 1)
     )
     return f" Did you mean {by_leaf.get(close[0], close[0])}?" if close else ""
 
 
-def _all_names(cls: type, path: str = "") -> list[str]:
-    """The dotted names of all settings below a class."""
-    names: list[str] = []
-    for name, hint in get_type_hints(cls).items():
-        if name in {f.name for f in fields(cls)}:
-            choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-            names.append(_join(path, name))
-            for section in choices:
-                if isinstance(section, type) and is_dataclass(section):
-                    names += _all_names(section, _join(path, name))
-    return names
-
-
-def _explain(error: Any, path: str) -> str:
-    name = _join(path, ".".join(str(part) for part in error["loc"]))
-    if error["type"] == "missing" or error["type"] == "missing_argument":
-        return f"The setting {name} is missing. Add it to the YAML file, or give it as --{name.replace('_', '-')} VALUE."
-    if error["type"] == "value_error":
-        return str(error["ctx"]["error"])
-    return f"{name}: {error['msg']}, got {error['input']!r}."
+def _explain(problem: ErrorDetails, path: str) -> str:
+    name = _join(path, ".".join(str(part) for part in problem["loc"]))
+    if problem["type"] in ("missing", "missing_argument"):
+        option = f"--{name.replace('_', '-')}"
+        return (
+            f"The setting {name} is missing. Add it to the YAML file, or give it as {option} VALUE."
+        )
+    if problem["type"] == "value_error" and "ctx" in problem:
+        return str(problem["ctx"]["error"])
+    return f"{name}: {problem['msg']}, got {problem['input']!r}."
 
 
 def _join(path: str, name: str) -> str:

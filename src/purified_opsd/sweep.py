@@ -10,14 +10,13 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from purified_opsd.reporting.runs import flat
 from purified_opsd.training.checkpoint import newest_valid
-from purified_opsd.training.config import TrainingConfig
+from purified_opsd.training.config import TrainingConfig, new_config
 from purified_opsd.training.periodic_eval import evaluation_pending
 from purified_opsd.training.run import resume_run, start_run
 
 from .errors import Interrupted, RunError, SettingsError
-from .settings import build_run, located, merge, read_overrides, read_settings, to_mapping, to_yaml
+from .settings import flat, merge, read_overrides, read_yaml, to_mapping
 
 
 @dataclass(frozen=True)
@@ -26,73 +25,79 @@ class Point:
 
     values: Mapping[str, str]
     """By the dotted name of the setting, as they were written."""
-    run: TrainingConfig
+    config: TrainingConfig
 
     @property
     def folder(self) -> Path:
-        return self.run.output_dir
+        return self.config.output_dir
+
+    @property
+    def begun(self) -> bool:
+        return self.config_file.exists()
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.yaml"
 
     @property
     def done(self) -> bool:
-        """It has taken all its steps, and owes no evaluation."""
+        """Has the run taken all its steps, and is no evaluation pending?"""
         saved, _ = newest_valid(self.folder)
         return (
             saved is not None
-            and saved.step >= self.run.steps
-            and not evaluation_pending(self.run, self.folder, saved.step)
+            and saved.step >= self.config.steps
+            and not evaluation_pending(self.config, self.folder, saved.step)
         )
 
-    def go_on(self) -> None:
+    def run(self) -> None:
         """Starts the run, or goes on with it.  Raises what `start_run` and `resume_run` raise, and
         Interrupted even where the signal came during the last step, since the sweep has more to do.
         """
-        begun, config = (self.folder / "config.yaml").exists(), to_yaml(self.run)
-        stopping = (
-            resume_run(self.run, self.folder, config) if begun else start_run(self.run, config)
-        )
+        config, folder = self.config, self.folder
+        stopping = resume_run(config, folder) if self.begun else start_run(config)
         if stopping:
-            raise Interrupted(stopping, self.run.steps)
+            raise Interrupted(stopping, self.config.steps)
 
 
 def grid(settings: Mapping[str, Any], words: Sequence[str], folder: Path) -> list[Point]:
-    """Every combination of the values in `words`, such as `--target.clip 5 10 20`; one value is the
-    same in every run.
+    """Returns every combination of the values in `words`, such as `--target.clip 5 10 20`; one
+    value is the same in every run.
 
     Raises SettingsError for a setting that is wrong in any of them, and where there is nothing to
     vary or two runs are the same.
     """
-    given = dict(flat(read_overrides(words)))
-    varied = {name: values for name, values in given.items() if isinstance(values, list)}
+    requested = dict(flat(read_overrides(TrainingConfig, words)))
+    varied = {name: values for name, values in requested.items() if isinstance(values, list)}
     if not varied:
         raise SettingsError(
             "There is nothing to vary. Give a setting several values, such as --target.clip 5 10 "
             "20; for one run use `purified-opsd train`. A setting that is a list itself is written "
             "with commas."
         )
-    fixed = {name: value for name, value in given.items() if name not in varied}
-    points = [
-        _point(settings, fixed, dict(zip(varied, values, strict=True)), folder)
-        for values in product(*varied.values())
-    ]
-    for place, point in enumerate(points):
-        twin = next((other for other in points[:place] if _same(other, point)), None)
+    fixed = {name: value for name, value in requested.items() if name not in varied}
+    points: list[Point] = []
+    for combination in product(*varied.values()):
+        values = dict(zip(varied, combination, strict=True))
+        point = _point(settings, fixed, values, folder)
+        twin = next((earlier for earlier in points if _same(earlier, point)), None)
         if twin:
             raise SettingsError(
                 f"{point.folder.name} and {twin.folder.name} are one run. Give every value once."
             )
+        points.append(point)
     return points
 
 
 def refuse_changes(points: Sequence[Point]) -> None:
     """Raises RunError if a run of the sweep was begun with settings other than it has now."""
     for point in points:
-        file = point.folder / "config.yaml"
-        before = dict(flat(read_settings(file))) if file.exists() else {}
-        now = dict(flat(to_mapping(point.run)))
-        for name in now if before else ():
-            if name != "output_dir" and before.get(name) != now[name]:
+        if not point.begun:
+            continue
+        before = dict(flat(read_yaml(point.config_file)))
+        for name, value in flat(to_mapping(point.config)):
+            if name != "output_dir" and before.get(name) != value:
                 raise RunError(
-                    f"{point.folder} was begun with {name} = {before.get(name)}, and {now[name]} "
+                    f"{point.folder} was begun with {name} = {before.get(name)}, and {value} "
                     "is asked for: the runs of one sweep would not go together. Ask for what it "
                     "was begun with, or give another --output-dir."
                 )
@@ -102,13 +107,15 @@ def _point(
     settings: Mapping[str, Any], fixed: Mapping[str, Any], values: Mapping[str, str], folder: Path
 ) -> Point:
     name = ",".join(f"{setting}={value}" for setting, value in values.items()).replace("/", "_")
-    given = {**fixed, **values}
-    overrides = read_overrides(
-        [f"--{setting}={'null' if value is None else value}" for setting, value in given.items()]
-    )
-    run = located(build_run(merge(settings, overrides)))
-    return Point(values, replace(run, output_dir=folder / name))
+    words = [
+        f"--{setting}={'null' if value is None else value}"
+        for setting, value in {**fixed, **values}.items()
+    ]
+    overrides = read_overrides(TrainingConfig, words)
+    config = new_config(merge(TrainingConfig, settings, overrides))
+    return Point(values, replace(config, output_dir=folder / name))
 
 
 def _same(one: Point, other: Point) -> bool:
-    return one.folder == other.folder or replace(one.run, output_dir=other.folder) == other.run
+    moved = replace(one.config, output_dir=other.folder)
+    return one.folder == other.folder or moved == other.config

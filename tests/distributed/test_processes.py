@@ -43,7 +43,7 @@ def pair(tiny_run, problems, tmp_path):
     )
     run = replace(tiny_run, batch_size=5, evaluation=watched)
     began = replace(run, steps=2, output_dir=tmp_path / "began_with_one")
-    start_run(began, to_yaml(began))
+    start_run(began)
     (tmp_path / "run.yaml").write_text(to_yaml(run))
     save_tied(Path(run.model.path), tmp_path / "tied")
     process = launch(TORCHRUN, [Path(__file__).with_name("together.py"), tmp_path])
@@ -124,8 +124,8 @@ def test_two_processes_are_one(pair):
     assert refusal.startswith("2 processes cannot share a batch_size of 1")
 
     unbroken = replace(run, output_dir=folder / "unbroken")
-    start_run(unbroken, to_yaml(unbroken))
-    resume_run(run, folder / "began_with_two", to_yaml(run))
+    start_run(unbroken)
+    resume_run(run, folder / "began_with_two")
     assert_same_run(unbroken.output_dir, folder / "began_with_two")
     assert_same_run(unbroken.output_dir, folder / "began_with_one")
 
@@ -154,7 +154,7 @@ def test_a_killed_process_ends_the_job_and_is_named(tiny_run, tmp_path):
 
 def test_what_stops_one_process_is_said_once_and_stops_all(tiny_run, tmp_path):
     """Only the first process writes checkpoints, so only it meets a file in their place."""
-    start_run(tiny_run, to_yaml(tiny_run))
+    start_run(tiny_run)
     (tiny_run.output_dir / "checkpoints").rename(tmp_path / "gone")
     (tiny_run.output_dir / "checkpoints").touch()
     process = launch([*ACCELERATE, "--multi_gpu"], [*COMMAND, "resume", tiny_run.output_dir])

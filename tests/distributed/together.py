@@ -14,7 +14,7 @@ from torch import distributed as dist
 from purified_opsd.distributed.fsdp import FSDP2, Replicated
 from purified_opsd.distributed.process_group import part
 from purified_opsd.errors import RunError
-from purified_opsd.settings import build_run, read_settings, to_yaml
+from purified_opsd.settings import build, read_yaml
 from purified_opsd.training import train
 from purified_opsd.training.config import TrainingConfig
 from purified_opsd.training.run import resume_run, start_run
@@ -79,7 +79,7 @@ def held(setup: TrainingSetup) -> int:
 
 
 def main(folder: Path) -> None:
-    run: TrainingConfig = build_run(read_settings(folder / "run.yaml"))
+    run: TrainingConfig = build(TrainingConfig, read_yaml(folder / "run.yaml"))
     unclipped = replace(
         run, optimizer=replace(run.optimizer, max_grad_norm=1e12), micro_batch_tokens=100
     )
@@ -102,8 +102,8 @@ def main(folder: Path) -> None:
     except RunError as error:
         refusal = str(error)
     sharded = replace(run, sharding=FSDP2(), steps=2, output_dir=folder / "began_with_two")
-    start_run(sharded, to_yaml(sharded))
-    resume_run(replace(run, sharding=FSDP2()), folder / "began_with_one", to_yaml(run))
+    start_run(sharded)
+    resume_run(replace(run, sharding=FSDP2()), folder / "began_with_one")
     if dist.get_rank() == 0:
         (folder / "said.txt").write_text(f"{' '.join(map(str, shares))}\n{refusal}")
     part(0)

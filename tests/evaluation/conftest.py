@@ -11,7 +11,7 @@ import pytest
 
 from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.evaluation.benchmarks import load_benchmark
-from purified_opsd.evaluation.requests import Candidate, EvaluationPlan
+from purified_opsd.evaluation.requests import Candidate, EvaluationRequest
 from purified_opsd.sampling.sampler import Completion, Sampler, Sampling
 
 from ..conftest import byte_tokenizer
@@ -71,7 +71,7 @@ def sums(tmp_path):
 
 
 @pytest.fixture
-def plan():
-    return EvaluationPlan(
+def eval_request():
+    return EvaluationRequest(
         Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=64, batch_size=4), runs=3
     )

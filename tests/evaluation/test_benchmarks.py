@@ -35,7 +35,7 @@ GOOD = {"id": 1, "problem": "q", "answer": "5"}
 
 
 @pytest.mark.parametrize(
-    ("row", "said"),
+    ("row", "message"),
     [
         (
             {"problem": "q"},
@@ -54,13 +54,13 @@ GOOD = {"id": 1, "problem": "q", "answer": "5"}
         ("{", "it is not JSON"),
     ],
 )
-def test_a_bad_row_is_named(tmp_path, row, said):
-    with pytest.raises(DataError, match=said):
+def test_a_bad_row_is_named(tmp_path, row, message):
+    with pytest.raises(DataError, match=message):
         load_benchmark(written(tmp_path, GOOD, row))
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         (
             "aime26",
@@ -75,8 +75,8 @@ def test_a_bad_row_is_named(tmp_path, row, said):
         ),
     ],
 )
-def test_a_benchmark_that_is_not_there(name, said):
-    with pytest.raises(DataError, match=said):
+def test_a_benchmark_that_is_not_there(name, message):
+    with pytest.raises(DataError, match=message):
         load_benchmark(name)
 
 
@@ -104,7 +104,7 @@ def hub(monkeypatch):
 
 
 def test_split_and_revision_of_a_hub_set_are_taken_and_recorded(hub):
-    for name, folder, wanted in [
+    for name, folder, expected in [
         ("org/set", "org--set", ("org/set", None, "train", None)),
         ("org/set:test", "org--set--test", ("org/set", None, "test", None)),
         ("org/set@v1.0", "org--set", ("org/set", None, "train", "v1.0")),
@@ -112,14 +112,14 @@ def test_split_and_revision_of_a_hub_set_are_taken_and_recorded(hub):
     ]:
         benchmark = load_benchmark(name)
         assert benchmark.name == folder
-        assert hub[-1] == wanted
+        assert hub[-1] == expected
         assert (
             benchmark.record["path"],
             benchmark.record["split"],
             benchmark.record["revision"],
-        ) == (wanted[0], *wanted[2:])
+        ) == (expected[0], *expected[2:])
         assert reload_benchmark(benchmark.record) == benchmark
-        assert hub[-1] == wanted
+        assert hub[-1] == expected
 
 
 def test_a_named_set_can_be_pinned_to_a_revision(hub):

@@ -6,11 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-import typer
 
-from purified_opsd.cli.measuring import completable
+from purified_opsd.cli.evaluate import completable
+from purified_opsd.errors import Stopped
 
 
 @pytest.fixture
@@ -31,11 +34,18 @@ def own_set(tmp_path):
     return "own.jsonl"
 
 
-SMALL = ("--runs", "2", "--temperature", "1", "--max-new-tokens", "12")
+SMALL = (
+    "--runs",
+    "2",
+    "--sampling.temperature",
+    "1",
+    "--sampling.max-new-tokens",
+    "12",
+)
 
 
 def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
-    words = ("--columns", "problem=q", "--limit", "4", *SMALL)
+    words = ("--columns.problem", "q", "--limit", "4", *SMALL)
     code, output, errors = command("evaluate", run, "--benchmarks", own_set, "countdown", *words)
     assert code == 0, errors
     assert "temperature=1.0, top_p=0.95, top_k=0, max_new_tokens=12" in output
@@ -87,15 +97,69 @@ def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
     assert "| +75.0 [-4.5, +154.5], p = 0.250 |" in output
 
     code, output, errors = command(
-        "evaluate", run, "--benchmarks", own_set, *words, "--temperature", "0.5"
+        "evaluate", run, "--benchmarks", own_set, *words, "--sampling.temperature", "0.5"
     )
     assert code == 2
     assert "holds samples drawn with temperature = 1.0, and 0.5 is asked for" in errors
     assert (folder / "own" / "base" / "samples.jsonl").read_bytes() == drawn["base"]
 
 
+READS: list[str] = []
+"""Files that were opened for reading, while anybody counts."""
+COUNTING: list[bool] = []
+
+
+def note_reads(event, details):
+    if event == "open" and COUNTING:
+        file, mode, _ = details
+        if str(mode).startswith("r"):
+            READS.append(str(file))
+
+
+sys.addaudithook(note_reads)  # an audit hook stays for good
+
+
+@contextmanager
+def reads_of(*names):
+    """Counts how often files of these names are read, by path."""
+    counts: dict[str, int] = {}
+    READS.clear()
+    COUNTING.append(True)
+    try:
+        yield counts
+    finally:
+        COUNTING.clear()
+    paths = [str(Path(read).absolute()) for read in READS if Path(read).name in names]
+    counts.update(Counter(paths))
+
+
+def test_a_command_reads_each_sample_once(command, run, own_set, tmp_path):
+    words = ("evaluate", run, "--benchmarks", own_set, "countdown", "--columns", "problem=q")
+    words += ("--limit", "2", *SMALL)
+    assert command(*words, "--step", "0", "--step", "1")[0] == 0
+    stored = ("samples.jsonl", "grades.jsonl")
+    for part in (
+        ("--step", "2"),  # pending, beside two that are complete
+        (),  # complete
+        ("--runs", "3", "--step", "0"),  # a part is pending
+    ):
+        before = [file for name in stored for file in (tmp_path / run).rglob(name)]
+        with reads_of(*stored) as counts:
+            code, output, errors = command(*words, *part)
+        assert code == 0, errors
+        assert "| step-000002 | " in output
+        assert counts == {str(file): 1 for file in before}
+    assert len(counts) == 12
+    with reads_of(*stored) as again:
+        assert command("regrade", run)[0] == 0
+    assert again == counts
+    with reads_of(*stored) as compared:
+        assert command("compare", run, run)[0] == 0
+    assert compared == {file: 1 for file in counts if "step-000002" in file}
+
+
 def test_a_model_without_a_run(command, tiny_model, own_set, tmp_path):
-    words = ("--columns", "problem=q", "--limit", "2", *SMALL, "--output", "here")
+    words = ("--columns.problem", "q", "--limit", "2", *SMALL, "--output-dir", "here")
     code, _, errors = command(
         "evaluate", tiny_model, "--benchmarks", own_set, own_set, *words, "--dtype", "float32"
     )
@@ -123,7 +187,7 @@ def test_a_model_without_a_run(command, tiny_model, own_set, tmp_path):
 def test_a_model_with_an_adapter_is_drawn_as_the_run_it_comes_from(
     command, run, tiny_model, own_set, tmp_path
 ):
-    words = ("--columns", "problem=q", "--limit", "3", *SMALL)
+    words = ("--columns.problem", "q", "--limit", "3", *SMALL)
     code, _, errors = command(
         "evaluate", run, "--benchmarks", own_set, "--step", "0", "--step", "2", *words
     )
@@ -139,7 +203,7 @@ def test_a_model_with_an_adapter_is_drawn_as_the_run_it_comes_from(
         *words,
         "--dtype",
         "float32",
-        "--output",
+        "--output-dir",
         "here",
     )
     assert code == 0, errors
@@ -161,7 +225,7 @@ def test_a_model_with_an_adapter_is_drawn_as_the_run_it_comes_from(
         "--benchmarks",
         own_set,
         *words,
-        "--output",
+        "--output-dir",
         "there",
     )
     assert code == 3
@@ -174,7 +238,7 @@ def test_a_model_with_an_adapter_is_drawn_as_the_run_it_comes_from(
         "--benchmarks",
         own_set,
         *words,
-        "--output",
+        "--output-dir",
         "there",
     )
     assert code == 4
@@ -209,8 +273,8 @@ def test_a_run_that_was_evaluated_on_the_way_is_gone_on_with(command, settings, 
         "runs/my_run",
         "--benchmarks",
         own_set,
-        "--columns",
-        "problem=q",
+        "--columns.problem",
+        "q",
         "--limit",
         "3",
     )
@@ -234,8 +298,8 @@ BAD = {
     "no such column": (3, ["--benchmarks", "own.jsonl"], "own.jsonl:1: it has no column 'problem'"),
     "columns of what": (
         2,
-        ["--benchmarks", "own.jsonl", "--columns", "question=q"],
-        "--columns question names no column",
+        ["--benchmarks", "own.jsonl", "--columns.question", "q"],
+        "There is no setting columns.question.*Settings of columns: columns.problem, ",
     ),
     "no runs": (2, ["--benchmarks", "countdown", "--runs", "0"], "runs must be at least 1, got 0"),
     "no problems": (
@@ -245,7 +309,7 @@ BAD = {
     ),
     "greedy many times": (
         2,
-        ["--benchmarks", "countdown", "--temperature", "0"],
+        ["--benchmarks", "countdown", "--sampling.temperature", "0"],
         "12 runs at temperature 0 would be one run",
     ),
     "no such step": (
@@ -255,17 +319,24 @@ BAD = {
     ),
     "no such preset": (
         2,
-        ["--benchmarks", "countdown", "--sampling", "paper"],
+        ["--benchmarks", "countdown", "--sampling.preset", "paper"],
         "There is no sampling 'paper'",
     ),
     "no card": (
         2,
-        ["--benchmarks", "countdown", "--sampling", "card"],
+        ["--benchmarks", "countdown", "--sampling.preset", "card"],
         "The card of .* is not known here",
+    ),
+    "nothing to evaluate on": (2, ["--runs", "2"], "The setting benchmarks is missing"),
+    "what is of training": (2, ["--every", "2"], "--every is of a run's own evaluations"),
+    "a slip": (
+        2,
+        ["--benchmarks", "countdown", "--temperature", "1"],
+        "There is no setting temperature. Did you mean sampling.temperature",
     ),
     "no room": (
         4,
-        ["--benchmarks", "countdown", "--max-new-tokens", "1024"],
+        ["--benchmarks", "countdown", "--sampling.max-new-tokens", "1024"],
         "no room is left for a question",
     ),
 }
@@ -273,7 +344,7 @@ BAD = {
 
 def test_bad_input_is_one_paragraph_and_leaves_nothing(command, run, own_set, tmp_path):
     for name, (expected, words, message) in BAD.items():
-        code, _, errors = command("evaluate", run, "--max-new-tokens", "12", *words)
+        code, _, errors = command("evaluate", run, "--sampling.max-new-tokens", "12", *words)
         assert code == expected, (name, errors)
         said = errors[errors.index("purified-opsd: ") :]
         assert re.search(message, said), (name, said)
@@ -289,12 +360,12 @@ def test_a_run_that_was_never_evaluated_cannot_be_compared(command, run):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_answered_with_what_to_do(number, tmp_path, capsys):
+def test_a_signal_is_answered_with_what_to_do(number, tmp_path):
     before = signal.getsignal(number)
-    with pytest.raises(typer.Exit) as left, completable(tmp_path):
+    with pytest.raises(Stopped) as left, completable(tmp_path):
         signal.raise_signal(number)
     assert left.value.exit_code == 128 + number
-    assert "Nothing was drawn yet; the same command draws the rest" in capsys.readouterr().err
+    assert str(left.value) == "Stopped. Nothing was drawn yet; the same command draws the rest."
     assert signal.getsignal(number) == before
 
 
@@ -306,7 +377,7 @@ class Hook:
             sys.meta_path.remove(self)
             signal.raise_signal(signal.SIGINT)
 sys.meta_path.insert(0, Hook())
-from purified_opsd.cli import main
+from purified_opsd.cli.main import main
 main()
 """
 
@@ -317,5 +388,5 @@ def test_a_signal_before_anything_is_loaded_is_answered_too(tmp_path):
     ended = subprocess.run(run, capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert (ended.returncode, ended.stderr) == (
         130,
-        "\nStopped. Nothing was drawn yet; the same command draws the rest.\n",
+        "purified-opsd: Stopped by SIGINT before anything was done.\n",
     )

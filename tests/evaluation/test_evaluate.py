@@ -12,7 +12,7 @@ import pytest
 from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.errors import DataError, RunError
 from purified_opsd.evaluation.benchmarks import load_benchmark
-from purified_opsd.evaluation.comparison import Arm
+from purified_opsd.evaluation.comparison import read_arm
 from purified_opsd.evaluation.evaluate import evaluate
 from purified_opsd.evaluation.regrade import regrade
 from purified_opsd.evaluation.results import read_results
@@ -30,14 +30,14 @@ def files(folder):
     }
 
 
-def test_the_score_is_that_of_what_was_drawn(sums, prompts, plan, tmp_path):
+def test_the_score_is_that_of_what_was_drawn(sums, prompts, eval_request, tmp_path):
     half, full = Scripted(0.5), Scripted(1.0)
     seen = []
     results = evaluate(
         [candidate("half", half), candidate("full", full)],
         [sums],
         prompts,
-        plan,
+        eval_request,
         tmp_path / "e",
         seen.append,
     )
@@ -54,14 +54,16 @@ def test_the_score_is_that_of_what_was_drawn(sums, prompts, plan, tmp_path):
     assert (seen[-1].done, seen[-1].total, seen[-1].accuracy) == (60, 60, 1)
 
 
-def test_what_is_there_is_not_drawn_again(sums, prompts, plan, tmp_path):
+def test_what_is_there_is_not_drawn_again(sums, prompts, eval_request, tmp_path):
     first, second, third = Scripted(), Scripted(), Scripted()
-    evaluate([candidate("a", first)], [sums], prompts, plan, tmp_path)
+    evaluate([candidate("a", first)], [sums], prompts, eval_request, tmp_path)
     before = files(tmp_path)
-    evaluate([candidate("a", second)], [sums], prompts, plan, tmp_path)
+    evaluate([candidate("a", second)], [sums], prompts, eval_request, tmp_path)
     assert second.seen == []
     assert files(tmp_path) == before
-    more = evaluate([candidate("a", third)], [sums], prompts, replace(plan, runs=4), tmp_path)
+    more = evaluate(
+        [candidate("a", third)], [sums], prompts, replace(eval_request, runs=4), tmp_path
+    )
     assert (more.score("a", "sums").samples, more.partial) == (40, False)
     assert set(third.seen) - set(first.seen) >= set(third.seen[-10:])
 
@@ -70,31 +72,34 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("torn", ["", '{"id": "s3", "run": 1, "se'])
+TORN = '{"id": "s3", "run": 1, "se'
+
+
+@pytest.mark.parametrize("torn", ["", TORN, TORN * 10_000], ids=["whole", "torn", "torn late"])
 def test_an_interrupted_evaluation_is_completed_to_the_same_bytes(
-    sums, prompts, plan, tmp_path, torn
+    sums, prompts, eval_request, tmp_path, torn
 ):
     def die(progress):
         if progress.done >= 16:
             raise Killed
 
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, whole)
+    evaluate([candidate("a", Scripted(0.5))], [sums], prompts, eval_request, whole)
     with pytest.raises(Killed):
-        evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, cut, die)
+        evaluate([candidate("a", Scripted(0.5))], [sums], prompts, eval_request, cut, die)
     assert read_results(cut).partial
     assert json.loads((cut / "results.json").read_text())["partial"] is True
     for name in ("samples.jsonl", "grades.jsonl"):
         with (cut / "sums/a" / name).open("a") as file:
             file.write(torn)
     rest = Scripted(0.5)
-    evaluate([candidate("a", rest)], [sums], prompts, plan, cut)
+    evaluate([candidate("a", rest)], [sums], prompts, eval_request, cut)
     assert len(rest.seen) == 14
     assert files(cut) == files(whole)
 
 
-def test_what_is_owed_is_marked_from_the_beginning(sums, prompts, plan, tmp_path):
-    """A candidate that was not begun is owed too; a process that is killed leaves what it wrote
+def test_what_is_pending_is_marked_from_the_beginning(sums, prompts, eval_request, tmp_path):
+    """A candidate that was not begun is pending too; a process that is killed leaves what it wrote
     before.
     """
 
@@ -108,7 +113,7 @@ def test_what_is_owed_is_marked_from_the_beginning(sums, prompts, plan, tmp_path
             [candidate("a", Scripted()), candidate("b", Scripted(0.5))],
             [sums],
             prompts,
-            plan,
+            eval_request,
             tmp_path,
             die,
         )
@@ -118,65 +123,69 @@ def test_what_is_owed_is_marked_from_the_beginning(sums, prompts, plan, tmp_path
     assert json.loads((tmp_path / "results.json").read_text())["partial"] is True
     assert "PARTIAL: samples are still owed" in (tmp_path / "table.md").read_text()
     assert not evaluate(
-        [candidate("a", Scripted()), candidate("b", Scripted(0.5))], [sums], prompts, plan, tmp_path
+        [candidate("a", Scripted()), candidate("b", Scripted(0.5))],
+        [sums],
+        prompts,
+        eval_request,
+        tmp_path,
     ).partial
     assert "PARTIAL" not in (tmp_path / "table.md").read_text()
 
 
-def test_a_full_disk_loses_nothing(sums, prompts, plan, tmp_path):
+def test_a_full_disk_loses_nothing(sums, prompts, eval_request, tmp_path):
     whole, full = tmp_path / "whole", tmp_path / "full"
-    evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, whole)
+    evaluate([candidate("a", Scripted(0.5))], [sums], prompts, eval_request, whole)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(
         resource.RLIMIT_FSIZE, (1500, limits[1])
     )  # bytes of a file: the disk is full in the middle of a line
     try:
         with pytest.raises(OSError, match="File too large: '.*/sums/a/samples.jsonl'"):
-            evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, full)
+            evaluate([candidate("a", Scripted(0.5))], [sums], prompts, eval_request, full)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert (full / "sums/a/samples.jsonl").stat().st_size == 1500
-    evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, full)
+    evaluate([candidate("a", Scripted(0.5))], [sums], prompts, eval_request, full)
     assert files(full) == files(whole)
 
 
 @pytest.mark.parametrize(
     "part", [{"temperature": 0.5}, {"top_p": 0.9}, {"top_k": 3}, {"max_new_tokens": 9}]
 )
-def test_other_sampling_does_not_mix(sums, prompts, plan, tmp_path, part):
-    evaluate([candidate("a", Scripted())], [sums], prompts, plan, tmp_path)
-    other = replace(plan, sampling=replace(plan.sampling, **part))
+def test_other_sampling_does_not_mix(sums, prompts, eval_request, tmp_path, part):
+    evaluate([candidate("a", Scripted())], [sums], prompts, eval_request, tmp_path)
+    other = replace(eval_request, sampling=replace(eval_request.sampling, **part))
     with pytest.raises(RunError, match=f"samples drawn with {next(iter(part))} = .* is asked for"):
         evaluate([candidate("a", Scripted())], [sums], prompts, other, tmp_path)
 
 
-def test_other_weights_questions_and_seeds_do_not_mix(sums, prompts, plan, tmp_path):
-    evaluate([candidate("a", Scripted())], [sums], prompts, plan, tmp_path)
+def test_other_weights_questions_and_seeds_do_not_mix(sums, prompts, eval_request, tmp_path):
+    evaluate([candidate("a", Scripted())], [sums], prompts, eval_request, tmp_path)
     again = candidate("a", Scripted())
     with pytest.raises(RunError, match="drawn with weights = weights of a, and others is asked"):
-        evaluate([replace(again, identity="others")], [sums], prompts, plan, tmp_path)
+        evaluate([replace(again, identity="others")], [sums], prompts, eval_request, tmp_path)
     with pytest.raises(RunError, match="drawn with questions"):
-        evaluate([again], [replace(sums, fingerprint="changed")], prompts, plan, tmp_path)
+        evaluate([again], [replace(sums, fingerprint="changed")], prompts, eval_request, tmp_path)
     with pytest.raises(RunError, match="drawn with seed = 0"):
-        evaluate([again], [sums], prompts, replace(plan, seed=1), tmp_path)
+        evaluate([again], [sums], prompts, replace(eval_request, seed=1), tmp_path)
     rows = replace(
-        plan, sampling=replace(plan.sampling, batch_size=7)
+        eval_request, sampling=replace(eval_request.sampling, batch_size=7)
     )  # how many side by side is no matter
     evaluate([again], [sums], prompts, rows, tmp_path)
 
 
-def test_what_stands_beside_each_other_is_drawn_alike(sums, prompts, plan, tmp_path):
-    evaluate([candidate("base", Scripted())], [sums], prompts, plan, tmp_path)
+def test_what_stands_beside_each_other_is_drawn_alike(sums, prompts, eval_request, tmp_path):
+    evaluate([candidate("base", Scripted())], [sums], prompts, eval_request, tmp_path)
     step, cooler = (
         candidate("step-000001", Scripted()),
-        replace(plan, sampling=replace(plan.sampling, temperature=0.3)),
+        replace(eval_request, sampling=replace(eval_request.sampling, temperature=0.3)),
     )
-    for other, said in (
+    for other, difference in (
         (cooler, "temperature = 1.0, and 0.3"),
-        (replace(plan, seed=5), "seed = 0, and 5"),
+        (replace(eval_request, seed=5), "seed = 0, and 5"),
     ):
         with pytest.raises(
-            RunError, match=f"sums/base holds samples drawn with {said} is asked for"
+            RunError, match=f"sums/base holds samples drawn with {difference} is asked for"
         ):
             evaluate([step], [sums], prompts, other, tmp_path)
     more, another = (
@@ -188,9 +197,9 @@ def test_what_stands_beside_each_other_is_drawn_alike(sums, prompts, plan, tmp_p
         match="sums/base holds samples drawn with weights = weights of base, and others is asked "
         "for",
     ):
-        evaluate([another], [more], prompts, plan, tmp_path)
+        evaluate([another], [more], prompts, eval_request, tmp_path)
     assert [file.parent.name for file in tmp_path.glob("*/*/settings.json")] == ["base"]
-    evaluate([step, candidate("base", Scripted())], [sums, more], prompts, plan, tmp_path)
+    evaluate([step, candidate("base", Scripted())], [sums, more], prompts, eval_request, tmp_path)
     drawn = {
         "engine": "transformers",
         "temperature": 1.0,
@@ -209,12 +218,18 @@ def test_what_stands_beside_each_other_is_drawn_alike(sums, prompts, plan, tmp_p
     )
 
 
-def test_two_of_one_name_are_refused_and_leave_nothing(sums, prompts, plan, tmp_path):
+def test_two_of_one_name_are_refused_and_leave_nothing(sums, prompts, eval_request, tmp_path):
     one, other = candidate("base", Scripted()), candidate("base", Scripted())
     with pytest.raises(RunError, match="2 candidates are called base"):
-        evaluate([one, other], [sums], prompts, plan, tmp_path / "e")
+        evaluate([one, other], [sums], prompts, eval_request, tmp_path / "e")
     with pytest.raises(RunError, match="2 benchmarks are called sums"):
-        evaluate([one], [sums, replace(sums, fingerprint="others")], prompts, plan, tmp_path / "e")
+        evaluate(
+            [one],
+            [sums, replace(sums, fingerprint="others")],
+            prompts,
+            eval_request,
+            tmp_path / "e",
+        )
     assert not (tmp_path / "e").exists()
 
 
@@ -223,10 +238,12 @@ class Broken(Scripted):
         raise Killed
 
 
-def test_settings_count_from_the_first_sample_on(sums, prompts, plan, tmp_path):
+def test_settings_count_from_the_first_sample_on(sums, prompts, eval_request, tmp_path):
     with pytest.raises(Killed):
-        evaluate([candidate("base", Broken())], [sums], prompts, plan, tmp_path)
-    evaluate([candidate("base", Scripted())], [sums], prompts, replace(plan, seed=1), tmp_path)
+        evaluate([candidate("base", Broken())], [sums], prompts, eval_request, tmp_path)
+    evaluate(
+        [candidate("base", Scripted())], [sums], prompts, replace(eval_request, seed=1), tmp_path
+    )
     assert json.loads((tmp_path / "sums/base/settings.json").read_text())["seed"] == 1
 
 
@@ -237,20 +254,20 @@ class Deaf(Scripted):
         return super().generate(prompts, [1] * len(seeds))
 
 
-def test_runs_that_repeat_each_other_are_refused(sums, prompts, plan, tmp_path):
+def test_runs_that_repeat_each_other_are_refused(sums, prompts, eval_request, tmp_path):
     with pytest.raises(
         RunError,
         match="Runs 0 and 1 gave the same completion.*each of 10 problems.*takes no notice of the "
         "seeds",
     ):
-        evaluate([candidate("deaf", Deaf())], [sums], prompts, plan, tmp_path)
+        evaluate([candidate("deaf", Deaf())], [sums], prompts, eval_request, tmp_path)
     assert (
         len((tmp_path / "sums/deaf/samples.jsonl").read_text().splitlines()) == 20
     )  # no third run was drawn
 
 
-def test_one_greedy_run_is_fine_and_several_are_refused(sums, prompts, plan, tmp_path):
-    greedy = replace(plan, sampling=Sampling(temperature=0.0, max_new_tokens=64), runs=1)
+def test_one_greedy_run_is_fine_and_several_are_refused(sums, prompts, eval_request, tmp_path):
+    greedy = replace(eval_request, sampling=Sampling(temperature=0.0, max_new_tokens=64), runs=1)
     assert (
         evaluate([candidate("a", Deaf())], [sums], prompts, greedy, tmp_path)
         .score("a", "sums")
@@ -262,17 +279,17 @@ def test_one_greedy_run_is_fine_and_several_are_refused(sums, prompts, plan, tmp
 
 
 @pytest.mark.parametrize("wrong", [{"runs": 0}, {"limit": 0}])
-def test_nothing_to_do_is_an_error(plan, wrong):
+def test_nothing_to_do_is_an_error(eval_request, wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be at least 1, got 0"):
-        replace(plan, **wrong)
+        replace(eval_request, **wrong)
 
 
-def test_a_question_that_does_not_fit_is_named(sums, plan, tmp_path):
+def test_a_question_that_does_not_fit_is_named(sums, eval_request, tmp_path):
     tight = PromptBuilder(byte_tokenizer(), Prompts(), room=60)
     with pytest.raises(
         DataError, match=r"sums.jsonl:1: its question takes \d+ tokens, and 60 are left"
     ):
-        evaluate([candidate("a", Scripted())], [sums], tight, plan, tmp_path / "e")
+        evaluate([candidate("a", Scripted())], [sums], tight, eval_request, tmp_path / "e")
     assert not (tmp_path / "e").exists()
 
 
@@ -284,11 +301,11 @@ def test_a_question_that_does_not_fit_is_named(sums, plan, tmp_path):
         ("a/grades.jsonl", 5, '["s1"]'),
         ("a/settings.json", 0, '{"weights": "weights o'),
         ("a/settings.json", 0, "[1]"),
-        ("asked.json", 0, '{"questions": ["s1"]}'),
+        ("request.json", 0, '{"questions": ["s1"]}'),
     ],
 )
-def test_what_is_damaged_is_named(sums, prompts, plan, tmp_path, name, line, text):
-    evaluate([candidate("a", Scripted())], [sums], prompts, plan, tmp_path)
+def test_what_is_damaged_is_named(sums, prompts, eval_request, tmp_path, name, line, text):
+    evaluate([candidate("a", Scripted())], [sums], prompts, eval_request, tmp_path)
     file = tmp_path / "sums" / name
     lines = file.read_text().splitlines(keepends=True)
     file.write_text("".join([*lines[: line - 1], text + "\n", *lines[line:]]) if line else text)
@@ -298,10 +315,10 @@ def test_what_is_damaged_is_named(sums, prompts, plan, tmp_path, name, line, tex
         [candidate("a", Scripted())],
         [replace(sums, name="more")],
         prompts,
-        plan,
+        eval_request,
         tmp_path,
     )
-    for work in (evaluating, partial(regrade, tmp_path), Arm(tmp_path, "a").graded):
+    for work in (evaluating, partial(regrade, tmp_path), partial(read_arm, tmp_path, "a")):
         with pytest.raises(RunError, match=where):
             work()
 
@@ -328,12 +345,12 @@ class Neighbourly(Scripted):
         return super().generate(prompts, [seed // 97 * 97 + sum(seeds) % 97 for seed in seeds])
 
 
-def test_a_row_drawn_again_has_the_neighbours_it_had(sums, prompts, plan, tmp_path):
-    evaluate([candidate("a", Neighbourly())], [sums], prompts, plan, tmp_path)
+def test_a_row_drawn_again_has_the_neighbours_it_had(sums, prompts, eval_request, tmp_path):
+    evaluate([candidate("a", Neighbourly())], [sums], prompts, eval_request, tmp_path)
     file = tmp_path / "sums/a/samples.jsonl"
     before = file.read_bytes().splitlines(keepends=True)
     file.write_bytes(b"".join(before[:5] + before[6:]))
-    evaluate([candidate("a", Neighbourly())], [sums], prompts, plan, tmp_path)
+    evaluate([candidate("a", Neighbourly())], [sums], prompts, eval_request, tmp_path)
     assert sorted(file.read_bytes().splitlines(keepends=True)) == sorted(before)
 
 
@@ -351,29 +368,33 @@ class Alone(Scripted):
             on_done({index: completion})
 
 
-def test_rows_without_neighbours_are_kept_as_they_come(sums, prompts, plan, tmp_path):
+def test_rows_without_neighbours_are_kept_as_they_come(sums, prompts, eval_request, tmp_path):
     killed, rest, whole = Alone(), Alone(), Scripted()
     killed.left = 6
     with pytest.raises(Killed):
-        evaluate([candidate("a", killed)], [sums], prompts, plan, tmp_path / "cut")
+        evaluate([candidate("a", killed)], [sums], prompts, eval_request, tmp_path / "cut")
     file = tmp_path / "cut/sums/a/samples.jsonl"
     assert len(file.read_text().splitlines()) == 6  # a batch has four
-    evaluate([candidate("a", rest)], [sums], prompts, plan, tmp_path / "cut")
+    evaluate([candidate("a", rest)], [sums], prompts, eval_request, tmp_path / "cut")
     assert len(rest.seen) == 24
-    evaluate([candidate("a", whole)], [sums], prompts, plan, tmp_path / "whole")
+    evaluate([candidate("a", whole)], [sums], prompts, eval_request, tmp_path / "whole")
     assert sorted(file.read_text().splitlines()) == sorted(
         (tmp_path / "whole/sums/a/samples.jsonl").read_text().splitlines()
     )
 
 
-def test_only_what_was_last_asked_is_counted(sums, prompts, plan, tmp_path):
-    evaluate([candidate("a", Scripted(0.5))], [sums], prompts, plan, tmp_path)
+def test_only_what_was_last_asked_is_counted(sums, prompts, eval_request, tmp_path):
+    evaluate([candidate("a", Scripted(0.5))], [sums], prompts, eval_request, tmp_path)
     fewer = evaluate(
-        [candidate("a", Scripted(0.5))], [sums], prompts, replace(plan, runs=2, limit=5), tmp_path
+        [candidate("a", Scripted(0.5))],
+        [sums],
+        prompts,
+        replace(eval_request, runs=2, limit=5),
+        tmp_path,
     ).score("a", "sums")
     grades = [
         json.loads(line) for line in (tmp_path / "sums/a/grades.jsonl").read_text().splitlines()
     ]
-    asked = [row["verdict"] == "correct" for row in grades if row["run"] < 2 and row["id"] < "s5"]
-    assert (fewer.samples, fewer.partial, len(asked)) == (10, False, 10)
-    assert fewer.accuracy == sum(asked) / 10
+    correct = [row["verdict"] == "correct" for row in grades if row["run"] < 2 and row["id"] < "s5"]
+    assert (fewer.samples, fewer.partial, len(correct)) == (10, False, 10)
+    assert fewer.accuracy == sum(correct) / 10

@@ -8,7 +8,7 @@ import pytest
 
 from purified_opsd.errors import DataError, RunError
 from purified_opsd.evaluation.benchmarks import load_benchmark
-from purified_opsd.evaluation.comparison import Arm, compare_arms, newest_candidate
+from purified_opsd.evaluation.comparison import compare_candidates, newest_candidate
 from purified_opsd.evaluation.evaluate import evaluate
 from purified_opsd.evaluation.regrade import regrade
 from purified_opsd.evaluation.results import read_results
@@ -30,7 +30,7 @@ def many(tmp_path):
 
 
 @pytest.fixture
-def evaluated(many, sums, prompts, plan, tmp_path):
+def evaluated(many, sums, prompts, eval_request, tmp_path):
     """A base that is right half the time, a checkpoint that is hardly ever wrong and one that is
     like the base.
     """
@@ -40,13 +40,13 @@ def evaluated(many, sums, prompts, plan, tmp_path):
         candidate("step-000002", Scripted(0.97)),
         candidate("step-000004", Scripted(0.52)),
     ]
-    evaluate(arms, [many, sums], prompts, plan, folder)
+    evaluate(arms, [many, sums], prompts, eval_request, folder)
     return folder
 
 
 def test_the_table_is_bold_only_where_the_difference_is_significant(evaluated):
     written = (evaluated / "table.md").read_text()
-    assert written == table(evaluated)
+    assert written == table(read_results(evaluated))
     head, _, base, good, same, *rest = written.splitlines()
     assert head == "| candidate | many | sums | mean |"
     assert "**" not in base + same
@@ -57,18 +57,22 @@ def test_the_table_is_bold_only_where_the_difference_is_significant(evaluated):
     assert "as chosen on other problems (cross-fitted)" in best
 
 
-def test_markers_are_counted_from_the_samples_with_ones_own(many, prompts, plan, tmp_path):
+def test_markers_are_counted_from_the_samples_with_ones_own(many, prompts, eval_request, tmp_path):
     for own in ((), ("by",)):
         evaluate(
-            [candidate("base", Scripted())], [many], prompts, replace(plan, markers=own), tmp_path
+            [candidate("base", Scripted())],
+            [many],
+            prompts,
+            replace(eval_request, markers=own),
+            tmp_path,
         )
         (score,) = json.loads((tmp_path / "results.json").read_text())["scores"]
-        found = score["marker_counts"]["word"]
-        assert {name: count for name, count in found["by_marker"].items() if count} == {
+        counts = score["marker_counts"]["word"]
+        assert {name: count for name, count in counts["by_marker"].items() if count} == {
             "hmm": 120
         } | dict.fromkeys(own, 120)
-        assert (found["total"], found["per_response"]) == (120, 1.0)
-        assert found["per_1000_tokens"] == pytest.approx(1000 / score["mean_tokens"])
+        assert (counts["total"], counts["per_response"]) == (120, 1.0)
+        assert counts["per_1000_tokens"] == pytest.approx(1000 / score["mean_tokens"])
     before = (tmp_path / "results.json").read_bytes()
     regrade(tmp_path)
     assert (tmp_path / "results.json").read_bytes() == before
@@ -78,18 +82,18 @@ def test_results_json_holds_every_number(evaluated, many):
     record = json.loads((evaluated / "results.json").read_text())
     differences = {(d["candidate"], *d["benchmarks"]): d for d in record["differences_to_base"]}
     assert len(differences) == 6
-    wanted = compare_arms(Arm(evaluated, "step-000002"), Arm(evaluated, "base"))
+    expected = compare_candidates((evaluated, "step-000002"), (evaluated, "base"))
     for key, difference in [
-        (("many",), wanted.by_benchmark["many"]),
-        (("many", "sums"), wanted.overall),
+        (("many",), expected.by_benchmark["many"]),
+        (("many", "sums"), expected.overall),
     ]:
-        found = differences["step-000002", *key]
-        assert (found["value"], found["low"], found["p_value"]) == (
+        written = differences["step-000002", *key]
+        assert (written["value"], written["low"], written["p_value"]) == (
             difference.value,
             difference.low,
             difference.p_value,
         )
-        assert found["significant"]
+        assert written["significant"]
     best = record["best_of_checkpoints"]["many"]
     assert best["best"] > best["last"]
     assert best["cross_fitted"] == pytest.approx(
@@ -112,37 +116,37 @@ def test_results_json_holds_every_number(evaluated, many):
     assert score["majority"] == pytest.approx(majority)
 
 
-def test_a_partial_evaluation_says_so_everywhere(sums, prompts, plan, tmp_path):
+def test_a_partial_evaluation_says_so_everywhere(sums, prompts, eval_request, tmp_path):
     def die(progress):
         if progress.done:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        evaluate([candidate("base", Scripted(0.5))], [sums], prompts, plan, tmp_path, die)
+        evaluate([candidate("base", Scripted(0.5))], [sums], prompts, eval_request, tmp_path, die)
     assert json.loads((tmp_path / "results.json").read_text())["scores"][0]["partial"] is True
     written = (tmp_path / "table.md").read_text()
     assert "| base | " in written
     assert "4/30 PARTIAL" in written
     assert written.count("PARTIAL") == 3
-    arm = Arm(tmp_path, "base")
-    assert "PARTIAL" in comparison_table(arm, arm, compare_arms(arm, arm))
+    arm = (tmp_path, "base")
+    assert "PARTIAL" in comparison_table(compare_candidates(arm, arm))
 
 
-def test_an_adapter_is_newer_than_its_base(sums, prompts, plan, tmp_path):
+def test_an_adapter_is_newer_than_its_base(sums, prompts, eval_request, tmp_path):
     evaluate(
         [candidate("base", Scripted()), candidate("an_adapter", Scripted(0.5))],
         [sums],
         prompts,
-        plan,
+        eval_request,
         tmp_path,
     )
     assert newest_candidate(tmp_path) == "an_adapter"
 
 
 def test_two_arms_are_compared_problem_by_problem(evaluated):
-    good, same = Arm(evaluated, "step-000002"), Arm(evaluated, "step-000004")
+    good, same = (evaluated, "step-000002"), (evaluated, "step-000004")
     assert newest_candidate(evaluated) == "step-000004"
-    comparison = compare_arms(good, same)
+    comparison = compare_candidates(good, same)
     many = comparison.by_benchmark["many"]
     assert many.significant
     assert many.value == pytest.approx(
@@ -150,54 +154,62 @@ def test_two_arms_are_compared_problem_by_problem(evaluated):
         - read_results(evaluated).score("step-000004", "many").accuracy
     )
     assert comparison.overall.low < comparison.overall.value < comparison.overall.high
-    back = compare_arms(same, good)
+    back = compare_candidates(same, good)
     assert back.overall.value == pytest.approx(-comparison.overall.value)
     assert back.overall.p_value == pytest.approx(comparison.overall.p_value)
-    written = comparison_table(good, same, comparison).splitlines()
+    written = comparison_table(comparison).splitlines()
     assert written[2].startswith("| run/step-000002 | **")
     assert "**" not in written[3]
     assert "p = 0.000" in written[4]
 
 
 def test_arms_that_were_not_asked_alike_are_not_compared(
-    evaluated, many, sums, prompts, plan, tmp_path
+    evaluated, many, sums, prompts, eval_request, tmp_path
 ):
-    cooler = replace(plan, sampling=replace(plan.sampling, temperature=0.5))
+    cooler = replace(eval_request, sampling=replace(eval_request.sampling, temperature=0.5))
     evaluate([candidate("base", Scripted())], [many], prompts, cooler, tmp_path / "cool")
     with pytest.raises(
         RunError,
         match="On many the arms were not asked alike: temperature is 1.0 for base and 0.5 for base",
     ):
-        compare_arms(Arm(evaluated, "base"), Arm(tmp_path / "cool", "base"))
+        compare_candidates((evaluated, "base"), (tmp_path / "cool", "base"))
     with pytest.raises(
         RunError, match=r"has no samples of step-000009; it has base, step-000002, step-000004"
     ):
-        compare_arms(Arm(evaluated, "base"), Arm(evaluated, "step-000009"))
-    evaluate([candidate("base", Scripted())], [sums], prompts, plan, tmp_path / "other")
+        compare_candidates((evaluated, "base"), (evaluated, "step-000009"))
+    evaluate([candidate("base", Scripted())], [sums], prompts, eval_request, tmp_path / "other")
     with pytest.raises(RunError, match="no benchmark in common"):
-        compare_arms(Arm(tmp_path / "cool", "base"), Arm(tmp_path / "other", "base"))
+        compare_candidates((tmp_path / "cool", "base"), (tmp_path / "other", "base"))
     with pytest.raises(RunError, match="holds no evaluation"):
         read_results(tmp_path / "nothing")
 
 
-def test_grades_are_made_again_from_the_samples(sums, prompts, plan, tmp_path):
+def test_grades_are_made_again_from_the_samples(sums, prompts, eval_request, tmp_path):
     folder = tmp_path / "e"
-    evaluate([candidate("base", Scripted(1.0))], [sums], prompts, plan, folder)
+    evaluate([candidate("base", Scripted(1.0))], [sums], prompts, eval_request, folder)
     samples = (folder / "sums/base/samples.jsonl").read_bytes()
-    assert not regrade(folder)
+    assert not regrade(folder).changes
     file = tmp_path / "sums.jsonl"
     file.write_text(
         file.read_text().replace('"answer": "12"', '"answer": "13"')
     )  # s3: a gold answer is put right
     with pytest.raises(RunError, match="drawn with answers = .* is asked for"):
         evaluate(
-            [candidate("base", Scripted(1.0))], [load_benchmark(str(file))], prompts, plan, folder
+            [candidate("base", Scripted(1.0))],
+            [load_benchmark(str(file))],
+            prompts,
+            eval_request,
+            folder,
         )
-    assert regrade(folder) == {("correct", "incorrect"): 3}
+    assert regrade(folder).changes == {("correct", "incorrect"): 3}
     assert read_results(folder).score("base", "sums").by_problem["s3"] == 0
     assert (folder / "sums/base/samples.jsonl").read_bytes() == samples
     evaluate(
-        [candidate("base", Scripted(1.0))], [load_benchmark(str(file))], prompts, plan, folder
+        [candidate("base", Scripted(1.0))],
+        [load_benchmark(str(file))],
+        prompts,
+        eval_request,
+        folder,
     )  # in step again
     file.write_text("\n".join(file.read_text().splitlines()[1:]))
     with pytest.raises(DataError, match="sums has no question s0, to which .* holds completions"):

@@ -114,25 +114,25 @@ def test_the_run_error_is_the_spread_of_repeated_evaluations():
 
 @pytest.mark.parametrize("R", [1, 12])
 def test_the_interval_of_an_accuracy_covers_the_truth(R):
-    found = [average(table) for table in tables(3000, 30, R, seed=2)[0]]
-    covered = np.mean([estimate.low <= 0.65 <= estimate.high for estimate in found])
+    estimates = [average(table) for table in tables(3000, 30, R, seed=2)[0]]
+    covered = np.mean([estimate.low <= 0.65 <= estimate.high for estimate in estimates])
     assert 0.93 <= covered <= 0.97
 
 
 def test_the_interval_of_an_accuracy_near_0_is_too_narrow_as_the_docs_say():
-    found = [average(table) for table in tables(3000, 30, 12, seed=2, beta=(0.1, 2.0))[0]]
-    covered = np.mean([estimate.low <= 0.1 / 2.1 <= estimate.high for estimate in found])
+    estimates = [average(table) for table in tables(3000, 30, 12, seed=2, beta=(0.1, 2.0))[0]]
+    covered = np.mean([estimate.low <= 0.1 / 2.1 <= estimate.high for estimate in estimates])
     assert 0.84 <= covered <= 0.89
 
 
 def test_problems_that_all_come_out_alike_are_no_certainty():
     for value in (0.0, 1.0):
-        found = average(np.full((30, 12), value))
+        estimate = average(np.full((30, 12), value))
         bounds = (
             (0.0, 0.1157) if value == 0 else (0.8843, 1.0)
         )  # Clopper and Pearson's, of 0 and of 30 in 30
-        assert (found.low, found.high) == pytest.approx(bounds, abs=1e-4)
-        assert (found.value, found.standard_error) == (value, 0)
+        assert (estimate.low, estimate.high) == pytest.approx(bounds, abs=1e-4)
+        assert (estimate.value, estimate.standard_error) == (value, 0)
     third = average(np.tile([1.0, 0, 0], (4, 1)))
     assert third.low < 0.2 < 0.7 < third.high
     assert average(np.zeros((30, 12)), support=None).high == 0  # numbers that have no limits
@@ -149,28 +149,28 @@ def mean_over_the_population(effect):
 @pytest.mark.parametrize("effect", [0.0, 0.5])
 def test_the_interval_of_a_difference_covers_the_truth_and_the_test_keeps_its_level(effect):
     first, second = tables(1500, 30, 12, seed=3, effect=effect)
-    found = [
+    estimates = [
         compare([b.mean(1)], [a.mean(1)], seed=0, flips=999)
         for a, b in zip(first, second, strict=True)
     ]
     truth = mean_over_the_population(effect) if effect else 0.0
-    assert 0.93 <= np.mean([d.low <= truth <= d.high for d in found]) <= 0.97
-    called = np.mean([d.significant for d in found])
+    assert 0.93 <= np.mean([d.low <= truth <= d.high for d in estimates]) <= 0.97
+    called = np.mean([d.significant for d in estimates])
     assert called <= 0.06 if effect == 0 else called > 0.5
     if effect == 0:  # interval and test, made in two ways, call the same differences
-        assert np.mean([d.significant == (d.low > 0 or d.high < 0) for d in found]) > 0.97
+        assert np.mean([d.significant == (d.low > 0 or d.high < 0) for d in estimates]) > 0.97
 
 
 def test_the_mean_of_three_benchmarks_is_tested_alike():
     pairs = [tables(1000, P, 4, seed=5 + P) for P in (30, 20, 10)]
-    found = [
+    estimates = [
         compare(
             [b[i].mean(1) for _, b in pairs], [a[i].mean(1) for a, _ in pairs], seed=0, flips=999
         )
         for i in range(1000)
     ]
-    assert 0.93 <= np.mean([d.low <= 0 <= d.high for d in found]) <= 0.97
-    assert np.mean([d.significant for d in found]) <= 0.06
+    assert 0.93 <= np.mean([d.low <= 0 <= d.high for d in estimates]) <= 0.97
+    assert np.mean([d.significant for d in estimates]) <= 0.06
 
 
 def test_few_problems_are_counted_out():
@@ -190,20 +190,20 @@ def test_the_best_of_like_checkpoints_is_too_high_and_cross_fitting_mends_it():
     draw = np.random.default_rng(4)
     p = draw.beta(1.3, 0.7, size=(2000, 1, 30))
     mean_NCP = draw.binomial(12, np.broadcast_to(p, (2000, 4, 30))) / 12
-    found = [best_of(mean_CP, seed=0, repeats=4) for mean_CP in mean_NCP]
+    estimates = [best_of(mean_CP, seed=0, repeats=4) for mean_CP in mean_NCP]
     truth = p.mean(axis=(1, 2))
-    assert np.mean([b.best for b in found] - truth) == pytest.approx(
+    assert np.mean([b.best for b in estimates] - truth) == pytest.approx(
         0.0185, abs=0.004
     )  # FACTS: 1.85 points of nothing
-    assert abs(np.mean([b.cross_fitted for b in found] - truth)) < 0.0015
-    assert np.mean([b.bias for b in found]) > 0.012
+    assert abs(np.mean([b.cross_fitted for b in estimates] - truth)) < 0.0015
+    assert np.mean([b.bias for b in estimates]) > 0.012
 
 
 def test_cross_fitting_finds_a_checkpoint_that_is_truly_better():
     mean_CP = np.stack([np.full(30, 0.4), np.full(30, 0.8), np.full(30, 0.5)])
     assert best_of(mean_CP, seed=0) == best_of(mean_CP, seed=1)
-    found = best_of(mean_CP, seed=0)
-    assert (found.last, found.best, found.cross_fitted) == (
+    best = best_of(mean_CP, seed=0)
+    assert (best.last, best.best, best.cross_fitted) == (
         pytest.approx(0.5),
         pytest.approx(0.8),
         pytest.approx(0.8),

@@ -12,7 +12,8 @@ import yaml
 from purified_opsd.reporting.microscope import read_trajectories
 from purified_opsd.sampling.vllm_engine import VLLM
 from purified_opsd.sampling.vllm_servers import VLLMServers
-from purified_opsd.settings import build_run, to_yaml
+from purified_opsd.settings import build
+from purified_opsd.training.config import TrainingConfig
 from purified_opsd.training.run import start_run
 
 from ..conftest import PROBLEMS
@@ -34,8 +35,8 @@ def trained(tiny_model, tmp_path_factory):
         "steps": 2,
         "checkpoint_every": 1,
     }
-    run = build_run(settings)
-    start_run(run, to_yaml(run))
+    run = build(TrainingConfig, settings)
+    start_run(run)
     return run.output_dir
 
 

@@ -10,7 +10,6 @@ from purified_opsd.analysis.teacher_signal import measure
 from purified_opsd.errors import RunError
 from purified_opsd.inspection.diagnose import diagnose_run, summary
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
-from purified_opsd.settings import to_yaml
 from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.training.run import start_run
 from purified_opsd.training.train import sample_rollouts, training_step
@@ -34,7 +33,7 @@ def test_a_summary_has_means_and_intervals_over_completions():
 
 
 def test_markers_are_counted_in_every_candidates_completions(tiny_run):
-    start_run(tiny_run, to_yaml(tiny_run))
+    start_run(tiny_run)
     folder = diagnose_run(tiny_run, 4, 0)
     before = {file.name: file.read_bytes() for file in folder.glob("*.json")}
     assert sorted(before) == ["base.json", "step-000002.json", "step-000004.json"]
@@ -65,9 +64,9 @@ def test_markers_are_counted_in_every_candidates_completions(tiny_run):
 
 def test_a_decomposition_on_the_way_changes_nothing_and_is_in_the_metrics(tiny_run, tmp_path):
     run = replace(tiny_run, adapter=replace(tiny_run.adapter, dropout=0.2))
-    start_run(run, to_yaml(run))
+    start_run(run)
     watched = replace(run, decomposed=2, output_dir=tmp_path / "watched")
-    start_run(watched, to_yaml(watched))
+    start_run(watched)
     rows = RunReader(watched.output_dir).metrics()
     found = [row.pop("decomposition") for row in rows]
     (watched.output_dir / "metrics.jsonl").write_text(

@@ -15,16 +15,15 @@ import pytest
 
 from purified_opsd.errors import RunError
 from purified_opsd.miniature.task import Split, problems
-from purified_opsd.quickstart.runner import (
+from purified_opsd.quickstart.arm import (
     ARMS,
     START_WORK,
     STEP_WORK,
     Arm,
     ArmFailed,
     Quickstart,
-    Stopped,
-    run_quickstart,
 )
+from purified_opsd.quickstart.runner import QuickstartStopped, run_quickstart
 from purified_opsd.reporting.runs import read_outcomes
 from purified_opsd.storage.run_dir import RunReader
 
@@ -124,7 +123,7 @@ def test_saved_is_said_of_what_ended_as_it_was_asked_to(tmp_path, code, said):
     assert [words for words in said if words not in wrong] == []
     assert bool(wrong) == bool(said)
     assert f"Stopped by SIGTERM; {'both arms are saved' if not said else wrong}" in str(
-        Stopped(15, list(filter(None, [wrong])))
+        QuickstartStopped(15, list(filter(None, [wrong])))
     )
 
 
@@ -190,9 +189,9 @@ def test_an_arm_that_fails_is_quoted_with_its_exit_code(tmp_path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--steps", "2"], "'--steps': Input should be greater than or equal to 3"),
-        (["--samples", "1956"], "'--samples': Input should be less than or equal to 1955"),
-        (["--questions", "1925"], "'--questions': Input should be less than or equal to 1924"),
+        (["--steps", "2"], 'Invalid value "2" for --steps. Must be >= 3.'),
+        (["--samples", "1956"], 'Invalid value "1956" for --samples. Must be <= 1955.'),
+        (["--questions", "1925"], 'Invalid value "1925" for --questions. Must be <= 1924.'),
     ],
 )
 def test_numbers_out_of_reach_are_refused_before_anything_is_done(command, tmp_path, words, said):

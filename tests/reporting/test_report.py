@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from purified_opsd.analysis.markers import MARKERS, count_substrings, count_words
-from purified_opsd.cli.app import app
+from purified_opsd.cli.main import run_command
 from purified_opsd.errors import RunError
 from purified_opsd.reporting.marker_counts import MarkerWords, tally_markers
 from purified_opsd.reporting.report import content_policy, write_report
@@ -55,7 +55,7 @@ def arms(tmp_path_factory):
             "1",
             "--limit",
             "4",
-            "--max-new-tokens",
+            "--sampling.max-new-tokens",
             "40",
         ]
         for words in (
@@ -63,7 +63,7 @@ def arms(tmp_path_factory):
             evaluate,
             ["diagnose", run, "--samples", "2"],
         ):
-            app(words, standalone_mode=False)
+            run_command(words)
     return folder
 
 
@@ -151,7 +151,7 @@ def test_the_runs_own_markers_are_told_beside_the_others_and_in_no_total(runs, t
     before = tally_markers(runs / "pmi", "evaluation", KIMS)[0]
     config = yaml.safe_load((runs / "pmi/config.yaml").read_text())
     (runs / "pmi/config.yaml").write_text(yaml.safe_dump({**config, "markers": ["try"]}))
-    asked = runs / "pmi/evaluation/countdown/asked.json"
+    asked = runs / "pmi/evaluation/countdown/request.json"
     asked.write_text(json.dumps({**json.loads(asked.read_text()), "markers": ["not so"]}))
     row = json.loads((runs / "pmi/metrics.jsonl").read_text())
     row["marker_counts"]["word"]["by_marker"]["try"] = 77
@@ -176,7 +176,7 @@ def test_the_runs_own_markers_are_told_beside_the_others_and_in_no_total(runs, t
 
 
 def test_samples_outside_what_was_last_asked_are_not_counted(runs):
-    file = runs / "pmi/evaluation/countdown/asked.json"
+    file = runs / "pmi/evaluation/countdown/request.json"
     asked = json.loads(file.read_text())
     file.write_text(json.dumps({**asked, "questions": asked["questions"][:3]}))
     assert [
@@ -432,8 +432,8 @@ def test_a_report_needs_no_torch_and_ends_in_html(runs, tmp_path):
         remove(runs / "pmi" / name)
     words = ["report", str(runs / "pmi"), "--output", str(tmp_path / "page.html")]
     code = (
-        "import sys; from purified_opsd.cli import app; "
-        "app({words!r}, standalone_mode=False); assert 'torch' not in sys.modules"
+        "import sys; from purified_opsd.cli.main import run_command; run_command({words!r}); "
+        "assert 'torch' not in sys.modules"
     )
     done = subprocess.run(
         [sys.executable, "-c", code.format(words=words)],

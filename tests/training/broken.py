@@ -8,7 +8,7 @@ from itertools import count
 
 import torch
 
-from purified_opsd.cli import main
+from purified_opsd.cli.main import main
 from purified_opsd.errors import ModelError, ServersLost
 from purified_opsd.sampling.hf import HFSampler
 

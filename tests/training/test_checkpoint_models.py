@@ -11,7 +11,7 @@ import torch
 from purified_opsd.errors import CheckpointError
 from purified_opsd.evaluation.benchmarks import load_benchmark
 from purified_opsd.evaluation.evaluate import evaluate
-from purified_opsd.evaluation.requests import EvaluationPlan
+from purified_opsd.evaluation.requests import EvaluationRequest
 from purified_opsd.policy.loading import load_policy
 from purified_opsd.policy.model import LoRA, frozen
 from purified_opsd.training.checkpoint import checkpoint_folder, load_adapter, save_checkpoint
@@ -49,7 +49,11 @@ def test_base_and_checkpoints_are_each_drawn_from_their_own_weights(
         *checkpoint_candidates(setup.policy, run.output_dir, [2, 4]),
     ]
     evaluate(
-        candidates, [questions], setup.prompts, EvaluationPlan(run.sampling, runs=2), tmp_path / "e"
+        candidates,
+        [questions],
+        setup.prompts,
+        EvaluationRequest(run.sampling, runs=2),
+        tmp_path / "e",
     )
     drawn = {candidate.name: sampled(tmp_path / "e", candidate.name) for candidate in candidates}
     seeds = [

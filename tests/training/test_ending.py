@@ -103,7 +103,7 @@ def test_other_settings_are_refused(tiny_run, recipe):
 
 def test_other_data_and_an_older_copy_of_the_run_are_refused(tiny_run, problems, tmp_path):
     """Each machine has a copy of everything, under the same relative paths."""
-    start_run(tiny_run, to_yaml(tiny_run))
+    start_run(tiny_run)
     nodes = (tmp_path / "one", tmp_path / "other")
     for node in nodes:
         shutil.copytree(tiny_run.output_dir, node / "run")

@@ -31,8 +31,8 @@ def scored_rollout(
 
 STEP = StepResult(
     rollouts=[
-        scored_rollout(0, [-1.0, -2.0, -3.0], 0.01, "stop"),
-        scored_rollout(1, [-1.0], -0.5, "length"),
+        trajectory(0, [-1.0, -2.0, -3.0], 0.01, "stop"),
+        trajectory(1, [-1.0], -0.5, "length"),
     ],
     grad_norm=0.25,
     learning_rate=1e-4,

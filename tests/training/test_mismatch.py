@@ -126,7 +126,7 @@ def test_lost_servers_save_the_run_and_it_goes_on_as_if_nothing_had_been(fast_ru
         "Stopped after step 2, which is saved. Nobody answers.",
     )
     assert list_checkpoints(fast_run.output_dir) == [2]
-    resume_run(fast_run, fast_run.output_dir, to_yaml(fast_run))
+    resume_run(fast_run, fast_run.output_dir)
     whole = replace(fast_run, output_dir=tmp_path / "whole")
     setup = setup_training(whole)
     writer = RunWriter(whole.output_dir)

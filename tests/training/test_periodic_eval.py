@@ -15,10 +15,11 @@ from purified_opsd.evaluation.benchmarks import load_benchmark
 from purified_opsd.evaluation.config import EvaluationConfig, SamplingOverrides
 from purified_opsd.evaluation.evaluate import evaluate
 from purified_opsd.sampling.hf import HF
-from purified_opsd.settings import build_run, to_mapping, to_yaml
+from purified_opsd.settings import build, to_mapping
 from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.training.checkpoint import checkpoint_folder, verify
 from purified_opsd.training.checkpoint_models import load_run_models
+from purified_opsd.training.config import TrainingConfig
 from purified_opsd.training.run import resume_run, start_run
 
 from ..runs import assert_same_run, start_process
@@ -52,7 +53,7 @@ def samples(folder, candidate):
 
 
 def test_what_is_written_is_what_the_command_would_have_written(watched_run):
-    start_run(watched_run, to_yaml(watched_run))
+    start_run(watched_run)
     folder = watched_run.output_dir
     assert [row["step"] for row in RunReader(folder).evaluations()] == [0, 3, 4]
     assert sorted(
@@ -65,7 +66,7 @@ def test_what_is_written_is_what_the_command_would_have_written(watched_run):
     before = evaluation_files(folder)
     shutil.rmtree(folder / "evaluation")
     asked = watched_run.evaluation
-    plan = asked.plan(watched_run.model.path)
+    plan = asked.request_for(watched_run.model.path)
     subject = load_run_models(watched_run, folder, [0, 3, 4], plan.sampling.max_new_tokens, HF())
     evaluate(
         subject.candidates,
@@ -89,9 +90,9 @@ def test_what_is_written_is_what_the_command_would_have_written(watched_run):
 
 def test_the_student_is_the_one_that_was_never_evaluated(watched_run, tmp_path):
     watched_run = replace(watched_run, adapter=replace(watched_run.adapter, dropout=0.2))
-    start_run(watched_run, to_yaml(watched_run))
+    start_run(watched_run)
     alone = replace(watched_run, evaluation=EvaluationConfig(), output_dir=tmp_path / "alone")
-    start_run(alone, to_yaml(alone))
+    start_run(alone)
     assert_same_run(watched_run.output_dir, alone.output_dir)
     assert not checkpoint_folder(alone.output_dir, 3).exists()
     assert RunReader(alone.output_dir).evaluations() == []
@@ -103,7 +104,7 @@ def test_the_student_is_the_one_that_was_never_evaluated(watched_run, tmp_path):
 def test_stopped_in_the_middle_of_one_and_resumed(watched_run, tmp_path, sent, code, during):
     watched_run = replace(watched_run, evaluation=replace(watched_run.evaluation, runs=30))
     whole = replace(watched_run, output_dir=tmp_path / "whole")
-    start_run(whole, to_yaml(whole))
+    start_run(whole)
     process = start_process(watched_run, watched_run.steps)
     file, deadline = samples(watched_run.output_dir, during), time.monotonic() + 120
     while not file.exists() or not file.stat().st_size:
@@ -116,7 +117,7 @@ def test_stopped_in_the_middle_of_one_and_resumed(watched_run, tmp_path, sent, c
     assert (f"purified-opsd resume {watched_run.output_dir}" in errors) == (sent == signal.SIGTERM)
     drawn = file.read_bytes()
     assert drawn.count(b"\n") < 120, "stopped too late to show anything"
-    resume_run(watched_run, watched_run.output_dir, to_yaml(watched_run))
+    resume_run(watched_run, watched_run.output_dir)
     assert file.read_bytes()[: drawn.rindex(b"\n")] == drawn[: drawn.rindex(b"\n")]
     assert_same_run(watched_run.output_dir, whole.output_dir)
     assert (
@@ -126,23 +127,23 @@ def test_stopped_in_the_middle_of_one_and_resumed(watched_run, tmp_path, sent, c
 
 
 def test_a_step_taken_again_with_other_weights_is_evaluated_anew(watched_run):
-    start_run(watched_run, to_yaml(watched_run))
+    start_run(watched_run)
     folder = watched_run.output_dir
     settings = samples(folder, "step-000004").with_name("settings.json")
     right = evaluation_files(folder)
     settings.write_text(json.dumps(json.loads(settings.read_text()) | {"weights": "of before"}))
     samples(folder, "step-000004").write_text("")
     shutil.rmtree(checkpoint_folder(folder, 4))
-    resume_run(watched_run, folder, to_yaml(watched_run))
+    resume_run(watched_run, folder)
     assert evaluation_files(folder) == right
 
 
 def test_samples_whose_settings_are_damaged_do_not_end_training(watched_run, caplog):
-    start_run(watched_run, to_yaml(watched_run))
+    start_run(watched_run)
     folder = watched_run.output_dir
     samples(folder, "step-000004").with_name("settings.json").write_text("{")
     shutil.rmtree(checkpoint_folder(folder, 4))
-    resume_run(watched_run, folder, to_yaml(watched_run))
+    resume_run(watched_run, folder)
     assert "The evaluation after step 4 is left out, and training goes on." in caplog.text
     assert "settings.json is damaged" in caplog.text
     assert verify(checkpoint_folder(folder, 4)).step == 4
@@ -150,7 +151,7 @@ def test_samples_whose_settings_are_damaged_do_not_end_training(watched_run, cap
 
 def test_what_cannot_be_evaluated_is_said_and_training_goes_on(watched_run, caplog):
     hotter = replace(watched_run.evaluation, sampling=replace(SAMPLING, temperature=0.5))
-    start_run(watched_run, to_yaml(watched_run))
+    start_run(watched_run)
     longer = replace(watched_run, steps=5, evaluation=hotter)
     shutil.rmtree(checkpoint_folder(watched_run.output_dir, 4))
     metrics = watched_run.output_dir / "metrics.jsonl"
@@ -161,7 +162,7 @@ def test_what_cannot_be_evaluated_is_said_and_training_goes_on(watched_run, capl
             if '"evaluation"' not in line
         )
     )
-    resume_run(longer, watched_run.output_dir, to_yaml(longer))
+    resume_run(longer, watched_run.output_dir)
     assert "The evaluation after step 3 is left out, and training goes on." in caplog.text
     assert "holds samples drawn with temperature = 1.0, and 0.5 is asked for" in caplog.text
     assert verify(checkpoint_folder(watched_run.output_dir, 5)).step == 5
@@ -174,7 +175,7 @@ def test_two_benchmarks_of_one_name_are_refused_before_anything_is_written(watch
     asked = watched_run.evaluation
     twice = replace(watched_run, evaluation=replace(asked, benchmarks=asked.benchmarks * 2))
     with pytest.raises(RunError, match="2 benchmarks are called problems"):
-        start_run(twice, to_yaml(twice))
+        start_run(twice)
     assert not watched_run.output_dir.exists()
 
 
@@ -206,5 +207,5 @@ def test_a_mistake_is_found_before_anything_is_written(watched_run, change, erro
     settings = to_mapping(watched_run)
     settings["evaluation"] |= change
     with pytest.raises(error, match=said):
-        start_run(build_run(settings), "")
+        start_run(build(TrainingConfig, settings))
     assert not watched_run.output_dir.exists()

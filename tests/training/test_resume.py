@@ -17,7 +17,7 @@ from purified_opsd.errors import CheckpointError, RunError
 from purified_opsd.objective.targets import PMITarget
 from purified_opsd.policy.model import LoRA
 from purified_opsd.sampling.sampler import Sampling
-from purified_opsd.settings import build_run, to_yaml
+from purified_opsd.settings import build
 from purified_opsd.storage.run_dir import RunReader, RunWriter
 from purified_opsd.training.checkpoint import (
     checkpoint_folder,
@@ -25,6 +25,7 @@ from purified_opsd.training.checkpoint import (
     newest_valid,
     verify,
 )
+from purified_opsd.training.config import TrainingConfig
 from purified_opsd.training.optimizer import AdamW
 from purified_opsd.training.run import resume_run, start_run
 
@@ -33,36 +34,36 @@ from ..runs import assert_same_run, checkpoint_bytes, metrics, start_process
 
 @pytest.fixture
 def finished(tiny_run):
-    start_run(tiny_run, to_yaml(tiny_run))
+    start_run(tiny_run)
     return tiny_run
 
 
 def test_going_on_from_a_checkpoint_repeats_the_rest_exactly(finished, tmp_path):
     again = shutil.copytree(finished.output_dir, tmp_path / "again")
     shutil.rmtree(checkpoint_folder(again, 4))
-    resume_run(finished, again, to_yaml(finished))
+    resume_run(finished, again)
     assert_same_run(finished.output_dir, again)
 
 
 def test_dropout_is_repeated_too(tiny_run, tmp_path):
     run = replace(tiny_run, adapter=replace(tiny_run.adapter, dropout=0.3))
-    start_run(run, to_yaml(run))
+    start_run(run)
     again = shutil.copytree(run.output_dir, tmp_path / "again")
     shutil.rmtree(checkpoint_folder(again, 4))
-    resume_run(run, again, to_yaml(run))
+    resume_run(run, again)
     assert_same_run(run.output_dir, again)
 
 
 def test_another_seed_is_another_run(finished, tmp_path):
     other = replace(finished, seed=1, output_dir=tmp_path / "other")
-    start_run(other, to_yaml(other))
+    start_run(other)
     assert metrics(other.output_dir) != metrics(finished.output_dir)
 
 
 def test_feeding_the_config_back_repeats_the_run(finished, tmp_path):
     settings = yaml.safe_load(RunReader(finished.output_dir).config_file.read_text())
-    run = build_run(settings | {"output_dir": str(tmp_path / "again")})
-    start_run(run, to_yaml(run))
+    run = build(TrainingConfig, settings | {"output_dir": str(tmp_path / "again")})
+    start_run(run)
     assert_same_run(finished.output_dir, run.output_dir)
 
 
@@ -76,14 +77,14 @@ def wait_for_steps(folder: Path, steps: int, process: subprocess.Popen) -> None:
 
 def test_killed_at_a_random_moment_and_resumed(tiny_run, tmp_path):
     whole = replace(tiny_run, steps=30, checkpoint_every=3)
-    start_run(replace(whole, output_dir=tmp_path / "unbroken"), to_yaml(whole))
+    start_run(replace(whole, output_dir=tmp_path / "unbroken"))
     process = start_process(whole, steps=30)
     wait_for_steps(whole.output_dir, random.randint(1, 20), process)
     time.sleep(random.random() * 0.1)
     process.kill()
     process.communicate(timeout=60)
     assert len(RunReader(whole.output_dir).metrics()) < 30, "killed too late to show anything"
-    resume_run(whole, whole.output_dir, to_yaml(whole))
+    resume_run(whole, whole.output_dir)
     assert_same_run(tmp_path / "unbroken", whole.output_dir)
 
 
@@ -108,7 +109,7 @@ def test_a_damaged_checkpoint_is_passed_over(finished, capsys):
     content = bytearray(file.read_bytes())
     content[-1] ^= 1  # one bit
     file.write_bytes(content)
-    resume_run(finished, folder, to_yaml(finished))
+    resume_run(finished, folder)
     assert "Passed over" in capsys.readouterr().out
     assert (checkpoint_bytes(checkpoint_folder(folder, 4)), metrics(folder)) == whole
 
@@ -140,20 +141,20 @@ def test_a_checkpoint_being_written_is_not_there_yet(finished):
 def test_a_run_killed_before_its_first_checkpoint_starts_over(finished, tmp_path):
     again = shutil.copytree(finished.output_dir, tmp_path / "again")
     shutil.rmtree(again / "checkpoints")
-    resume_run(finished, again, to_yaml(finished))
+    resume_run(finished, again)
     assert_same_run(finished.output_dir, again)
 
 
 def test_more_steps_can_be_asked_for(finished, tmp_path):
     longer = replace(finished, steps=6, output_dir=tmp_path / "longer")
-    start_run(longer, to_yaml(longer))
-    resume_run(replace(finished, steps=6), finished.output_dir, to_yaml(replace(finished, steps=6)))
+    start_run(longer)
+    resume_run(replace(finished, steps=6), finished.output_dir)
     assert_same_run(longer.output_dir, finished.output_dir)
 
 
 def test_a_finished_run_says_so(finished):
     with pytest.raises(RunError, match="has taken all its 4 steps. Go on with .* --steps N"):
-        resume_run(finished, finished.output_dir, to_yaml(finished))
+        resume_run(finished, finished.output_dir)
 
 
 @pytest.mark.parametrize("checkpoints", ["kept", "gone"])
@@ -166,7 +167,7 @@ def test_changed_data_is_refused_with_both_fingerprints(finished, problems, chec
         CheckpointError,
         match=f"training set has changed since step .* with {before}, and now has [0-9a-f]+",
     ):
-        resume_run(replace(finished, steps=6), finished.output_dir, "")
+        resume_run(replace(finished, steps=6), finished.output_dir)
 
 
 def test_a_changed_target_is_refused_with_both_values(finished):
@@ -176,7 +177,7 @@ def test_a_changed_target_is_refused_with_both_values(finished):
         match=r"setting target has changed .*beta=1\.0.* now has .*beta=2\.0.*Bring back what it "
         "began",
     ):
-        resume_run(changed, finished.output_dir, "")
+        resume_run(changed, finished.output_dir)
 
 
 def test_a_changed_model_is_refused(finished, tiny_model, tmp_path):
@@ -187,13 +188,13 @@ def test_a_changed_model_is_refused(finished, tiny_model, tmp_path):
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
     changed = replace(finished, steps=6, model=replace(finished.model, path=str(other)))
     with pytest.raises(CheckpointError, match="The model has changed since step 4"):
-        resume_run(changed, finished.output_dir, "")
+        resume_run(changed, finished.output_dir)
 
 
 def test_refused_changes_leave_the_run_untouched(finished):
     before = {f: f.read_bytes() for f in sorted(finished.output_dir.rglob("*")) if f.is_file()}
     with pytest.raises(CheckpointError):
-        resume_run(replace(finished, steps=6, target=PMITarget(beta=2.0)), finished.output_dir, "")
+        resume_run(replace(finished, steps=6, target=PMITarget(beta=2.0)), finished.output_dir)
     assert {
         f: f.read_bytes() for f in sorted(finished.output_dir.rglob("*")) if f.is_file()
     } == before
@@ -229,7 +230,7 @@ def test_a_torn_last_line_is_left_out_and_taken_again(finished, tmp_path):
     file = again / "metrics.jsonl"
     file.write_bytes(file.read_bytes()[:-20])
     assert [row["step"] for row in RunReader(again).metrics()] == [1, 2, 3]
-    resume_run(finished, again, to_yaml(finished))
+    resume_run(finished, again)
     assert_same_run(finished.output_dir, again)
 
 
@@ -240,14 +241,14 @@ def test_two_processes_cannot_train_in_one_folder(finished):
         locked(finished.output_dir),
         pytest.raises(RunError, match="Another process is writing into"),
     ):
-        resume_run(replace(finished, steps=6), finished.output_dir, "")
+        resume_run(replace(finished, steps=6), finished.output_dir)
 
 
 def test_an_existing_run_or_folder_is_not_written_over(finished, tmp_path):
     with pytest.raises(
         RunError, match=r"already holds a run \(4 steps\). Continue it with `purified-opsd resume"
     ):
-        start_run(finished, to_yaml(finished))
+        start_run(finished)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
     with pytest.raises(
@@ -291,12 +292,12 @@ def test_every_step_is_recorded(finished):
 )
 def test_a_setting_that_changes_what_the_student_is_after_is_refused(finished, change):
     with pytest.raises(CheckpointError, match=f"The setting {next(iter(change))}"):
-        resume_run(replace(finished, steps=6, **change), finished.output_dir, "")
+        resume_run(replace(finished, steps=6, **change), finished.output_dir)
 
 
 def test_what_only_concerns_the_machine_may_change(finished):
     eased = replace(
         finished, steps=5, micro_batch_tokens=300, chunk_rows=4, optimizer=AdamW(learning_rate=1e-4)
     )
-    resume_run(eased, finished.output_dir, to_yaml(eased))
+    resume_run(eased, finished.output_dir)
     assert RunReader(finished.output_dir).metrics()[-1]["learning_rate"] == 1e-4

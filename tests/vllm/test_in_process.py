@@ -147,7 +147,7 @@ def test_a_run_samples_from_each_of_its_adapters_and_is_resumed(opened, folder, 
         "purified_opsd.training.run.setup_training",
         lambda r: job_with(r, VLLMSampler, opened.engine),
     )
-    resume_run(again, folder, to_yaml(again))
+    resume_run(again, folder)
     rows = RunReader(folder).metrics()
     assert [row["step"] for row in rows] == [1, 2, 3, 4, 5]
     assert max(row["log_prob_gap_p99"] for row in rows) < 1e-4

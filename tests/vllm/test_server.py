@@ -210,7 +210,7 @@ def test_an_evaluation_is_the_same_by_one_server_and_by_two_however_often_it_is_
         24,
         "--runs",
         2,
-        "--max-new-tokens",
+        "--sampling.max-new-tokens",
         60,
         "--rows",
         12,

@@ -1,5 +1,5 @@
 """python -m purified_opsd.cli"""
 
-from . import main
+from .main import main
 
 main()

@@ -1,16 +1,15 @@
-"""A verb that several processes run together, and how they fail: the reason is told once, by the
-process that had it, and all end with its code.
+"""The same command on several ranks, and how it fails: the reason is told once, by the process that
+had it, and all end with its code.
 """
 
+import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import NoReturn
 
-import typer
 from torch.distributed import DistError
-from typer.exceptions import TyperException
-from typer.main import get_command
 
 from purified_opsd.distributed.heartbeat import (
     LOST_CODE,
@@ -24,28 +23,38 @@ from purified_opsd.distributed.heartbeat import (
 from purified_opsd.distributed.process_group import keep_watch, part
 from purified_opsd.errors import SettingsError
 
-from .app import app
-from .errors import exit_code, paragraph
+from .main import exit_code, paragraph, run_command
 
-SHARED = ("train", "resume", "sweep")
+ON_SEVERAL_RANKS = ("train", "resume", "sweep")
 
 
-def run_together(words: list[str]) -> NoReturn:
-    """Runs a verb as one of its processes."""
+def run_together(words: Sequence[str]) -> NoReturn:
+    """Runs a command as one of its processes."""
     try:
-        _refuse_to_share(words)
+        _refuse_what_one_process_does(words)
         if launcher_keeps_store():
             keep_watch()
-        code = _run(words)
+        code = run_command(words)
         part(code)
     except BaseException as error:
-        code = _told(error)
+        code = _fail(error)
     end(code)
     raise AssertionError("a process that has ended")
 
 
-def _refuse_to_share(words: list[str]) -> None:
-    if words and words[0] not in SHARED:
+def is_first() -> bool:
+    """Is this the only process, or the one of several that speaks for all?"""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def say(line: str) -> None:
+    """Says on stderr what all processes have to say, in the first of them."""
+    if is_first():
+        print(line, file=sys.stderr)
+
+
+def _refuse_what_one_process_does(words: Sequence[str]) -> None:
+    if words and words[0] not in ON_SEVERAL_RANKS:
         raise SettingsError(
             f"{words[0]} is done by one process, and {launched_processes()} were started: they "
             "would write into the same files. Start it without a launcher (RANK and WORLD_SIZE "
@@ -54,44 +63,24 @@ def _refuse_to_share(words: list[str]) -> None:
         )
 
 
-def _run(words: list[str]) -> int:
-    """The exit code with which all processes leave the verb."""
-    command = get_command(app)
-    try:
-        with command.make_context("purified-opsd", words) as context:
-            command.invoke(context)
-    except TyperException as wrong:  # words that are no command
-        raise SettingsError(wrong.format_message()) from wrong
-    except typer.Exit as over:
-        return over.exit_code
-    return 0
-
-
-def _told(error: BaseException) -> int:
-    """Tells why this process fails, if no other has; the exit code of the first that did."""
-    signal.signal(
-        signal.SIGTERM, signal.SIG_IGN
-    )  # launchers send it to all as soon as one has ended
+def _fail(error: BaseException) -> int:
+    """Says why this process fails, if no other has; returns the exit code of the first that did."""
+    # launchers send it to all as soon as one has ended
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     code = exit_code(error)
-    reason = (
-        f"purified-opsd: {paragraph(error)}"
-        if code is not None
-        else "".join(traceback.format_exception(error))
-    )
+    if code is None:
+        reason = "".join(traceback.format_exception(error))
+    else:
+        reason = f"purified-opsd: {paragraph(error)}"
     try:
-        companions = Heartbeats()
-        if (
-            code is None
-            and companions.failed() is None
-            and (lost := companions.silent(ROLL_CALL_S))
-        ):
-            return companions.fail(
-                LOST_CODE, f"purified-opsd: {lost_paragraph(lost, companions.processes)}"
-            )
-        return companions.fail(
-            1 if code is None else code,
-            f"[process {companions.rank} of {companions.processes}] {reason}",
-        )
+        heartbeats = Heartbeats()
+        if code is None and heartbeats.failed() is None:
+            lost = heartbeats.silent(ROLL_CALL_S)
+            if lost:
+                paragraph_of_lost = lost_paragraph(lost, heartbeats.processes)
+                return heartbeats.fail(LOST_CODE, f"purified-opsd: {paragraph_of_lost}")
+        rank = f"[process {heartbeats.rank} of {heartbeats.processes}]"
+        return heartbeats.fail(1 if code is None else code, f"{rank} {reason}")
     except DistError:  # the store is gone, and with it whoever kept it: each speaks for itself
         print(reason, file=sys.stderr)
     return 1 if code is None else code

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from purified_opsd.errors import DataError
 
@@ -22,6 +22,8 @@ from .seeds import seed_for
 class WholeSolution:
     """The reference is the whole solution, thoughts included."""
 
+    kind: ClassVar[str] = "whole-solution"
+
     def __call__(self, solution: str, answer: str | None) -> str:
         return solution
 
@@ -29,6 +31,8 @@ class WholeSolution:
 @dataclass(frozen=True)
 class AfterThink:
     """The reference is what follows the solution's last `</think>`."""
+
+    kind: ClassVar[str] = "after-think"
 
     def __call__(self, solution: str, answer: str | None) -> str:
         if "</think>" not in solution:
@@ -41,6 +45,8 @@ class AfterThink:
 @dataclass(frozen=True)
 class AnswerOnly:
     """The reference is the final answer alone."""
+
+    kind: ClassVar[str] = "answer-only"
 
     def __call__(self, solution: str, answer: str | None) -> str:
         if answer is None:
@@ -84,6 +90,10 @@ READY_COLUMNS: Mapping[str, Columns] = {
 class TrainingSet:
     """Where the rows come from and what of them is used.  Also the record of a run's data."""
 
+    short_form: ClassVar[tuple[str, ...]] = (
+        "path", "config", "split", "revision", "columns", "where", "subset"
+    )  # fmt: skip
+    """`data: X` sets the first; the others, which described the former set, are as by default."""
     path: str
     """A JSONL, JSON or Parquet file, a folder of them, or a hub data set id."""
     config: str | None = None

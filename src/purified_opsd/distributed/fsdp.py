@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,8 @@ class WholeLayout:
 class Replicated:
     """Every process holds the whole base."""
 
+    kind: ClassVar[str] = "replicated"
+
     def loading_device(self, device: torch.device) -> torch.device:
         return device
 
@@ -76,6 +78,8 @@ class FSDP2:
 
     An embedding and a head that are one matrix stay whole in each process.
     """
+
+    kind: ClassVar[str] = "fsdp2"
 
     def loading_device(self, device: torch.device) -> torch.device:
         """Returns the device that the base is read into: the host's memory, from which it goes to

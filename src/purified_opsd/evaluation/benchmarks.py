@@ -22,7 +22,7 @@ from purified_opsd.miniature.task import Split, problems
 
 @dataclass(frozen=True)
 class AnswerColumns:
-    """Which column holds what.  Rows without an `id` are numbered."""
+    """The columns of a benchmark.  Rows without an `id` are numbered."""
 
     problem: str = "problem"
     answer: str = "answer"
@@ -40,7 +40,7 @@ class Source:
     revision: str | None = None
     columns: AnswerColumns = AnswerColumns()
     rows: int | None = None
-    """How many there must be; null: any number."""
+    """The number of rows that there must be; null: any number."""
     answers: str | None = None
     """The digest that `digest_of` must give of the answers, so that neither a row nor an answer
     changes unseen; null: any.
@@ -85,7 +85,12 @@ class Benchmark:
     fingerprint: str
     """sha256 of every id and problem of the whole set, in order."""
     answers: str
-    """Digest of its answers."""
+    """The digest of the answers."""
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """The texts of the questions, by id."""
+        return {question.id: question.problem for question in self.questions}
 
     def first(self, limit: int | None) -> "Benchmark":
         """The same benchmark with its first `limit` questions only."""
@@ -97,47 +102,56 @@ def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark
     (`problems.jsonl`), by hub id (`org/set:SPLIT@REVISION`, split and revision as needed), or a
     named one read from a path (`aime25=aime.jsonl`).
 
-    `columns` are of a set by path or hub id; named ones have their own.  Raises DataError where
-    there is none of that name, or a row lacks its problem or answer, naming each as file:row.
+    `columns` are those of a set by path or hub id; named ones have their own.  Raises DataError
+    where there is none of that name, or a row lacks its problem or answer, naming each as file:row.
     """
     if name == COUNTDOWN:
         return countdown()
     name = located_benchmark(name)
-    place = Path(name).expanduser()
-    if place.exists():
-        return _load(place.stem, name, Source(name, columns=columns or AnswerColumns()))
-    known, _, path = name.partition("=")
-    if path:
-        if known not in SOURCES:
-            raise DataError(
-                f"There is no benchmark '{known}' to be read from {path}. NAME=FILE is for "
-                f"{', '.join(SOURCES)}, whose columns are known; a set of your own goes by its "
-                f"path alone: {path}."
-            )
-        return _load(known, name, replace(SOURCES[known], path=path))
+    columns = columns or AnswerColumns()
+    path = Path(name).expanduser()
+    if path.exists():
+        return _load(path.stem, name, Source(name, columns=columns))
+    known, equals, file = name.partition("=")
+    if equals:
+        return _load_known_from(known, file, name)
     known, _, revision = name.partition("@")
     if known in SOURCES:
         return _load(known, name, replace(SOURCES[known], revision=revision or None))
     hub = _HUB.fullmatch(name)
-    if not hub or place.suffix in SUFFIXES:
-        near = difflib.get_close_matches(name, [*SOURCES, COUNTDOWN], 1)
-        raise DataError(
-            "There is no benchmark "
-            f"'{name}'{f'. Did you mean {near[0]}?' if near else ' and no file of that name.'} "
-            f"Named ones: {', '.join([*SOURCES, COUNTDOWN])}; or give a .jsonl, .json or .parquet "
-            "file, or a hub id (org/name, org/name:split, org/name@revision)."
-        )
+    if not hub or path.suffix in SUFFIXES:
+        raise DataError(_no_such_benchmark(name))
     source = Source(
-        hub["id"],
-        split=hub["split"] or "train",
-        revision=hub["revision"],
-        columns=columns or AnswerColumns(),
+        hub["id"], split=hub["split"] or "train", revision=hub["revision"], columns=columns
     )
-    folder = "--".join([*hub["id"].split("/"), *([hub["split"]] if hub["split"] else [])])
-    return _load(folder, name, source)
+    parts = hub["id"].split("/")
+    if hub["split"]:
+        parts.append(hub["split"])
+    return _load("--".join(parts), name, source)
 
 
 _HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?")
+
+
+def _load_known_from(known: str, file: str, spec: str) -> Benchmark:
+    """A named benchmark, read from a file."""
+    if known not in SOURCES:
+        raise DataError(
+            f"There is no benchmark '{known}' to be read from {file}. NAME=FILE is for "
+            f"{', '.join(SOURCES)}, whose columns are known; a set of your own goes by its "
+            f"path alone: {file}."
+        )
+    return _load(known, spec, replace(SOURCES[known], path=file))
+
+
+def _no_such_benchmark(name: str) -> str:
+    names = [*SOURCES, COUNTDOWN]
+    near = difflib.get_close_matches(name, names, 1)
+    hint = f". Did you mean {near[0]}?" if near else " and no file of that name."
+    return (
+        f"There is no benchmark '{name}'{hint} Named ones: {', '.join(names)}; or give a .jsonl, "
+        ".json or .parquet file, or a hub id (org/name, org/name:split, org/name@revision)."
+    )
 
 
 def reload_benchmark(record: Mapping[str, Any]) -> Benchmark:
@@ -145,7 +159,7 @@ def reload_benchmark(record: Mapping[str, Any]) -> Benchmark:
     not there any more.
     """
     columns = record.get("columns")
-    return load_benchmark(record["asked_as"], AnswerColumns(**columns) if columns else None)
+    return load_benchmark(record["spec"], AnswerColumns(**columns) if columns else None)
 
 
 def countdown() -> Benchmark:
@@ -155,7 +169,7 @@ def countdown() -> Benchmark:
         Question(row["id"], row["problem"], row["answer"], f"{COUNTDOWN}:{number}")
         for number, row in enumerate(draw_rows(Split.EVALUATION, seed=0, count=count), 1)
     ]
-    return _benchmark(COUNTDOWN, questions, CountdownGrader(), {"asked_as": COUNTDOWN})
+    return _benchmark(COUNTDOWN, questions, CountdownGrader(), {"spec": COUNTDOWN})
 
 
 def digest_of(answers: Iterable[str]) -> str:
@@ -167,43 +181,46 @@ def digest_of(answers: Iterable[str]) -> str:
 
 
 def located_benchmark(name: str) -> str:
-    """With its path absolute where something is there, so that it is found again from anywhere."""
+    """The name with its path made absolute where a file is there, so that the file is found again
+    from anywhere.
+    """
     known, equals, path = name.rpartition("=")
-    place = Path(path).expanduser()
-    return f"{known}{equals}{place.absolute()}" if place.exists() else name
+    file = Path(path).expanduser()
+    return f"{known}{equals}{file.absolute()}" if file.exists() else name
 
 
-def _load(name: str, asked_as: str, source: Source) -> Benchmark:
-    found = _read(
-        read_rows(source.path, source.config, source.split, source.revision), source.columns
-    )
-    if source.rows is not None and len(found) != source.rows:
+def _load(name: str, spec: str, source: Source) -> Benchmark:
+    """Reads a benchmark and checks that it is the set it should be.  `spec` is what the user named
+    it by.
+    """
+    rows = read_rows(source.path, source.config, source.split, source.revision)
+    questions = _read_questions(rows, source.columns)
+    if source.rows is not None and len(questions) != source.rows:
         raise DataError(
-            f"{name} has {source.rows} questions, but {source.path} has {len(found)} rows: it is "
-            "another set, or a part of one. Give it as a benchmark of its own: --benchmarks "
+            f"{name} has {source.rows} questions, but {source.path} has {len(questions)} rows: it "
+            "is another set, or a part of one. Give it as a benchmark of its own: --benchmarks "
             f"{source.path}."
         )
-    digest = digest_of(question.answer for question in found)
+    digest = digest_of(question.answer for question in questions)
     if source.answers is not None and digest != source.answers:
         raise DataError(
             f"The answers in {source.path} are not those of {name} (their digest is {digest}, not "
             f"{source.answers}): results would not compare with others on {name}. Give it as a "
             f"benchmark of its own: --benchmarks {source.path}."
         )
-    return _benchmark(name, found, MathGrader(), {"asked_as": asked_as, **asdict(source)})
+    return _benchmark(name, questions, MathGrader(), {"spec": spec, **asdict(source)})
 
 
 def _benchmark(
     name: str, questions: Sequence[Question], grader: Grader, record: Mapping[str, Any]
 ) -> Benchmark:
     content = json.dumps([[question.id, question.problem] for question in questions])
+    fingerprint = sha256(content.encode()).hexdigest()
     answers = digest_of(question.answer for question in questions)
-    return Benchmark(
-        name, tuple(questions), grader, record, sha256(content.encode()).hexdigest(), answers
-    )
+    return Benchmark(name, tuple(questions), grader, record, fingerprint, answers)
 
 
-def _read(rows: Iterable[Row], columns: AnswerColumns) -> list[Question]:
+def _read_questions(rows: Iterable[Row], columns: AnswerColumns) -> list[Question]:
     """Every row as a question.  Raises DataError that names the bad ones, the first five."""
     questions: dict[str, Question] = {}
     bad: list[str] = []
@@ -211,9 +228,8 @@ def _read(rows: Iterable[Row], columns: AnswerColumns) -> list[Question]:
         try:
             question = _question(row, number, columns)
             if question.id in questions:
-                raise ValueError(
-                    f"its id '{question.id}' already stands at {questions[question.id].where}"
-                )
+                before = questions[question.id].where
+                raise ValueError(f"its id '{question.id}' already stands at {before}")
             questions[question.id] = question
         except ValueError as problem:
             bad.append(f"{row.where}: {problem}.")
@@ -231,21 +247,19 @@ def _read(rows: Iterable[Row], columns: AnswerColumns) -> list[Question]:
 
 
 def _question(row: Row, number: int, columns: AnswerColumns) -> Question:
+    """Raises ValueError where the row lacks its problem or answer."""
     if isinstance(row.value, ValueError):
         raise row.value
     if not isinstance(row.value, dict):
         raise ValueError(
             f"it is a {type(row.value).__name__}, not an object with a problem and an answer"
         )
-    problem = _text(row.value, columns.problem, "problem")
-    answer = row.value.get(columns.answer)
+    values = dict(row.value)
+    answer = values.get(columns.answer)
     if isinstance(answer, int) and not isinstance(answer, bool):
-        answer = str(answer)
-    answer = _text(
-        {**row.value, columns.answer: answer} if columns.answer in row.value else row.value,
-        columns.answer,
-        "answer",
-    )
+        values[columns.answer] = str(answer)
+    problem = _text(row.value, columns.problem, "problem")
+    answer = _text(values, columns.answer, "answer")
     id = row.value.get(columns.id, f"row-{number}")
     if isinstance(id, bool) or not isinstance(id, str | int):
         raise ValueError(

@@ -1,6 +1,5 @@
-"""What may stand in one evaluation's folder: samples whose numbers may be set beside each other.
-
-Runs that are one run several times over: twelve of them look certain and know no more than one.
+"""What is refused in an evaluation's folder: samples whose numbers may not stand side by side, and
+runs that repeat each other, since twelve copies of one run look certain and know no more than one.
 """
 
 from collections import Counter
@@ -12,37 +11,43 @@ from purified_opsd.errors import RunError
 
 from .sample_store import Sample, SampleFolder
 
+CellKey = tuple[str, str]
+"""A candidate and a benchmark."""
 
-def refuse_mixture(
-    folder: Path, benchmark: str, candidate: str, settings: Mapping[str, Any]
-) -> None:
-    """Raises RunError where what an evaluation's folder holds cannot stand beside what is asked of
-    a candidate on a benchmark.
 
-    Its own samples must be drawn alike; those of the benchmark's other candidates alike but for the
-    weights, since a difference is taken; those of the same name on other benchmarks from the same
-    weights, since a mean is.
+def refuse_mixture(folder: Path, requested: Mapping[CellKey, Mapping[str, Any]]) -> None:
+    """Raises RunError where samples that an evaluation's folder holds cannot stand beside those
+    that are requested; `requested` holds the generation settings by candidate and benchmark.
+
+    The samples of one candidate on one benchmark must be generated alike; those of the benchmark's
+    other candidates alike but for the weights, since a difference is taken; those of the same
+    candidate on other benchmarks from the same weights, since a mean is taken.
     """
-    for file in sorted(folder.glob("*/*/samples.jsonl")):
-        there = SampleFolder(file.parent)
-        if not there.drawn:
-            continue
-        before = there.settings()
-        bound = before.keys() | settings.keys()
-        if file.parent.name != candidate:
-            bound -= {"weights"}
-        if file.parent.parent.name != benchmark:
-            bound &= {"weights"}
-        for name in sorted(bound):
-            if before.get(name) != settings.get(name):
-                raise RunError(
-                    f"{there.folder} holds samples drawn with {name} = {before.get(name)}, and "
-                    f"{settings.get(name)} is asked for: one number made of both would mean "
-                    "nothing. Give another --output, or ask for what it was begun with."
-                )
+    stored = _stored_settings(folder)
+    for (candidate, benchmark), settings in requested.items():
+        for samples, before in stored:
+            bound = before.keys() | settings.keys()
+            if samples.folder.name != candidate:
+                bound -= {"weights"}
+            if samples.folder.parent.name != benchmark:
+                bound &= {"weights"}
+            for name in sorted(bound):
+                if before.get(name) != settings.get(name):
+                    raise RunError(
+                        f"{samples.folder} holds samples drawn with {name} = {before.get(name)}, "
+                        f"and {settings.get(name)} is asked for: one number made of both would "
+                        "mean nothing. Give another --output, or ask for what it was begun with."
+                    )
 
 
-def refuse_namesakes(what: str, names: Sequence[str]) -> None:
+def _stored_settings(folder: Path) -> list[tuple[SampleFolder, dict[str, Any]]]:
+    """Every folder that holds samples, and what they were generated with."""
+    files = sorted(folder.glob("*/*/samples.jsonl"))
+    stored = [SampleFolder(file.parent) for file in files]
+    return [(samples, samples.settings()) for samples in stored if samples.has_samples]
+
+
+def refuse_duplicate_names(what: str, names: Sequence[str]) -> None:
     """Raises RunError where two of the benchmarks, or candidates, would share a folder."""
     for name, count in Counter(names).items():
         if count > 1:
@@ -52,24 +57,24 @@ def refuse_namesakes(what: str, names: Sequence[str]) -> None:
             )
 
 
-def refuse_repeats(samples: Iterable[Sample], runs: int) -> None:
+def refuse_identical_runs(samples: Iterable[Sample], runs: int) -> None:
     """Raises RunError if any two runs gave the same completion to every problem that both have, two
     problems at least.
     """
     digests: dict[int, dict[str, str]] = {run: {} for run in range(runs)}
     for sample in samples:
         digests.setdefault(sample.run, {})[sample.id] = sample.digest
-    seen: dict[frozenset[tuple[str, str]], int] = {}
     most = max(map(len, digests.values()), default=0)
-    for run, of_run in digests.items():
-        if len(of_run) < max(most, 2):  # not finished
+    seen: dict[frozenset[tuple[str, str]], int] = {}
+    for run, by_problem in digests.items():
+        if len(by_problem) < max(most, 2):  # the run is not finished
             continue
-        before = seen.setdefault(frozenset(of_run.items()), run)
+        before = seen.setdefault(frozenset(by_problem.items()), run)
         if before != run:
             raise RunError(
                 f"Runs {before} and {run} gave the same completion, token for token, to each of "
-                f"{len(of_run)} problems: the sampler takes no notice of the seeds it is given, so "
-                "more runs would add certainty and no knowledge. Check that it passes each request "
-                "its own seed, and that its temperature is above 0; then evaluate into another "
-                "--output."
+                f"{len(by_problem)} problems: the sampler takes no notice of the seeds it is "
+                "given, so more runs would add certainty and no knowledge. Check that it passes "
+                "each request its own seed, and that its temperature is above 0; then evaluate "
+                "into another --output."
             )

@@ -1,105 +1,189 @@
-"""Two arms on the same problems: what their difference is, and whether chance alone would give one
-as large.
-
-What the candidates of an evaluation are worth beside their base and beside each other; and
-results.json, which says so.
+"""Two candidates on the same problems: what their difference is, and whether chance alone would
+give one as large.  Every table, file and report takes its word from here.
 """
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from purified_opsd.errors import RunError
-from purified_opsd.storage.files import write_atomic
 
-from .requests import BASE
-from .results import Graded, read_graded, read_results
-from .statistics import BestOf, Difference, best_of, compare, problem_means
+from .results import GradedSamples, Results, select_requested
+from .sample_store import BASE, requested_benchmarks, sample_folders
+from .statistics import BestOf, Difference, best_of, compare
 
 MAY_DIFFER = {"weights", "seed"}
-"""Of what samples were drawn with; anything else that differs makes a difference of two arms mean
-nothing.
+"""The generation settings in which two compared candidates may differ; if any other did, their
+difference would mean nothing.
 """
+
+
+ByProblem = Mapping[str, float]
+"""The accuracy of one candidate on each problem of a benchmark, by the problem's id."""
+
+
+def paired_difference(
+    first: Sequence[ByProblem], second: Sequence[ByProblem], seed: int = 0
+) -> Difference | None:
+    """First candidate minus second, on the problems that both have.
+
+    `first` and `second` hold one item a benchmark, in the same order; the difference is averaged
+    over benchmarks.  None with fewer than two problems on one of them.
+    """
+    first_P, second_P = [], []
+    for ours, theirs in zip(first, second, strict=True):
+        shared = [id for id in ours if id in theirs]
+        first_P.append(np.array([ours[id] for id in shared]))
+        second_P.append(np.array([theirs[id] for id in shared]))
+    return compare(first_P, second_P, seed)
+
+
+def significant_sign(difference: Difference | None) -> int:
+    """The one rule of significance: 1 where the first candidate is significantly better, -1 where
+    the second is, and 0 where chance alone could give such a difference, or nothing is known.
+    """
+    if difference is None or not difference.significant:
+        return 0
+    return 1 if difference.value > 0 else -1
+
+
+def benchmark_groups(benchmarks: Sequence[str]) -> list[list[str]]:
+    """The groups of benchmarks by which candidates are judged: each benchmark by itself, and where
+    there are several, all of them together.
+    """
+    groups = [[benchmark] for benchmark in benchmarks]
+    if len(benchmarks) > 1:
+        groups.append(list(benchmarks))
+    return groups
+
+
+def difference_to_base(results: Results, candidate: str, group: Sequence[str]) -> Difference | None:
+    """A candidate minus the base on a group of benchmarks.  None for the base itself, where either
+    was not evaluated on all of the group, and with too few problems.
+    """
+    graded = results.graded
+    keys = [(name, benchmark) for name in (candidate, BASE) for benchmark in group]
+    if candidate == BASE or any(key not in graded for key in keys):
+        return None
+    ours = [graded[candidate, benchmark].by_problem for benchmark in group]
+    bases = [graded[BASE, benchmark].by_problem for benchmark in group]
+    return paired_difference(ours, bases)
+
+
+def best_checkpoint(results: Results, benchmark: str) -> BestOf | None:
+    """Last, best and cross-fitted best of the checkpoints; None where there are fewer than two, or
+    one is partial.
+    """
+    names = checkpoints_on(results, benchmark)
+    graded = [results.graded[name, benchmark] for name in names]
+    if len(graded) < 2 or any(one.partial for one in graded):
+        return None
+    return best_of(np.stack([one.accuracy_P for one in graded]), seed=0)
+
+
+def checkpoints_on(results: Results, benchmark: str) -> list[str]:
+    """The checkpoints with graded samples on a benchmark, oldest first."""
+    names = [name for name, on in results.graded if on == benchmark]
+    return sorted(name for name in names if name.startswith("step-"))
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One candidate of an evaluation's folder."""
+    """One side of a comparison: a candidate of an evaluation, and its samples by benchmark."""
 
     folder: Path
     candidate: str
-
-    def graded(self) -> dict[str, Graded]:
-        """By benchmark.  Raises RunError where the folder has no such candidate."""
-        everything = read_graded(self.folder)
-        found = {
-            graded.benchmark: graded
-            for graded in everything
-            if graded.candidate == self.candidate and graded.grades
-        }
-        if not found:
-            there = ", ".join(sorted({graded.candidate for graded in everything}))
-            raise RunError(
-                f"{self.folder} has no samples of {self.candidate}; it has {there or 'none'}."
-            )
-        return found
+    graded: Mapping[str, GradedSamples]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """First arm minus second."""
+    """First arm minus second, on the benchmarks that both were evaluated on."""
 
+    first: Arm
+    second: Arm
     by_benchmark: dict[str, Difference | None]
     overall: Difference | None
-    """The mean over the benchmarks that both were asked; None with too few problems."""
+    """The mean over the benchmarks; None with too few problems."""
     partial: bool
 
 
 def newest_candidate(folder: Path) -> str:
-    """The last checkpoint in an evaluation's folder, or its adapter; the base where it has neither."""
-    return max(
-        {graded.candidate for graded in read_graded(folder)},
-        key=lambda name: (name.startswith("step-"), name != BASE, name),
-    )
+    """The last checkpoint in an evaluation's folder, or its adapter; the base where it has neither.
+    Raises RunError where the folder holds no evaluation.
+    """
+    return max(_candidates(folder), key=lambda name: (name.startswith("step-"), name != BASE, name))
+
+
+def _candidates(folder: Path) -> set[str]:
+    """The names of all candidates.  Raises RunError where there is none."""
+    names = {
+        samples.folder.name
+        for benchmark in requested_benchmarks(folder)
+        for samples in sample_folders(benchmark)
+    }
+    if not names:
+        raise RunError(
+            f"{folder} holds no evaluation: no benchmark in it was evaluated. Run `purified-opsd "
+            "evaluate` first."
+        )
+    return names
+
+
+def read_arm(folder: Path, candidate: str) -> Arm:
+    """Reads the samples of one candidate.  Raises RunError where the folder has none of it."""
+    names = _candidates(folder)
+    graded = {}
+    for benchmark, request in requested_benchmarks(folder).items():
+        for samples in sample_folders(benchmark):
+            if samples.folder.name == candidate:
+                settings, stored = samples.settings(), samples.read()
+                one = select_requested(candidate, benchmark.name, settings, request, stored)
+                if one.grades:
+                    graded[benchmark.name] = one
+    if not graded:
+        raise RunError(
+            f"{folder} has no samples of {candidate}; it has {', '.join(sorted(names))}."
+        )
+    return Arm(folder, candidate, graded)
+
+
+def compare_candidates(first: tuple[Path, str], second: tuple[Path, str]) -> Comparison:
+    """Compares two candidates, each given by its evaluation's folder and its name.  Raises RunError
+    as `read_arm` and `compare_arms` do.
+    """
+    arms = {key: read_arm(*key) for key in dict.fromkeys([first, second])}
+    return compare_arms(arms[first], arms[second])
 
 
 def compare_arms(first: Arm, second: Arm, seed: int = 0) -> Comparison:
-    """Both arms on every benchmark that both were asked.  Raises RunError where there is none, or
-    they were not asked alike.
+    """Both arms on every benchmark that both were evaluated on.  Raises RunError where there is
+    none, or their samples were not generated alike.
     """
-    ours, theirs = first.graded(), second.graded()
-    shared = [name for name in ours if name in theirs]
+    shared = [name for name in first.graded if name in second.graded]
     if not shared:
         raise RunError(
-            f"{first.folder} was asked {', '.join(ours)} and {second.folder} {', '.join(theirs)}: "
-            "no benchmark in common, so there is nothing to compare. Evaluate both on one."
+            f"{first.folder} was asked {', '.join(first.graded)} and {second.folder} "
+            f"{', '.join(second.graded)}: no benchmark in common, so there is nothing to compare. "
+            "Evaluate both on one."
         )
-    pairs = [(ours[name], theirs[name]) for name in shared]
-    for one, other in pairs:
+    ours = [first.graded[name] for name in shared]
+    theirs = [second.graded[name] for name in shared]
+    for one, other in zip(ours, theirs, strict=True):
         _refuse_unlike(one, other)
-    return Comparison(
-        {name: difference_of([pair], seed) for name, pair in zip(shared, pairs, strict=True)},
-        difference_of(pairs, seed),
-        any(graded.partial for pair in pairs for graded in pair),
+    by_benchmark = {}
+    for one, other in zip(ours, theirs, strict=True):
+        by_benchmark[one.benchmark] = paired_difference([one.by_problem], [other.by_problem], seed)
+    overall = paired_difference(
+        [one.by_problem for one in ours], [one.by_problem for one in theirs], seed
     )
+    partial = any(graded.partial for graded in [*ours, *theirs])
+    return Comparison(first, second, by_benchmark, overall, partial)
 
 
-def difference_of(pairs: Sequence[tuple[Graded, Graded]], seed: int = 0) -> Difference | None:
-    """First minus second, averaged over benchmarks, on the problems that both have."""
-    first_P, second_P = [], []
-    for one, other in pairs:
-        ids = [id for id in one.asked.questions if id in set(other.asked.questions)]
-        for means, graded in ((first_P, one), (second_P, other)):
-            place = {id: i for i, id in enumerate(graded.asked.questions)}
-            means.append(problem_means(graded.correct_PR())[[place[id] for id in ids]])
-    return compare(first_P, second_P, seed)
-
-
-def _refuse_unlike(one: Graded, other: Graded) -> None:
+def _refuse_unlike(one: GradedSamples, other: GradedSamples) -> None:
     for name in sorted((one.settings.keys() | other.settings.keys()) - MAY_DIFFER):
         if one.settings.get(name) != other.settings.get(name):
             raise RunError(
@@ -108,100 +192,3 @@ def _refuse_unlike(one: Graded, other: Graded) -> None:
                 f"{other.candidate}, so their difference would be one of settings. Evaluate both "
                 "with the same."
             )
-
-
-pass
-
-Cells = Mapping[tuple[str, str], Graded]
-"""By candidate and benchmark."""
-
-
-def read_cells(folder: Path) -> Cells:
-    """Everything in an evaluation's folder that has a grade, base first."""
-    return {
-        (graded.candidate, graded.benchmark): graded
-        for graded in read_graded(folder)
-        if graded.grades
-    }
-
-
-def drawing_of(cells: Cells, benchmark: str) -> dict[str, Any]:
-    """How the samples of a benchmark were drawn, of every candidate alike."""
-    settings = next(graded.settings for (_, on), graded in cells.items() if on == benchmark)
-    return {
-        name: settings.get(name)
-        for name in ("engine", "temperature", "top_p", "top_k", "max_new_tokens", "seed")
-    }
-
-
-def groups_of(cells: Cells) -> list[list[str]]:
-    """The benchmarks by which a candidate is judged: each by itself, and where there are several,
-    all of them together.
-    """
-    benchmarks = list(dict.fromkeys(benchmark for _, benchmark in cells))
-    return [[benchmark] for benchmark in benchmarks] + ([benchmarks] if len(benchmarks) > 1 else [])
-
-
-def difference_to_base(cells: Cells, candidate: str, group: Sequence[str]) -> Difference | None:
-    """None for the base itself, where either was not asked all of the group, and with too few
-    problems.
-    """
-    pairs = [
-        (cells[candidate, name], cells[BASE, name])
-        for name in group
-        if {(candidate, name), (BASE, name)} <= cells.keys()
-    ]
-    return difference_of(pairs) if len(pairs) == len(group) and candidate != BASE else None
-
-
-def best_checkpoint(cells: Cells, benchmark: str) -> BestOf | None:
-    """Last, best and cross-fitted best of the checkpoints; None where there are fewer than two, or
-    one is partial.
-    """
-    checkpoints = sorted(name for name, on in cells if on == benchmark and name.startswith("step-"))
-    graded = [cells[name, benchmark] for name in checkpoints]
-    if len(checkpoints) < 2 or any(one.partial for one in graded):
-        return None
-    return best_of(np.stack([problem_means(one.correct_PR()) for one in graded]), seed=0)
-
-
-def write_results(folder: Path) -> None:
-    """results.json: every score, every difference to the base, and the choice among checkpoints, of
-    what is there.
-    """
-    cells, results = read_cells(folder), read_results(folder)
-    best = {
-        group[0]: best_checkpoint(cells, group[0]) for group in groups_of(cells) if len(group) == 1
-    }
-    record = {
-        "partial": results.partial,
-        "sampling": {
-            benchmark: drawing_of(cells, benchmark)
-            for benchmark in dict.fromkeys(on for _, on in cells)
-        },
-        "scores": [{"partial": score.partial, **asdict(score)} for score in results.scores],
-        "differences_to_base": _differences(cells),
-        "best_of_checkpoints": {name: asdict(found) for name, found in best.items() if found},
-    }
-    write_atomic(
-        folder / "results.json",
-        json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n",
-    )
-
-
-def _differences(cells: Cells) -> list[dict[str, Any]]:
-    found = [
-        (candidate, group, difference_to_base(cells, candidate, group))
-        for candidate in dict.fromkeys(candidate for candidate, _ in cells)
-        for group in groups_of(cells)
-    ]
-    return [
-        {
-            "candidate": candidate,
-            "benchmarks": group,
-            **asdict(difference),
-            "significant": difference.significant,
-        }
-        for candidate, group, difference in found
-        if difference
-    ]

@@ -1,18 +1,19 @@
-"""What is measured of a student on the way.  None of it changes the student.
+"""The settings of an evaluation: the `evaluation:` section of a run, and those of the command
+`evaluate`.  None of them changes the student.
 
-How an evaluation samples: as a model's card says, or as upstream does with every model.  The paper
-is silent.
+Sampling follows a model's card, or upstream, which samples every model alike; the paper is silent.
 """
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 from purified_opsd.sampling.sampler import Sampling
 from purified_opsd.storage.files import read_json
 
 from .benchmarks import AnswerColumns
-from .requests import EvaluationPlan
+from .requests import EvaluationRequest, check_counts
 
 UPSTREAM = Sampling(temperature=1.0, top_p=0.95, top_k=0, max_new_tokens=38_912)
 
@@ -26,27 +27,28 @@ CARDS: Mapping[str, Sampling] = {
         temperature=0.6, top_p=0.95, top_k=0, max_new_tokens=32_768
     ),
 }
-"""What the cards say, by hub id."""
+"""How the models' cards sample, by hub id."""
 
 
 def card_of(model: str) -> Sampling | None:
-    """What the card of a model says: by its hub id, or in a folder whose generation_config.json
-    tells all of it; else None.
+    """Returns how the card of a model samples: by its hub id, or from a folder whose
+    generation_config.json gives every value; else None.
     """
+    if model in CARDS:
+        return CARDS[model]
     file = Path(model) / "generation_config.json"
-    told = read_json(file) if file.is_file() else {}
-    found = {
-        name: told[name]
-        for name in ("temperature", "top_p", "top_k", "max_new_tokens")
-        if told.get(name) is not None
-    }
-    return CARDS.get(model) or (Sampling(**found) if len(found) == 4 else None)
+    config = read_json(file) if file.is_file() else {}
+    names = ("temperature", "top_p", "top_k", "max_new_tokens")
+    values = {name: config[name] for name in names if config.get(name) is not None}
+    return Sampling(**values) if len(values) == len(names) else None
 
 
 @dataclass(frozen=True)
 class SamplingOverrides:
-    """A preset and what goes over it; null: what the preset says."""
+    """A preset, and values that replace its own; null: the preset's."""
 
+    short_form: ClassVar[tuple[str, ...]] = ("preset",)
+    """`sampling: upstream` names the preset."""
     preset: str | None = None
     """`card` or `upstream`; null: the model's card where it is known, else upstream's."""
     temperature: float | None = None
@@ -55,24 +57,18 @@ class SamplingOverrides:
     max_new_tokens: int | None = None
     batch_size: int | None = None
 
-    def over(self, other: "SamplingOverrides") -> "SamplingOverrides":
-        """The other one, with what is said here put over it."""
-        return replace(
-            other, **{name: value for name, value in asdict(self).items() if value is not None}
-        )
-
-    def of(self, model: str) -> Sampling:
-        """How this model is sampled.  Raises ValueError for an unknown preset, a card that is not
-        known, or an impossible value.
+    def resolve(self, model: str) -> Sampling:
+        """How the model at that path is sampled.  Raises ValueError for an unknown preset, a card
+        that is not known, or an impossible value.
         """
-        chosen = {
-            name: value
-            for name, value in asdict(self).items()
-            if name != "preset" and value is not None
-        }
-        return replace(self._preset(model), **chosen)
+        values = self._given()
+        values.pop("preset", None)
+        return replace(self._preset_of(model), **values)
 
-    def _preset(self, model: str) -> Sampling:
+    def _given(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def _preset_of(self, model: str) -> Sampling:
         if self.preset not in (None, "card", "upstream"):
             raise ValueError(
                 f"There is no sampling '{self.preset}'. Give card (as the model's card says) or "
@@ -83,24 +79,25 @@ class SamplingOverrides:
             raise ValueError(
                 f"The card of {model} is not known here; those of {', '.join(CARDS)} are, and "
                 "those of folders whose generation_config.json gives temperature, top_p, top_k and "
-                "max_new_tokens. Give --sampling upstream, and what its card says as "
-                "--temperature, --top-p, --top-k and --max-new-tokens."
+                "max_new_tokens. Give --sampling.preset upstream, and what its card says as "
+                "--sampling.temperature, --sampling.top-p, --sampling.top-k and "
+                "--sampling.max-new-tokens."
             )
         return UPSTREAM if self.preset == "upstream" or card is None else card
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """Benchmarks asked between steps, as `purified-opsd evaluate` asks them."""
+    """What is evaluated, and how: between a run's steps, or by `purified-opsd evaluate`."""
 
     every: int = 0
-    """Steps from one evaluation to the next; 0: never.  The base is evaluated too, before the first
-    step, and so is the last.
+    """Steps from one evaluation of a run to the next; 0: never.  The base is evaluated too, before
+    the first step, and so is the last step.
     """
     benchmarks: tuple[str, ...] = ()
-    """As `--benchmarks` takes them."""
+    """Names, files or hub ids of benchmarks, as `load_benchmark` takes them."""
     columns: AnswerColumns | None = None
-    """Of benchmarks by path; null: problem, answer and id."""
+    """The columns of benchmarks by path; null: problem, answer and id."""
     runs: int = 4
     """Completions of each problem."""
     limit: int | None = None
@@ -109,6 +106,7 @@ class EvaluationConfig:
     sampling: SamplingOverrides = SamplingOverrides()
 
     def __post_init__(self):
+        check_counts(self.runs, self.limit)
         if self.every < 0:
             raise ValueError(f"evaluation.every must be at least 0, got {self.every}. 0 is never.")
         if self.every and not self.benchmarks:
@@ -121,6 +119,9 @@ class EvaluationConfig:
         """Is the student evaluated after `step` of `last` steps?"""
         return self.every > 0 and (step % self.every == 0 or step == last)
 
-    def plan(self, model: str) -> EvaluationPlan:
-        """What is asked of a model at that path.  Raises ValueError for what is impossible."""
-        return EvaluationPlan(self.sampling.of(model), self.runs, self.limit, self.seed)
+    def request_for(self, model: str, markers: tuple[str, ...] = ()) -> EvaluationRequest:
+        """What is requested of the model at that path; `markers` are counted beside Kim et al.'s.
+        Raises ValueError for what is impossible.
+        """
+        sampling = self.sampling.resolve(model)
+        return EvaluationRequest(sampling, self.runs, self.limit, self.seed, markers)

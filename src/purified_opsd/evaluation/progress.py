@@ -1,4 +1,4 @@
-"""How far an evaluation has come, for a bar or for whoever asks."""
+"""How far an evaluation has come, for a progress bar or any other callback."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -17,31 +17,31 @@ class Progress:
     """Samples of all candidates and benchmarks, those of earlier calls included."""
     total: int
     accuracy: float | None
-    """Of this candidate on this benchmark, so far; None at its beginning."""
+    """The accuracy of this candidate on this benchmark so far; None before anything is graded."""
     tokens_per_second: float
-    """Of this call."""
+    """The speed of this call."""
 
 
-Watch = Callable[[Progress], None]
+ProgressCallback = Callable[[Progress], None]
 
 
-def unwatched(progress: Progress) -> None:
-    """For who does not want to know."""
+def ignore_progress(progress: Progress) -> None:
+    """The callback that does nothing."""
 
 
 @contextmanager
-def progress_bar() -> Iterator[Watch]:
-    """A bar with samples done, time left, running accuracy and tokens a second."""
+def progress_bar() -> Iterator[ProgressCallback]:
+    """Yields a callback that shows samples done, time left, running accuracy and tokens a second
+    in a bar.
+    """
     with ExitStack() as open_bars:
         bars: list[tqdm] = []
 
         def show(progress: Progress) -> None:
-            if not bars:  # what earlier calls have drawn took no time of this one
-                bars.append(
-                    open_bars.enter_context(
-                        tqdm(total=progress.total, initial=progress.done, unit="sample")
-                    )
-                )
+            # The bar starts at the first report: samples of earlier calls took no time of this one.
+            if not bars:
+                bar = tqdm(total=progress.total, initial=progress.done, unit="sample")
+                bars.append(open_bars.enter_context(bar))
             bar = bars[0]
             bar.set_description_str(f"{progress.candidate} on {progress.benchmark}", refresh=False)
             if progress.accuracy is not None:

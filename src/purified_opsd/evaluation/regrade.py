@@ -1,46 +1,68 @@
-"""Grades made again from the samples that are there: no completion is drawn."""
+"""Grades made again from the samples of an evaluation: nothing is sampled."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from purified_opsd.errors import DataError, RunError
-from purified_opsd.evaluation.grading.graders import grade_all
+from purified_opsd.evaluation.grading.graders import Grade, grade_all
 from purified_opsd.storage.files import locked
 
 from .benchmarks import Benchmark, reload_benchmark
-from .comparison import write_results
-from .sample_store import Key, SampleFolder, read_request
-from .summary import write_table
+from .results import Results, select_requested
+from .sample_store import (
+    SampleFolder,
+    SampleKey,
+    StoredSamples,
+    requested_benchmarks,
+    sample_folders,
+)
+from .summary import write_summary
+
+Changes = Counter[tuple[str, str]]
+"""How many grades went from one verdict to another, by both."""
 
 
-def regrade(folder: Path) -> Counter[tuple[str, str]]:
+class Regraded(NamedTuple):
+    """What became of an evaluation that was graded again."""
+
+    changes: Changes
+    results: Results
+
+
+def regrade(folder: Path) -> Regraded:
     """Grades every sample of an evaluation anew, with the answers of its benchmarks as they are
     today.
 
-    Returns how many went from one verdict to another, by both.  Raises RunError where the folder
-    holds no evaluation, DataError where a benchmark is not there any more or lacks a question that
-    was asked.
+    Raises RunError where the folder holds no evaluation, DataError where a benchmark is not there
+    any more or lacks a question that was requested.
     """
-    asked = {file.parent: read_request(file.parent) for file in sorted(folder.glob("*/asked.json"))}
-    if not asked:
+    requests = requested_benchmarks(folder)
+    if not requests:
         raise RunError(
             f"{folder} holds no evaluation. Give the folder that `purified-opsd evaluate` wrote."
         )
-    benchmarks = {place: reload_benchmark(record.benchmark) for place, record in asked.items()}
-    changes: Counter[tuple[str, str]] = Counter()
+    benchmarks = {path: reload_benchmark(request.benchmark) for path, request in requests.items()}
+    changes: Changes = Counter()
+    graded = []
     with locked(folder):
-        for place, benchmark in benchmarks.items():
-            for settings in sorted(place.glob("*/settings.json")):
-                changes += _regrade(SampleFolder(settings.parent), benchmark)
-        write_results(folder)
-        write_table(folder)
-    return changes
+        for path, request in requests.items():
+            for samples in sample_folders(path):
+                before = samples.read()
+                after = _regrade(samples, before, benchmarks[path])
+                changes += _changes(before.grades, after.grades)
+                candidate, settings = samples.folder.name, samples.settings()
+                graded.append(select_requested(candidate, path.name, settings, request, after))
+        results = Results(graded)
+        write_summary(folder, results)
+    return Regraded(changes, results)
 
 
-def _regrade(folder: SampleFolder, benchmark: Benchmark) -> Counter[tuple[str, str]]:
+def _regrade(folder: SampleFolder, stored: StoredSamples, benchmark: Benchmark) -> StoredSamples:
+    """Writes new grades of all stored samples, and returns both."""
     questions = {question.id: question for question in benchmark.questions}
-    samples, before = folder.samples(), folder.grades()
-    missing = sorted({id for _, id in samples} - questions.keys())
+    missing = sorted({id for _, id in stored.samples} - questions.keys())
     if missing:
         raise DataError(
             f"{benchmark.name} has no question {missing[0]}, to which {folder.folder} holds "
@@ -48,17 +70,18 @@ def _regrade(folder: SampleFolder, benchmark: Benchmark) -> Counter[tuple[str, s
         )
     attempts = [
         (questions[id].problem, questions[id].answer, sample.text)
-        for (_, id), sample in samples.items()
+        for (_, id), sample in stored.samples.items()
     ]
-    grades = dict(zip(samples, grade_all(benchmark.grader, attempts), strict=True))
+    grades = dict(zip(stored.samples, grade_all(benchmark.grader, attempts), strict=True))
     folder.replace_grades(grades)
     folder.replace_setting("answers", benchmark.answers)
-    return Counter(
-        (_verdict(before, key), grades[key].verdict)
-        for key in grades
-        if _verdict(before, key) != grades[key].verdict
-    )
+    return StoredSamples(stored.samples, grades)
 
 
-def _verdict(grades: dict, key: Key) -> str:
-    return grades[key].verdict if key in grades else "not graded yet"
+def _changes(before: Mapping[SampleKey, Grade], after: Mapping[SampleKey, Grade]) -> Changes:
+    changes: Changes = Counter()
+    for key, grade in after.items():
+        verdict = before[key].verdict if key in before else "not graded yet"
+        if verdict != grade.verdict:
+            changes[verdict, grade.verdict] += 1
+    return changes

@@ -1,5 +1,5 @@
-"""What is asked: which candidates, how many runs, under which sampling, and the seed of every
-single draw.
+"""What an evaluation requests: how many completions of each problem, how they are sampled, and the
+prompt and seed of every single one.
 """
 
 from collections.abc import Callable
@@ -13,15 +13,12 @@ from purified_opsd.errors import DataError
 from purified_opsd.sampling.sampler import Sampler, Sampling
 
 from .benchmarks import Benchmark, Question
-from .sample_store import Key
-
-BASE = "base"
-"""The name under which a model without any adapter is evaluated."""
+from .sample_store import SampleKey
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is evaluated: a base, a checkpoint, or anything else that completions can be drawn from."""
+    """A model to evaluate: a base, a checkpoint, or any other weights that can be sampled from."""
 
     name: str
     identity: str
@@ -29,33 +26,24 @@ class Candidate:
     sampler: Callable[[Sampling], AbstractContextManager[Sampler]]
     """Puts the weights in place for as long as it is entered."""
     engine: str = "transformers"
-    """What draws: the same seed means other random numbers in another."""
+    """The library that samples: the same seed means other random numbers in another."""
 
 
 @dataclass(frozen=True)
-class EvaluationPlan:
-    """What is asked of every candidate alike."""
+class EvaluationRequest:
+    """What is requested of every candidate alike."""
 
     sampling: Sampling
     runs: int = 1
     """Completions of each problem."""
     limit: int | None = None
-    """The first problems of each benchmark only."""
+    """The first problems of each benchmark only; None: all."""
     seed: int = 0
     markers: tuple[str, ...] = ()
-    """Epistemic markers of one's own, counted beside Kim et al.'s."""
+    """Epistemic markers of the user's own, counted beside Kim et al.'s."""
 
     def __post_init__(self):
-        if self.runs < 1:
-            raise ValueError(
-                f"runs must be at least 1, got {self.runs}: nothing would be drawn. The paper "
-                "takes 12."
-            )
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(
-                f"limit must be at least 1, got {self.limit}: no problem would be left. Leave it "
-                "out for all."
-            )
+        check_counts(self.runs, self.limit)
         if self.sampling.temperature == 0 and self.runs > 1:
             raise ValueError(
                 f"{self.runs} runs at temperature 0 would be one run {self.runs} times over, and "
@@ -64,9 +52,22 @@ class EvaluationPlan:
             )
 
 
+def check_counts(runs: int, limit: int | None) -> None:
+    """Raises ValueError where no completion would be requested."""
+    if runs < 1:
+        raise ValueError(
+            f"runs must be at least 1, got {runs}: nothing would be drawn. The paper takes 12."
+        )
+    if limit is not None and limit < 1:
+        raise ValueError(
+            f"limit must be at least 1, got {limit}: no problem would be left. Leave it out for "
+            "all."
+        )
+
+
 @dataclass(frozen=True)
-class Draw:
-    """One completion that is asked for."""
+class CompletionRequest:
+    """A request for one completion of one question."""
 
     question: Question
     prompt: list[int]
@@ -74,44 +75,48 @@ class Draw:
     seed: int
 
     @property
-    def key(self) -> Key:
+    def key(self) -> SampleKey:
         return self.run, self.question.id
 
 
-def draws_of(benchmark: Benchmark, prompts: PromptBuilder, plan: EvaluationPlan) -> list[Draw]:
-    """Every completion asked for on a benchmark, run by run.
+def completion_requests(
+    benchmark: Benchmark, prompts: PromptBuilder, request: EvaluationRequest
+) -> list[CompletionRequest]:
+    """Every completion requested on a benchmark, run by run.
 
-    A draw's seed is a function of the plan's, the benchmark, the run and the problem: all
-    candidates meet the same random numbers, so that the difference of two is less noisy than
-    either.  Raises DataError where a question does not fit.
+    The seed of a completion is a function of the evaluation's seed, the benchmark, the run and the
+    problem: all candidates meet the same random numbers, so that the difference of two is less
+    noisy than either.  Raises DataError where a question does not fit.
     """
-    prompt_of = {
-        question.id: prompts.base_context(question.problem) for question in benchmark.questions
-    }
+    prompt_of = _question_prompts(benchmark, prompts)
+    requests = []
+    for run in range(request.runs):
+        for question in benchmark.questions:
+            seed = seed_for(request.seed, "evaluation", benchmark.name, run, question.id)
+            requests.append(CompletionRequest(question, prompt_of[question.id], run, seed))
+    return requests
+
+
+def _question_prompts(benchmark: Benchmark, prompts: PromptBuilder) -> dict[str, list[int]]:
+    """The prompt of each question, by its id.  Raises DataError where one does not fit."""
+    prompt_of = {}
     for question in benchmark.questions:
-        if len(prompt_of[question.id]) > prompts.limit:
+        prompt = prompts.base_context(question.problem)
+        if len(prompt) > prompts.limit:
             raise DataError(
-                f"{question.where}: its question takes {len(prompt_of[question.id])} tokens, and "
-                f"{prompts.limit} are left for it beside a whole completion. Questions are never "
-                "cut: allow fewer new tokens, or leave the row out."
+                f"{question.where}: its question takes {len(prompt)} tokens, and {prompts.limit} "
+                "are left for it beside a whole completion. Questions are never cut: allow fewer "
+                "new tokens, or leave the row out."
             )
-    return [
-        Draw(
-            question,
-            prompt_of[question.id],
-            run,
-            seed_for(plan.seed, "evaluation", benchmark.name, run, question.id),
-        )
-        for run in range(plan.runs)
-        for question in benchmark.questions
-    ]
+        prompt_of[question.id] = prompt
+    return prompt_of
 
 
-def settings_of(
-    candidate: Candidate, benchmark: Benchmark, prompts: PromptBuilder, plan: EvaluationPlan
+def generation_settings(
+    candidate: Candidate, benchmark: Benchmark, prompts: PromptBuilder, request: EvaluationRequest
 ) -> dict[str, Any]:
-    """All that decides what is drawn, and so must not change under samples that are there.  More
-    runs and problems may come.
+    """Everything that decides what is sampled, and so must not change between the samples of one
+    candidate on one benchmark.  The number of runs and problems may grow.
     """
     return {
         "weights": candidate.identity,
@@ -120,9 +125,9 @@ def settings_of(
         "answers": benchmark.answers,
         "wording": WORDING,
         "thinking": prompts.settings.thinking,
-        "seed": plan.seed,
-        "temperature": plan.sampling.temperature,
-        "top_p": plan.sampling.top_p,
-        "top_k": plan.sampling.top_k,
-        "max_new_tokens": plan.sampling.max_new_tokens,
+        "seed": request.seed,
+        "temperature": request.sampling.temperature,
+        "top_p": request.sampling.top_p,
+        "top_k": request.sampling.top_k,
+        "max_new_tokens": request.sampling.max_new_tokens,
     }

@@ -1,11 +1,12 @@
 """The samples of an evaluation, as files that survive whatever happens to the process.
 
-BENCHMARK/asked.json                which questions and how many runs were last asked for
+BENCHMARK/request.json              which questions and how many runs were last requested
 BENCHMARK/problems.json             the questions themselves, by id
-BENCHMARK/CANDIDATE/settings.json   what every sample here was drawn with; another candidate, set or
-setting does not get in BENCHMARK/CANDIDATE/samples.jsonl   one completion a line, appended as it is
-drawn BENCHMARK/CANDIDATE/grades.jsonl    one grade a line, made from the samples; can be made again
-without drawing
+BENCHMARK/CANDIDATE/settings.json   what every sample here was generated with; samples of another
+                                    candidate, set or setting are refused
+BENCHMARK/CANDIDATE/samples.jsonl   one completion a line, appended as it is generated
+BENCHMARK/CANDIDATE/grades.jsonl    one grade a line, made from the samples; can be made again
+                                    without generating anything
 """
 
 import json
@@ -14,18 +15,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from purified_opsd.errors import RunError
 from purified_opsd.evaluation.grading.graders import Grade
 from purified_opsd.storage.completions import CompletionRow, FinishReason, read_completions
-from purified_opsd.storage.files import json_line, read_jsonl, write_atomic
+from purified_opsd.storage.files import json_line, read_json, read_jsonl, write_atomic
 
-GRADE_FIELDS = ("id", "run", "verdict", "reason", "answer")
-REMEDY = "Delete that line: what it held is then made again."
+Row = TypeVar("Row")
 
-Key = tuple[int, str]
-"""Run and problem: what names a sample."""
+BASE = "base"
+"""The name of the candidate without any adapter."""
+
+_REMEDY = "Delete that line: what it held is then made again."
+_GRADE_FIELDS = ("run", "id", "verdict", "reason", "answer")
+
+_BLOCK = 2**16
+"""The bytes that are read at once in search of the last finished line."""
+
+SampleKey = tuple[int, str]
+"""The number of the run and the id of the problem, which together name a sample."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +52,7 @@ class Sample:
     """Identifies its token ids."""
 
     @property
-    def key(self) -> Key:
+    def key(self) -> SampleKey:
         return self.run, self.id
 
 
@@ -57,40 +66,66 @@ def sample_of(row: CompletionRow) -> Sample:
 
 
 @dataclass(frozen=True)
-class EvaluationRequest:
-    """What was last asked on a benchmark: what is missing from it makes a result PARTIAL."""
+class BenchmarkRequest:
+    """What was last requested on a benchmark; a result that lacks some of it is PARTIAL."""
 
     questions: list[str]
+    """The ids of the questions."""
     runs: int
     benchmark: dict[str, Any]
-    """Its record: where the questions come from."""
+    """The benchmark's record: where the questions come from."""
     markers: Sequence[str] = ()
-    """That are counted beside Kim et al.'s."""
+    """Markers that are counted beside Kim et al.'s."""
+
+    @property
+    def completions(self) -> int:
+        """How many completions were requested of each candidate."""
+        return len(self.questions) * self.runs
 
 
-def write_request(folder: Path, asked: EvaluationRequest) -> None:
-    write_atomic(
-        folder / "asked.json", json.dumps(asdict(asked), indent=2, ensure_ascii=False) + "\n"
-    )
+def write_request(folder: Path, request: BenchmarkRequest, problems: Mapping[str, str]) -> None:
+    """Writes what is requested on the benchmark of a folder, and the texts of its questions by id
+    for those who read the samples.
+    """
+    _write_json(folder / "request.json", asdict(request))
+    _write_json(folder / "problems.json", problems)
 
 
-def write_problems(folder: Path, problems: Mapping[str, str]) -> None:
-    """The questions that were last asked, for those who read the samples."""
-    write_atomic(
-        folder / "problems.json", json.dumps(problems, indent=2, ensure_ascii=False) + "\n"
-    )
+def requested_benchmarks(folder: Path) -> dict[Path, BenchmarkRequest]:
+    """What was last requested on each benchmark of an evaluation, by the benchmark's folder; empty
+    where `folder` holds no evaluation.  Raises RunError where a file is damaged.
+    """
+    return {file.parent: _read_request(file) for file in sorted(folder.glob("*/request.json"))}
 
 
-def read_request(folder: Path) -> EvaluationRequest:
-    """Raises RunError where the file is damaged."""
-    file = folder / "asked.json"
+def read_problems(folder: Path) -> dict[tuple[str, str], str]:
+    """The texts of an evaluation's questions, by benchmark and id."""
+    texts = {}
+    for file in sorted(folder.glob("*/problems.json")):
+        for id, text in read_json(file).items():
+            texts[file.parent.name, id] = text
+    return texts
+
+
+def _read_request(file: Path) -> BenchmarkRequest:
     try:
-        return EvaluationRequest(**json.loads(file.read_text(encoding="utf-8")))
+        return BenchmarkRequest(**json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
         raise RunError(
-            f"{file} is damaged ({error}), so what is owed is not known. Evaluate {folder.name} "
-            "again: that writes it anew."
+            f"{file} is damaged ({error}), so what is pending is not known. Evaluate "
+            f"{file.parent.name} again: that writes it anew."
         ) from error
+
+
+def _write_json(file: Path, content: Mapping[str, Any]) -> None:
+    write_atomic(file, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+class StoredSamples(NamedTuple):
+    """The samples of one candidate on one benchmark, and the grades of those that are graded."""
+
+    samples: dict[SampleKey, Sample]
+    grades: dict[SampleKey, Grade]
 
 
 class SampleFolder:
@@ -98,31 +133,31 @@ class SampleFolder:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self._samples, self._grades, self._settings = (
-            folder / name for name in ("samples.jsonl", "grades.jsonl", "settings.json")
-        )
+        self._samples = folder / "samples.jsonl"
+        self._grades = folder / "grades.jsonl"
+        self._settings = folder / "settings.json"
 
     def begin(self, settings: Mapping[str, Any]) -> None:
-        """Opens the folder for these settings, which count from the first sample on, and mends a
-        line that was never finished.
+        """Makes the folder for samples of these settings, which are fixed from the first sample
+        on.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        if not self.drawn:
-            write_atomic(self._settings, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-        for file in (self._samples, self._grades):
-            _mend(file)
+        if not self.has_samples:
+            _write_json(self._settings, settings)
+
+    def read(self) -> StoredSamples:
+        """Reads everything, each file once.  Raises RunError where a line is damaged."""
+        sample_rows = read_completions(self._samples, "run", remedy=_REMEDY)
+        grade_rows = read_jsonl(self._grades, *_GRADE_FIELDS, remedy=_REMEDY)
+        samples = {sample.key: sample for sample in map(sample_of, sample_rows)}
+        return StoredSamples(samples, dict(map(_read_grade, grade_rows)))
 
     @property
-    def drawn(self) -> bool:
-        """Does it hold samples?"""
+    def has_samples(self) -> bool:
         return self._samples.exists() and self._samples.stat().st_size > 0
 
-    def replace_setting(self, name: str, value: Any) -> None:
-        text = json.dumps({**self.settings(), name: value}, indent=2, ensure_ascii=False)
-        write_atomic(self._settings, text + "\n")
-
     def settings(self) -> dict[str, Any]:
-        """Raises RunError where the file is damaged."""
+        """What the samples were generated with.  Raises RunError where the file is damaged."""
         try:
             return dict(json.loads(self._settings.read_text(encoding="utf-8")))
         except (ValueError, TypeError) as error:
@@ -131,52 +166,59 @@ class SampleFolder:
                 f"with is not known. Remove {self.folder}: they are then drawn again."
             ) from error
 
-    def samples(self) -> dict[Key, Sample]:
-        rows = read_completions(self._samples, "run", remedy=REMEDY)
-        return {sample.key: sample for sample in map(sample_of, rows)}
+    def replace_setting(self, name: str, value: Any) -> None:
+        _write_json(self._settings, {**self.settings(), name: value})
 
     def append(self, rows: Iterable[CompletionRow]) -> None:
         """Adds samples; once it returns they are on the disk."""
         _append(self._samples, [row.to_json() for row in rows])
 
-    def grades(self) -> dict[Key, Grade]:
-        rows = read_jsonl(self._grades, *GRADE_FIELDS, remedy=REMEDY)
-        return dict(map(_read_grade, rows))
-
-    def append_grades(self, grades: Mapping[Key, Grade]) -> None:
+    def append_grades(self, grades: Mapping[SampleKey, Grade]) -> None:
         _append(self._grades, map(_grade_row, grades.items()))
 
-    def replace_grades(self, grades: Mapping[Key, Grade]) -> None:
-        """All grades anew, or, whenever the process dies, those from before."""
-        write_atomic(self._grades, "".join(json_line(_grade_row(item)) for item in grades.items()))
+    def replace_grades(self, grades: Mapping[SampleKey, Grade]) -> None:
+        """Replaces all grades; those from before stay where the process dies on the way."""
+        lines = [json_line(_grade_row(item)) for item in grades.items()]
+        write_atomic(self._grades, "".join(lines))
 
 
-def _grade_row(item: tuple[Key, Grade]) -> dict[str, Any]:
+def sample_folders(folder: Path) -> list[SampleFolder]:
+    """The folder of every candidate on a benchmark, by name."""
+    return [SampleFolder(file.parent) for file in sorted(folder.glob("*/settings.json"))]
+
+
+def _grade_row(item: tuple[SampleKey, Grade]) -> dict[str, Any]:
     (run, id), grade = item
     return {"id": id, "run": run, **asdict(grade)}
 
 
-def _read_grade(row: Mapping[str, Any]) -> tuple[Key, Grade]:
+def _read_grade(row: Mapping[str, Any]) -> tuple[SampleKey, Grade]:
     return (row["run"], row["id"]), Grade(row["verdict"], row["reason"], row["answer"])
 
 
 def _append(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Adds lines after the last finished one."""
+    text = "".join(map(json_line, rows))
     try:
-        with file.open("a", encoding="utf-8") as out:
-            out.write("".join(map(json_line, rows)))
+        with file.open("ab+") as out:
+            _cut_unfinished_line(out)
+            out.write(text.encode())
             out.flush()
             os.fsync(out.fileno())
-    except OSError as error:  # a full disk names no file
+    except OSError as error:  # the error of a full disk names no file
         error.filename = str(file)
         raise
 
 
-def _mend(file: Path) -> None:
-    """Cuts off a last line that was never finished."""
-    if not file.exists():
-        return
-    with file.open("rb+") as stream:
-        whole = 0
-        for line in stream:
-            whole += len(line) if line.endswith(b"\n") else 0
-        stream.truncate(whole)
+def _cut_unfinished_line(stream: BinaryIO) -> None:
+    """Cuts off what follows the last line break of a file, as a killed process leaves it."""
+    size = stream.seek(0, os.SEEK_END)
+    finished = size
+    newline = -1
+    while finished > 0 and newline < 0:
+        start = max(0, finished - _BLOCK)
+        stream.seek(start)
+        newline = stream.read(finished - start).rfind(b"\n")
+        finished = start + newline + 1
+    if finished < size:
+        stream.truncate(finished)

@@ -1,4 +1,4 @@
-"""What an accuracy, and a difference of two, are worth.
+"""Estimates, intervals and tests of accuracies and of their differences.
 
 P problems, R runs of each, C checkpoints, N draws of a simulation.  `correct_PR` holds 1 or 0 (or a
 share between), nan where a sample is missing.  Problems are the unit: runs of one problem are no
@@ -170,7 +170,7 @@ class BestOf:
 
     @property
     def bias(self) -> float:
-        """What of the best's accuracy is owed to the choice, by estimate."""
+        """The part of the best's accuracy that comes from the choice, by estimate."""
         return self.best - self.cross_fitted
 
 
@@ -199,20 +199,20 @@ def t_quantile(freedom: float) -> float:
 
 
 def _sign_flips(weighted_P: Array, draw: np.random.Generator, flips: int) -> float:
-    """The share of sign patterns whose sum is at least as far from 0 as the one found; that one is
-    counted in, so it is never 0.
+    """The share of sign patterns whose sum is at least as far from 0 as the observed one, which is
+    counted in, so that the share is never 0.
     """
-    found = abs(weighted_P.sum()) - TIE * np.abs(weighted_P).sum()
+    observed = abs(weighted_P.sum()) - TIE * np.abs(weighted_P).sum()
     nonzero = weighted_P[weighted_P != 0]
     if len(nonzero) <= 13:
         signs = 1 - 2 * ((np.arange(2 ** len(nonzero))[:, None] >> np.arange(len(nonzero))) & 1)
-        return float((np.abs(signs @ nonzero) >= found).mean())
+        return float((np.abs(signs @ nonzero) >= observed).mean())
     far = 0
     for first in range(0, flips, 1000):
         signs = 1 - 2 * draw.integers(
             0, 2, size=(min(1000, flips - first), len(nonzero)), dtype=np.int8
         )
-        far += int((np.abs(signs @ nonzero) >= found).sum())
+        far += int((np.abs(signs @ nonzero) >= observed).sum())
     return (far + 1) / (flips + 1)
 
 

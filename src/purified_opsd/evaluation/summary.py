@@ -1,7 +1,12 @@
-"""Tables in the shape of the paper's Table 1, with what each number is worth."""
+"""What an evaluation writes and prints: results.json, and tables in the shape of the paper's
+Table 1 with the error of each number.
+"""
 
+import json
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,78 +14,90 @@ from purified_opsd.storage.files import write_atomic
 
 from .comparison import (
     Arm,
-    Cells,
     Comparison,
+    benchmark_groups,
     best_checkpoint,
+    checkpoints_on,
     difference_to_base,
-    drawing_of,
-    groups_of,
-    read_cells,
+    significant_sign,
 )
-from .results import Graded, read_graded, score_of
-from .statistics import SHARE, Difference, Estimate, average_of, problem_means
+from .results import GradedSamples, Results, Score
+from .statistics import SHARE, Difference, Estimate, average_of
+
+SHOWN_SETTINGS = ("engine", "temperature", "top_p", "top_k", "max_new_tokens", "seed")
+"""The generation settings that a table names; they are those of every candidate on a benchmark."""
 
 
-def write_table(folder: Path) -> None:
-    """table.md: every candidate, base first, on every benchmark, and their mean."""
-    write_atomic(folder / "table.md", table(folder))
+def write_summary(folder: Path, results: Results) -> None:
+    """Writes results.json and table.md."""
+    record = json.dumps(results_record(results), indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(folder / "results.json", record + "\n")
+    write_atomic(folder / "table.md", table(results))
 
 
-def table(folder: Path) -> str:
-    """The Markdown table of an evaluation."""
-    cells = read_cells(folder)
-    benchmarks = list(dict.fromkeys(benchmark for _, benchmark in cells))
-    candidates = list(dict.fromkeys(candidate for candidate, _ in cells))
-    rows = [_row(candidate, cells) for candidate in candidates]
-    head = ["candidate", *benchmarks, "mean"] if len(benchmarks) > 1 else ["candidate", *benchmarks]
+def results_record(results: Results) -> dict[str, Any]:
+    """The content of results.json: every score, every difference to the base, and the choice among
+    checkpoints.
+    """
+    best = {name: best_checkpoint(results, name) for name in results.benchmarks}
+    return {
+        "partial": results.partial,
+        "sampling": {name: _shown_settings(results, name) for name in results.benchmarks},
+        "scores": [{"partial": score.partial, **asdict(score)} for score in results.scores],
+        "differences_to_base": list(_difference_records(results)),
+        "best_of_checkpoints": {name: asdict(choice) for name, choice in best.items() if choice},
+    }
+
+
+def _difference_records(results: Results) -> Iterable[dict[str, Any]]:
+    for candidate in results.candidates:
+        for group in benchmark_groups(results.benchmarks):
+            difference = difference_to_base(results, candidate, group)
+            if difference:
+                yield {
+                    "candidate": candidate,
+                    "benchmarks": group,
+                    **asdict(difference),
+                    "significant": significant_sign(difference) != 0,
+                }
+
+
+def table(results: Results) -> str:
+    """The Markdown table of an evaluation: every candidate on every benchmark, and their mean."""
+    benchmarks = results.benchmarks
+    head = ["candidate", *benchmarks]
+    if len(benchmarks) > 1:
+        head.append("mean")
+    rows = [_row(results, candidate) for candidate in results.candidates]
     notes = [
         "Accuracy in percent, avg@k over all runs, ± its standard error over problems and runs; in "
         "brackets its 95 % interval, where all problems came out alike. **Bold**: above the base, "
         "and significantly so (paired permutation test by problem, p < 0.05).",
-        *_drawings(benchmarks, cells),
-        *(
-            ["PARTIAL: samples are still owed; the same command completes them."]
-            if _partial(read_graded(folder))
-            else []
-        ),
-        *(line for benchmark in benchmarks for line in _best_lines(benchmark, cells)),
+        *_settings_note(results),
     ]
-    details = _details(cells.values())
-    return (
-        "\n".join([*_markdown(head, rows), "", *[f"{note}\n" for note in notes], *details]) + "\n"
-    )
+    if results.partial:
+        notes.append("PARTIAL: samples are still owed; the same command completes them.")
+    for benchmark in benchmarks:
+        notes += _best_checkpoint_note(results, benchmark)
+    paragraphs = [f"{note}\n" for note in notes]
+    return "\n".join([*_markdown(head, rows), "", *paragraphs, *_details(results.scores)]) + "\n"
 
 
-def comparison_table(first: Arm, second: Arm, comparison: Comparison) -> str:
+def comparison_table(comparison: Comparison) -> str:
     """Both arms by benchmark, the better one bold where the difference is significant, and the
     difference with its interval.
     """
-    ours, theirs = first.graded(), second.graded()
     benchmarks = list(comparison.by_benchmark)
-    differences = [
-        *comparison.by_benchmark.values(),
-        *([comparison.overall] if len(benchmarks) > 1 else []),
+    head = ["arm", *benchmarks]
+    differences = list(comparison.by_benchmark.values())
+    if len(benchmarks) > 1:
+        head.append("mean")
+        differences.append(comparison.overall)
+    rows = [
+        _arm_row(comparison.first, benchmarks, [significant_sign(d) > 0 for d in differences]),
+        _arm_row(comparison.second, benchmarks, [significant_sign(d) < 0 for d in differences]),
+        ["difference", *map(_difference_text, differences)],
     ]
-    groups = [[benchmark] for benchmark in benchmarks] + (
-        [benchmarks] if len(benchmarks) > 1 else []
-    )
-    rows = []
-    for arm, cells, sign in ((first, ours, 1), (second, theirs, -1)):
-        better = [d is not None and d.significant and sign * d.value > 0 for d in differences]
-        texts = [
-            _accuracy([cells[name] for name in group], bold)
-            for group, bold in zip(groups, better, strict=True)
-        ]
-        rows.append(
-            [
-                f"{arm.folder.parent.name}/{arm.candidate}"
-                if arm.folder.name == "evaluation"
-                else str(arm.folder),
-                *texts,
-            ]
-        )
-    rows.append(["difference", *map(_difference, differences)])
-    head = ["arm", *benchmarks, *(["mean"] if len(benchmarks) > 1 else [])]
     notes = [
         "Accuracy in percent ± standard error; difference in points with its 95 % interval and "
         "p-value (paired permutation test)."
@@ -90,103 +107,124 @@ def comparison_table(first: Arm, second: Arm, comparison: Comparison) -> str:
     return "\n".join([*_markdown(head, rows), "", *notes]) + "\n"
 
 
-def _row(candidate: str, cells: Cells) -> list[str]:
+def _row(results: Results, candidate: str) -> list[str]:
+    """The accuracies of a candidate, bold where it is significantly above the base."""
     texts = []
-    for group in groups_of(cells):
-        if any((candidate, name) not in cells for name in group):
+    for group in benchmark_groups(results.benchmarks):
+        graded = [results.graded.get((candidate, benchmark)) for benchmark in group]
+        known = [one for one in graded if one]
+        if len(known) == len(group):
+            bold = significant_sign(difference_to_base(results, candidate, group)) > 0
+            texts.append(_accuracy_text(known, bold))
+        else:
             texts.append("–")
-            continue
-        difference = difference_to_base(cells, candidate, group)
-        better = difference is not None and difference.significant and difference.value > 0
-        texts.append(_accuracy([cells[candidate, name] for name in group], better))
     return [candidate, *texts]
 
 
-def _accuracy(graded: Sequence[Graded], bold: bool) -> str:
-    means = [problem_means(g.correct_PR()) for g in graded]
+def _arm_row(arm: Arm, benchmarks: Sequence[str], bold: Sequence[bool]) -> list[str]:
+    """The accuracies of an arm; `bold` holds one flag a group of benchmarks."""
+    name = str(arm.folder)
+    if arm.folder.name == "evaluation":
+        name = f"{arm.folder.parent.name}/{arm.candidate}"
+    texts = []
+    for group, is_bold in zip(benchmark_groups(benchmarks), bold, strict=True):
+        texts.append(_accuracy_text([arm.graded[benchmark] for benchmark in group], is_bold))
+    return [name, *texts]
+
+
+def _accuracy_text(graded: Sequence[GradedSamples], bold: bool) -> str:
+    """The mean accuracy over benchmarks, with its error."""
+    means = [one.accuracy_P for one in graded]
     estimate = average_of([mean_P[~np.isnan(mean_P)] for mean_P in means], SHARE)
-    value = float(np.mean([np.nanmean(mean_P) for mean_P in means]))
-    text = f"**{100 * value:.1f}**" if bold else f"{100 * value:.1f}"
-    return text + _error(estimate) + (" PARTIAL" if _partial(graded) else "")
+    value = 100 * float(np.mean([np.nanmean(mean_P) for mean_P in means]))
+    text = f"**{value:.1f}**" if bold else f"{value:.1f}"
+    partial = " PARTIAL" if any(one.partial for one in graded) else ""
+    return text + _error_text(estimate) + partial
 
 
-def _error(estimate: Estimate | None) -> str:
-    """The standard error, or the interval where nothing seen differs."""
-    if estimate and estimate.standard_error == 0:
+def _error_text(estimate: Estimate | None) -> str:
+    """The standard error, or the interval where all values are the same."""
+    if estimate is None:
+        return ""
+    if estimate.standard_error == 0:
         return f" ({100 * estimate.low:.3g} to {100 * estimate.high:.3g})"
-    return f" ± {100 * estimate.standard_error:.1f}" if estimate else ""
+    return f" ± {100 * estimate.standard_error:.1f}"
 
 
-def _difference(difference: Difference | None) -> str:
+def _difference_text(difference: Difference | None) -> str:
     if difference is None:
         return "too few problems"
     low, high = 100 * difference.low, 100 * difference.high
     return f"{100 * difference.value:+.1f} [{low:+.1f}, {high:+.1f}], p = {difference.p_value:.3f}"
 
 
-def _drawings(benchmarks: Sequence[str], cells: Cells) -> list[str]:
-    """How each benchmark was drawn, in one line; none before anything is."""
-    texts = [
-        ", ".join(f"{name} = {value}" for name, value in drawing_of(cells, benchmark).items())
-        for benchmark in benchmarks
-    ]
-    if len(set(texts)) > 1:
-        texts = [
-            f"{benchmark} with {text}" for benchmark, text in zip(benchmarks, texts, strict=True)
-        ]
-    return [f"Drawn: {'; '.join(dict.fromkeys(texts))}."] if texts else []
+def _settings_note(results: Results) -> list[str]:
+    """How each benchmark was sampled, in one line; none before anything is."""
+    texts = {}
+    for benchmark in results.benchmarks:
+        settings = _shown_settings(results, benchmark)
+        texts[benchmark] = ", ".join(f"{name} = {value}" for name, value in settings.items())
+    different = list(dict.fromkeys(texts.values()))
+    if len(different) > 1:
+        different = [f"{benchmark} with {text}" for benchmark, text in texts.items()]
+    return [f"Drawn: {'; '.join(different)}."] if different else []
 
 
-def _best_lines(benchmark: str, cells: Cells) -> Iterable[str]:
+def _shown_settings(results: Results, benchmark: str) -> dict[str, Any]:
+    graded = next(one for (_, on), one in results.graded.items() if on == benchmark)
+    return {name: graded.settings.get(name) for name in SHOWN_SETTINGS}
+
+
+def _best_checkpoint_note(results: Results, benchmark: str) -> list[str]:
     """Last, best and cross-fitted best of the checkpoints on one benchmark, where there are several
     and none is partial.
     """
-    best = best_checkpoint(cells, benchmark)
-    if best:
-        count = sum(on == benchmark and name.startswith("step-") for name, on in cells)
-        yield (
-            f"{benchmark}, of {count} checkpoints: last {100 * best.last:.1f}; best "
-            f"{100 * best.best:.1f}, which choosing the highest makes too high; as chosen on other "
-            f"problems (cross-fitted) {100 * best.cross_fitted:.1f}."
-        )
-
-
-def _details(cells: Iterable[Graded]) -> list[str]:
-    head = [
-        "candidate",
-        "benchmark",
-        "samples",
-        "pass@k",
-        "majority@k",
-        "tokens",
-        "cut off",
-        "no box",
-        "ungraded",
-        "markers/1000",
+    best = best_checkpoint(results, benchmark)
+    if best is None:
+        return []
+    count = len(checkpoints_on(results, benchmark))
+    return [
+        f"{benchmark}, of {count} checkpoints: last {100 * best.last:.1f}; best "
+        f"{100 * best.best:.1f}, which choosing the highest makes too high; as chosen on other "
+        f"problems (cross-fitted) {100 * best.cross_fitted:.1f}."
     ]
-    rows = []
-    for score in map(score_of, cells):
-        most = max(score.pass_at, default=0)
-        rows.append(
-            [
-                score.candidate,
-                score.benchmark,
-                f"{score.samples}/{score.problems * score.runs}{' PARTIAL' if score.partial else ''}",
-                f"{100 * score.pass_at[most]:.1f} (k={most})" if most else "–",
-                f"{100 * score.majority:.1f}",
-                f"{score.mean_tokens:.0f}",
-                f"{score.truncation_rate:.1%}",
-                f"{score.no_box_rate:.1%}",
-                f"{score.ungraded_rate:.1%}",
-                f"{score.markers_per_1000_tokens:.1f}",
-            ]
-        )
-    return _markdown(head, rows)
+
+
+_DETAILS = [
+    "candidate",
+    "benchmark",
+    "samples",
+    "pass@k",
+    "majority@k",
+    "tokens",
+    "cut off",
+    "no box",
+    "ungraded",
+    "markers/1000",
+]
+
+
+def _details(scores: Iterable[Score]) -> list[str]:
+    """A table of the other numbers of each score."""
+    return _markdown(_DETAILS, map(_details_row, scores))
+
+
+def _details_row(score: Score) -> list[str]:
+    most = max(score.pass_at, default=0)
+    partial = " PARTIAL" if score.partial else ""
+    return [
+        score.candidate,
+        score.benchmark,
+        f"{score.samples}/{score.problems * score.runs}{partial}",
+        f"{100 * score.pass_at[most]:.1f} (k={most})" if most else "–",
+        f"{100 * score.majority:.1f}",
+        f"{score.mean_tokens:.0f}",
+        f"{score.truncation_rate:.1%}",
+        f"{score.no_box_rate:.1%}",
+        f"{score.ungraded_rate:.1%}",
+        f"{score.markers_per_1000_tokens:.1f}",
+    ]
 
 
 def _markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows]]
-
-
-def _partial(cells: Iterable[Graded]) -> bool:
-    return any(graded.partial for graded in cells)

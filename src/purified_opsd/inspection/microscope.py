@@ -78,7 +78,7 @@ def microscope_run(
             _read_all(run, pending), total=len(pending), unit="completion", desc="microscope"
         ):
             specimen.file.parent.mkdir(exist_ok=True)
-            write_completion(specimen.file, row)
+            write_completion(specimen.file, trajectory)
         write_atomic(
             folder.with_suffix(".html"),
             page(read_trajectories(config.output_dir), config.output_dir.name),
@@ -127,8 +127,8 @@ def _read_candidate(
                 run.policy, [contexts], [completion.ids], config.micro_batch_tokens
             )
             ids_N = torch.tensor(completion.ids, device=run.policy.model.device)
-            readings = read_tokens(hidden_ND, ids_N, head, config.purified_target)
-            yield specimen, _row(run, specimen, contexts, completion, readings)
+            readouts = read_tokens(hidden_ND, ids_N, head, config.purified_target)
+            yield specimen, _trajectory(run, specimen, contexts, completion, readouts)
 
 
 def _row(
@@ -136,14 +136,13 @@ def _row(
     specimen: Specimen,
     contexts: Contexts,
     completion: Completion,
-    readings: Sequence[TokenReadout],
+    readouts: Sequence[TokenReadout],
 ) -> CompletionRow:
     """Returns what is kept of one completion: docs/microscope.md tells each name."""
-    config, tokenizer = run.config, run.policy.tokenizer
-    token_ids = {token for reading in readings for token in reading.tokens}
+    tokenizer = run.policy.tokenizer
+    token_ids = {token for readout in readouts for token in readout.tokens}
     vocabulary = {token: token_text(tokenizer, token) for token in sorted(token_ids)}
     texts = [vocabulary[token] for token in completion.ids]
-    tokens = [{"text": vocabulary[r.id], **_rounded(asdict(r))} for r in readings]
     return CompletionRow(
         specimen.example.id,
         completion.finish_reason,
@@ -153,13 +152,16 @@ def _row(
         extras={
             "settings": specimen.settings,
             "candidate": specimen.candidate.name,
-            "arm": config.arm,
+            "arm": run.config.arm,
             "problem": specimen.example.problem,
             "reference": specimen.example.reference,
             "reference_cut": contexts.cut,
-            "markers": marker_spans(texts, [*MARKERS, *config.markers]),
+            "markers": marker_spans(texts, [*MARKERS, *run.config.markers]),
             "vocabulary": vocabulary,
-            "tokens": tokens,
+            "tokens": [
+                {"text": vocabulary[readout.id], **_rounded(asdict(readout))}
+                for readout in readouts
+            ],
         },
     )
 

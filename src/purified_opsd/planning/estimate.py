@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+from purified_opsd.errors import UserError
 from purified_opsd.objective.chunked_loss import gpu_chunk_sizes
 from purified_opsd.training.config import TrainingConfig
 
@@ -75,8 +76,10 @@ class Estimate(NamedTuple):
         return sum(self.seconds.values())
 
 
-class DoesNotFit(Exception):
+class DoesNotFit(UserError):
     """The run needs more memory than the GPU has: how much, for what, and what to change."""
+
+    exit_code = 2
 
 
 def estimate(

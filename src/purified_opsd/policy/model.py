@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from peft import LoraConfig, PeftModel
@@ -24,6 +24,8 @@ FINGERPRINT_VALUES = 16
 class Model:
     """Which weights are used, and how they are loaded."""
 
+    short_form: ClassVar[tuple[str, ...]] = ("path", "revision")
+    """`model: X` sets the first; the other, which described the former model, is as by default."""
     path: str
     """A hub id or a local folder in Hugging Face format, with safetensors weights."""
     revision: str | None = None

@@ -10,7 +10,7 @@ from purified_opsd.reporting.runs import Estimate, Outcome, read_outcomes
 from purified_opsd.reporting.terminal import markdown_table
 from purified_opsd.storage.files import write_atomic
 
-from .runner import ARMS, BENCHMARK
+from .arm import ARMS, BENCHMARK
 
 NAMES = {"pmi": "purified", "standard": "standard"}
 HEADER = (

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from purified_opsd.settings import flat
 from purified_opsd.storage.files import write_atomic
 
 from .cards import Card, before_after
@@ -26,7 +27,7 @@ from .figures import INKS, inline, write_figure
 from .marker_counts import MarkerWords, tally_markers
 from .microscope import fragment, read_trajectories
 from .run_completions import SOURCES
-from .runs import RunRecord, flat, read_runs
+from .runs import RunRecord, read_runs
 from .sanitize import visible
 from .sections import sections
 from .tables import facts, setting_differences, target_of

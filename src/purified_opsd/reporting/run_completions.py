@@ -48,7 +48,7 @@ def read_problems(run: Path) -> dict[tuple[str, str], str]:
 def requested_completions(run: Path) -> dict[int, int]:
     """How many completions the evaluation was last asked for, by step; empty without one."""
     counts: Counter[int] = Counter()
-    for file in (run / EVALUATION).glob("*/asked.json"):
+    for file in (run / EVALUATION).glob("*/request.json"):
         request = read_json(file, "questions", "runs")
         completions = len(request["questions"]) * request["runs"]
         for settings in file.parent.glob("*/settings.json"):
@@ -60,13 +60,13 @@ def requested_markers(run: Path) -> list[str]:
     """The markers that the evaluation was last asked to count beside Kim et al.'s."""
     return [
         word
-        for file in (run / EVALUATION).glob("*/asked.json")
+        for file in (run / EVALUATION).glob("*/request.json")
         for word in read_json(file).get("markers", ())
     ]
 
 
 def _evaluated(folder: Path) -> Iterator[ReportedCompletion]:
-    for file in sorted(folder.glob("*/asked.json")):
+    for file in sorted(folder.glob("*/request.json")):
         asked = read_json(file, "questions", "runs")
         questions = set(asked["questions"])
         for samples in sorted(file.parent.glob("*/samples.jsonl")):

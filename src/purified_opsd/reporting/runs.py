@@ -1,6 +1,6 @@
 """Run directories, read for a report: what was asked, how far each came, and what was measured."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,15 +93,6 @@ def read_runs(folders: Sequence[Path]) -> list[RunRecord]:
                 "every run once."
             )
     return [_read_run(folder, name) for folder, name in zip(folders, _names(paths), strict=True)]
-
-
-def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Every setting by its dotted name."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value
 
 
 def _read_run(folder: Path, name: str) -> RunRecord:

@@ -5,9 +5,11 @@ from pathlib import PurePath
 from statistics import median
 from typing import Any
 
+from purified_opsd.settings import flat
+
 from .curves import benchmarks_of, mean_accuracies
 from .elements import Table
-from .runs import Difference, RunRecord, flat
+from .runs import Difference, RunRecord
 
 NONE = "–"
 

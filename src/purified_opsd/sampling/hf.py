@@ -30,6 +30,7 @@ Drawn = tuple[Tensor, Tensor, Tensor]
 class HF:
     """In this process, with the very model that is trained."""
 
+    kind: ClassVar[str] = "hf"
     library: ClassVar[str] = "transformers"
 
     def open(

@@ -36,6 +36,7 @@ otherwise.
 class VLLM:
     """A vLLM engine in this process, with a copy of the base of its own."""
 
+    kind: ClassVar[str] = "vllm"
     library: ClassVar[str] = "vllm"
 
     memory_fraction: float = 0.4

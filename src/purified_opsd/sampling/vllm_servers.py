@@ -26,6 +26,7 @@ from .weight_sync import AdapterPublisher
 class VLLMServers:
     """vLLM servers, as `purified-opsd serve` starts them."""
 
+    kind: ClassVar[str] = "vllm-server"
     library: ClassVar[str] = "vllm"
 
     urls: tuple[str, ...]

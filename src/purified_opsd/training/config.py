@@ -1,12 +1,14 @@
 """The settings of a training run: frozen values of the very classes that do the work."""
 
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from purified_opsd.data.dataset import TrainingSet
 from purified_opsd.data.prompts import Prompts
 from purified_opsd.distributed.fsdp import FSDP2, Replicated
+from purified_opsd.evaluation.benchmarks import located_benchmark
 from purified_opsd.evaluation.config import EvaluationConfig
 from purified_opsd.objective.averaging import SequenceMean, TokenMean
 from purified_opsd.objective.divergences import JSD, ForwardKL, ReverseKL
@@ -17,6 +19,8 @@ from purified_opsd.sampling.hf import HF
 from purified_opsd.sampling.sampler import Sampling
 from purified_opsd.sampling.vllm_engine import VLLM
 from purified_opsd.sampling.vllm_servers import VLLMServers
+from purified_opsd.settings import build, read_yaml
+from purified_opsd.storage.run_dir import RunReader
 
 from .mismatch import MismatchLimits
 from .optimizer import AdamW, Constant, Cosine, Linear
@@ -98,11 +102,11 @@ class TrainingConfig:
                 "leave it out."
             )
         if self.evaluation.every:
-            self.evaluation.plan(self.model.path)
+            self.evaluation.request_for(self.model.path)
 
     @property
     def purified_target(self) -> PMITarget:
-        """The run's own; the paper's where it trains on the teacher itself."""
+        """The run's own purified target; the paper's where it trains on the teacher itself."""
         return self.target if isinstance(self.target, PMITarget) else PMITarget()
 
     def saves(self, step: int) -> bool:
@@ -114,8 +118,8 @@ class TrainingConfig:
         )
 
     def identity(self) -> dict[str, str]:
-        """By dotted name: the settings that decide which student the run is after, whatever else is
-        tuned or watched on the way.
+        """Returns, by dotted name, the settings that decide which student the run is after; what
+        else is tuned or watched on the way may change.
         """
         sections = (
             "adapter",
@@ -127,16 +131,14 @@ class TrainingConfig:
             "batch_size",
             "seed",
         )
-        found = {name: repr(getattr(self, name)) for name in sections}
-        sampling = {
-            f"sampling.{f.name}": repr(getattr(self.sampling, f.name))
-            for f in fields(self.sampling)
-            if f.name != "batch_size"
-        }
-        return {**found, **sampling, "model.dtype": self.model.dtype}
+        identity = {name: repr(getattr(self, name)) for name in sections}
+        for field in fields(self.sampling):
+            if field.name != "batch_size":
+                identity[f"sampling.{field.name}"] = repr(getattr(self.sampling, field.name))
+        return {**identity, "model.dtype": self.model.dtype}
 
     def shared(self) -> dict[str, str]:
-        """By name: what every process of the run must have been told alike, which is all but where
+        """Returns what every process of the run must have been told alike, which is all but where
         the run goes.
         """
         return {
@@ -149,3 +151,35 @@ class TrainingConfig:
     def arm(self) -> str:
         """The paper's name of what is being done."""
         return "opsd-standard" if isinstance(self.target, TeacherTarget) else "opsd-pmi"
+
+
+def new_config(settings: Mapping[str, Any]) -> TrainingConfig:
+    """Returns the config of a run that is to begin, its local paths absolute, so that it can be
+    resumed from anywhere.  Raises SettingsError.
+    """
+    config = build(TrainingConfig, settings)
+    model = replace(config.model, path=_absolute(config.model.path))
+    if config.model.trust_remote_code_of == config.model.path:
+        model = replace(model, trust_remote_code_of=model.path)
+    benchmarks = tuple(located_benchmark(name) for name in config.evaluation.benchmarks)
+    return replace(
+        config,
+        model=model,
+        data=replace(config.data, path=_absolute(config.data.path)),
+        evaluation=replace(config.evaluation, benchmarks=benchmarks),
+        output_dir=config.output_dir.expanduser(),
+    )
+
+
+def read_config(folder: Path) -> TrainingConfig:
+    """Returns the config of the run in a run directory, wherever the directory has moved to."""
+    settings = read_yaml(RunReader(folder).config_file)
+    return replace(build(TrainingConfig, settings), output_dir=folder)
+
+
+def _absolute(path: str) -> str:
+    """Returns the path as an absolute one where something is there; else the text as it was, a hub
+    id for all we know.
+    """
+    file = Path(path).expanduser()
+    return str(file.absolute()) if file.exists() else path

@@ -76,14 +76,14 @@ def rollout_rows(step: StepResult, number: int, texts: list[str]) -> list[Comple
             seed=rollout.seed,
             extras={
                 "step": number,
-                "place": rollout.index,
-                "prompt_ids": rollout.prompt_ids,
-                "sampler_log_probs": [round(x, 6) for x in rollout.completion.log_probs],
-                "trainer_log_probs": [round(x, 6) for x in rollout.log_probs],
-                "divergence": [float(f"{x:.5g}") for x in rollout.divergence],
+                "index": t.index,
+                "prompt_ids": t.prompt_ids,
+                "sampler_log_probs": [round(x, 6) for x in t.completion.log_probs],
+                "trainer_log_probs": [round(x, 6) for x in t.log_probs],
+                "divergence": [float(f"{x:.5g}") for x in t.divergence],
             },
         )
-        for rollout, text in zip(step.rollouts, texts, strict=True)
+        for t, text in zip(step.rollouts, texts, strict=True)
     ]
 
 

@@ -6,7 +6,7 @@ on the learning rate.
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 
@@ -72,6 +72,7 @@ def _progress(step: int, steps: int, warmup_steps: int) -> float:
 class Constant:
     """The same rate throughout, after an optional warm-up."""
 
+    kind: ClassVar[str] = "constant"
     warmup_steps: int = 0
 
     def __post_init__(self):
@@ -85,6 +86,7 @@ class Constant:
 class Linear:
     """Falls to zero along a line."""
 
+    kind: ClassVar[str] = "linear"
     warmup_steps: int = 0
 
     def __post_init__(self):
@@ -99,6 +101,7 @@ class Linear:
 class Cosine:
     """Falls to zero along half a cosine."""
 
+    kind: ClassVar[str] = "cosine"
     warmup_steps: int = 0
 
     def __post_init__(self):

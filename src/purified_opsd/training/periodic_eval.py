@@ -13,11 +13,12 @@ from purified_opsd.data.prompts import PromptBuilder
 from purified_opsd.distributed.data_parallel_sampler import DataParallelSampler
 from purified_opsd.errors import Interrupted, RunError, WorkerError
 from purified_opsd.evaluation.benchmarks import Benchmark, load_benchmark
-from purified_opsd.evaluation.checks import refuse_namesakes
+from purified_opsd.evaluation.checks import refuse_duplicate_names
 from purified_opsd.evaluation.evaluate import evaluate, forget_other_weights
-from purified_opsd.evaluation.progress import Progress, Watch, progress_bar
-from purified_opsd.evaluation.requests import BASE, Candidate, EvaluationPlan, draws_of
+from purified_opsd.evaluation.progress import Progress, ProgressCallback, progress_bar
+from purified_opsd.evaluation.requests import Candidate, EvaluationRequest, completion_requests
 from purified_opsd.evaluation.results import Score
+from purified_opsd.evaluation.sample_store import BASE
 from purified_opsd.interrupts import StopRequest
 from purified_opsd.policy.model import frozen
 from purified_opsd.sampling.hf import HFSampler
@@ -39,7 +40,7 @@ class EvalSetup:
 
     benchmarks: list[Benchmark]
     prompts: PromptBuilder
-    plan: EvaluationPlan
+    request: EvaluationRequest
 
 
 def setup_evaluation(config: TrainingConfig) -> EvalSetup | None:
@@ -51,15 +52,16 @@ def setup_evaluation(config: TrainingConfig) -> EvalSetup | None:
     evaluation = config.evaluation
     if not evaluation.every:
         return None
-    plan = replace(evaluation.plan(config.model.path), markers=config.markers)
+    request = evaluation.request_for(config.model.path, config.markers)
     benchmarks = [
-        load_benchmark(name, evaluation.columns).first(plan.limit) for name in evaluation.benchmarks
+        load_benchmark(name, evaluation.columns).first(request.limit)
+        for name in evaluation.benchmarks
     ]
-    refuse_namesakes("benchmarks", [benchmark.name for benchmark in benchmarks])
-    prompts = question_prompts(config.model, config.prompts, plan.sampling.max_new_tokens)
+    refuse_duplicate_names("benchmarks", [benchmark.name for benchmark in benchmarks])
+    prompts = question_prompts(config.model, config.prompts, request.sampling.max_new_tokens)
     for benchmark in benchmarks:
-        draws_of(benchmark, prompts, plan)
-    return EvalSetup(benchmarks, prompts, plan)
+        completion_requests(benchmark, prompts, request)
+    return EvalSetup(benchmarks, prompts, request)
 
 
 def evaluation_pending(config: TrainingConfig, folder: Path, step: int) -> bool:
@@ -93,7 +95,7 @@ class PeriodicEvaluator:
             return
         model = self.setup.policy.model
         sampler = DataParallelSampler(
-            HFSampler(model, self.eval_setup.plan.sampling), self.setup.layout, accelerator, stop
+            HFSampler(model, self.eval_setup.request.sampling), self.setup.layout, accelerator, stop
         )
         stopped_by = 0
         with nullcontext() if step else frozen(model):
@@ -114,20 +116,21 @@ class PeriodicEvaluator:
         if not evaluation_pending(config, folder, step):
             return 0
         candidate = self._candidate(step, sampler)
-        plan = eval_setup.plan
-        batch_size = plan.sampling.batch_size * self.setup.accelerator.num_processes
-        plan = replace(plan, sampling=replace(plan.sampling, batch_size=batch_size))
+        sampling = eval_setup.request.sampling
+        batch_size = sampling.batch_size * self.setup.accelerator.num_processes
+        sampling = replace(sampling, batch_size=batch_size)
+        request = replace(eval_setup.request, sampling=sampling)
         try:
             forget_other_weights(folder / "evaluation", candidate)
             with progress_bar() as show:
-                watch = _stoppable(show, sampler)
+                on_progress = _stoppable(show, sampler)
                 results = evaluate(
                     [candidate],
                     eval_setup.benchmarks,
                     eval_setup.prompts,
-                    plan,
+                    request,
                     folder / "evaluation",
-                    watch,
+                    on_progress,
                 )
         except _Stopped:
             return sampler.stopped_by
@@ -158,17 +161,17 @@ class _Stopped(Exception):
     """A signal has asked the run to stop."""
 
 
-def _stoppable(show: Watch, sampler: DataParallelSampler) -> Watch:
-    """Returns a watch that shows each batch, and ends the evaluation after the one in which a
+def _stoppable(show: ProgressCallback, sampler: DataParallelSampler) -> ProgressCallback:
+    """Returns a callback that shows each batch, and ends the evaluation after the one in which a
     process of the run was asked to stop.
     """
 
-    def watch(progress: Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         show(progress)
         if sampler.stopped_by:
             raise _Stopped
 
-    return watch
+    return on_progress
 
 
 def _numbers(score: Score) -> dict[str, float | None]:

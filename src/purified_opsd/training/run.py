@@ -4,12 +4,12 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import torch
-import yaml
 from tqdm import tqdm
 
 from purified_opsd.data.prompts import WORDING
 from purified_opsd.distributed.process_group import check_same_on_all_ranks
 from purified_opsd.errors import RunError
+from purified_opsd.settings import to_mapping, to_yaml
 from purified_opsd.storage.environment import environment
 from purified_opsd.storage.files import Json, locked
 from purified_opsd.storage.run_dir import RunReader, RunWriter, refuse_existing
@@ -22,111 +22,129 @@ from .trackers import Trackers
 from .train import train
 
 
-def start_run(run: TrainingConfig, config: str) -> int:
-    """Trains from the beginning; `config` is the run as YAML.  Nothing is written before data and
-    model are loaded and checked.
+def start_run(config: TrainingConfig) -> int:
+    """Trains from the beginning.  Nothing is written before data and model are loaded and checked.
 
     Returns the signal that came during the last step, or 0.
     """
-    refuse_existing(run.output_dir)
-    sheet, job = setup_evaluation(run), setup_training(run)
-    job.accelerator.wait_for_everyone()  # all have looked at the folder before one of them makes it
-    with _owned(job, run.output_dir):
-        name, rows = Path(run.model.path).name, len(job.examples.rows)
-        _say(job, f"{run.arm} on {name}: {rows} examples, {run.steps} steps of {run.batch_size}")
-        if job.examples.skipped:
-            _say(job, f"{job.examples.skipped} bad rows were left out.")
-        linear = isinstance(job.policy.head, torch.nn.Linear)
-        _say(
-            job,
-            "The head is "
-            f"{'linear' if linear else 'not plainly linear: the loss takes the general path'}.",
-        )
-        record = {
-            "path": run.data.path,
-            "rows": len(job.examples.rows),
-            "skipped": job.examples.skipped,
-            "fingerprint": job.examples.fingerprint,
-            "wording": WORDING,
-            "model_fingerprint": job.model_fingerprint,
-            "settings": job.state(0).settings,
-        }
-        writer = RunWriter(run.output_dir)
-        if job.accelerator.is_main_process:
-            writer.begin(config, record)
-        return _train(job, sheet, writer, config, first_step=0)
+    refuse_existing(config.output_dir)
+    eval_setup = setup_evaluation(config)
+    setup = setup_training(config)
+    setup.accelerator.wait_for_everyone()  # all look at the folder before one of them makes it
+    with _lock_on_main_process(setup, config.output_dir):
+        _say_what_is_trained(setup, config)
+        writer = RunWriter(config.output_dir)
+        if setup.accelerator.is_main_process:
+            writer.begin(to_yaml(config), _data_record(setup, config))
+        return _train(setup, eval_setup, config, writer, first_step=0)
 
 
-def resume_run(run: TrainingConfig, folder: Path, config: str) -> int:
+def resume_run(config: TrainingConfig, folder: Path) -> int:
     """Goes on from the newest good checkpoint; on CPU the result is, bit for bit, that of a run
     never stopped.
 
-    Returns the signal that came during the last step, or 0. Raises CheckpointError where data,
+    Returns the signal that came during the last step, or 0.  Raises CheckpointError where data,
     model or target have changed, and RunError where nothing is left to do, or not all processes
     have the same to go on from.
     """
     record = RunReader(folder).data()
     saved, _ = newest_valid(folder)
-    if saved and saved.step >= run.steps and not evaluation_pending(run, folder, saved.step):
+    finished = saved is not None and saved.step >= config.steps
+    if saved and finished and not evaluation_pending(config, folder, saved.step):
         raise RunError(
-            f"{folder} has taken all its {run.steps} steps. Go on with `purified-opsd resume "
+            f"{folder} has taken all its {config.steps} steps. Go on with `purified-opsd resume "
             f"{folder} --steps N`."
         )
-    sheet, job = setup_evaluation(run), setup_training(run)
-    with _owned(job, folder):
-        first_step = _go_back(job, folder, record)
-        _say(job, f"{folder}: going on after step {first_step} of {run.steps}")
+    eval_setup = setup_evaluation(config)
+    setup = setup_training(config)
+    with _lock_on_main_process(setup, folder):
+        first_step = _restore_newest(setup, folder, record)
+        _say(setup, f"{folder}: going on after step {first_step} of {config.steps}")
         writer = RunWriter(folder)
-        if job.accelerator.is_main_process:
+        if setup.accelerator.is_main_process:
             writer.rewind(first_step)
-            writer.config(config)
-        return _train(job, sheet, writer, config, first_step)
+            writer.config(to_yaml(config))
+        return _train(setup, eval_setup, config, writer, first_step)
 
 
-def _go_back(job: TrainingSetup, folder: Path, record: Json) -> int:
-    """To the newest good checkpoint, or the beginning; the steps that were taken until then."""
-    saved, damage = newest_valid(folder)
-    for passed_over in damage:
-        _say(job, f"Passed over: {passed_over}")
-    newest = (
-        f"step {saved.step} ({manifest_digest(checkpoint_folder(folder, saved.step))[:16]})"
-        if saved
-        else "none"
+def _say_what_is_trained(setup: TrainingSetup, config: TrainingConfig) -> None:
+    model, examples = Path(config.model.path).name, setup.examples
+    _say(
+        setup,
+        f"{config.arm} on {model}: {len(examples.rows)} examples, {config.steps} steps of "
+        f"{config.batch_size}",
     )
+    if examples.skipped:
+        _say(setup, f"{examples.skipped} bad rows were left out.")
+    if isinstance(setup.policy.head, torch.nn.Linear):
+        _say(setup, "The head is linear.")
+    else:
+        _say(setup, "The head is not plainly linear: the loss takes the general path.")
+
+
+def _data_record(setup: TrainingSetup, config: TrainingConfig) -> Json:
+    """Returns what data.json says of the run: what it is trained on, and from which weights."""
+    return {
+        "path": config.data.path,
+        "rows": len(setup.examples.rows),
+        "skipped": setup.examples.skipped,
+        "fingerprint": setup.examples.fingerprint,
+        "wording": WORDING,
+        "model_fingerprint": setup.model_fingerprint,
+        "settings": setup.state(0).settings,
+    }
+
+
+def _restore_newest(setup: TrainingSetup, folder: Path, record: Json) -> int:
+    """Goes back to the newest good checkpoint, or the beginning; returns the steps taken until
+    then.
+    """
+    saved, damaged = newest_valid(folder)
+    for reason in damaged:
+        _say(setup, f"Passed over: {reason}")
+    newest = "none"
+    if saved:
+        digest = manifest_digest(checkpoint_folder(folder, saved.step))
+        newest = f"step {saved.step} ({digest[:16]})"
     check_same_on_all_ranks({"newest good checkpoint": newest})
     if saved:
-        job.restore(saved, folder)
+        setup.restore(saved, folder)
         return saved.step
-    job.refuse_changes(
+    setup.refuse_changes(
         CheckpointState(0, record["fingerprint"], record["model_fingerprint"], record["settings"])
     )
     return 0
 
 
 def _train(
-    job: TrainingSetup, sheet: EvalSetup | None, writer: RunWriter, config: str, first_step: int
+    setup: TrainingSetup,
+    eval_setup: EvalSetup | None,
+    config: TrainingConfig,
+    writer: RunWriter,
+    first_step: int,
 ) -> int:
-    device, main = job.accelerator.device, job.accelerator.is_main_process
-    name = (
-        torch.cuda.get_device_name(device)
-        if device.type == "cuda"
-        else f"{device.type}, {torch.get_num_threads()} threads"
-    )
+    main = setup.accelerator.is_main_process
     if main:
-        writer.start(environment(name, job.accelerator.num_processes))
-    trackers = Trackers(job.config.trackers if main else (), writer.folder, yaml.safe_load(config))
-    stopping = train(
-        job, PeriodicEvaluator(job, sheet, writer, trackers), writer, trackers, first_step
-    )
-    _say(job, f"Finished {job.config.steps} steps. Everything is in {writer.folder}.")
+        device_name = _device_name(setup.accelerator.device)
+        writer.start(environment(device_name, setup.accelerator.num_processes))
+    trackers = Trackers(config.trackers if main else (), writer.folder, to_mapping(config))
+    evaluator = PeriodicEvaluator(setup, eval_setup, writer, trackers)
+    stopping = train(setup, evaluator, writer, trackers, first_step)
+    _say(setup, f"Finished {config.steps} steps. Everything is in {writer.folder}.")
     return stopping
 
 
-def _owned(job: TrainingSetup, folder: Path) -> AbstractContextManager[None]:
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type}, {torch.get_num_threads()} threads"
+
+
+def _lock_on_main_process(setup: TrainingSetup, folder: Path) -> AbstractContextManager[None]:
     """The main process holds the run directory for all."""
-    return locked(folder) if job.accelerator.is_main_process else nullcontext()
+    return locked(folder) if setup.accelerator.is_main_process else nullcontext()
 
 
-def _say(job: TrainingSetup, line: str) -> None:
-    if job.accelerator.is_main_process:
+def _say(setup: TrainingSetup, line: str) -> None:
+    if setup.accelerator.is_main_process:
         tqdm.write(line)

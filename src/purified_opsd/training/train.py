@@ -264,9 +264,7 @@ def _saved(setup: TrainingSetup, writer: RunWriter, done: int, first_step: int) 
             save_checkpoint(writer.folder, setup.state(done), setup.policy, setup.optimizer)
         setup.accelerator.wait_for_everyone()
         where = f"after step {done}, which is saved" if done else "before the first step"
-        raise Stopped(
-            f"Stopped {where}. {error}", 75 if isinstance(error, ServersLost) else 4
-        ) from error
+        raise Stopped(f"Stopped {where}. {error}", error.exit_code) from error
 
 
 def _show_progress(progress: tqdm, row: Mapping[str, Any]) -> None:

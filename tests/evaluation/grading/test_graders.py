@@ -1,4 +1,4 @@
-"""The grader's file of pairs, the golds of the paper's sets, and answers that a process can die of."""
+"""The grader's file of pairs, the golds of the paper's sets, and answers that end a process."""
 
 import os
 import re

@@ -7,13 +7,14 @@ import re
 from typing import NamedTuple
 
 _TOKENS = re.compile(
-    r"(?P<box>\\(?:boxed|fbox|framebox)\s*(?:\[[^\[\]{}]*\]\s*)*\{)|\\boxed\s+(?P<bare>-?[0-9]+)|\\.|[{}]",
+    r"(?P<box>\\(?:boxed|fbox|framebox)\s*(?:\[[^\[\]{}]*\]\s*)*\{)"
+    r"|\\boxed\s+(?P<bare>-?[0-9]+)|\\.|[{}]",
     re.DOTALL,
 )
 
 
 class Boxes(NamedTuple):
-    """What was found in a text."""
+    """The boxes of a text."""
 
     answer: str | None
     """What stands in the last box whose braces close; None if there is none."""
@@ -22,8 +23,9 @@ class Boxes(NamedTuple):
 
 
 def find_boxes(text: str) -> Boxes:
-    r"""Looks for `\boxed{}`, `\fbox{}` and `\framebox{}`, and for `\boxed 5`, in one pass; of a box in a box, the outer one
-    is the answer."""
+    r"""Looks for `\boxed{}`, `\fbox{}` and `\framebox{}`, and for `\boxed 5`, in one pass; of a box
+    in a box, the outer one is the answer.
+    """
     answer, last_opened, open_braces = None, None, []
     for token in _TOKENS.finditer(text):
         if token["box"]:
@@ -46,7 +48,10 @@ LONGEST = 4_000
 DEEPEST = 40
 """Brackets within brackets of an answer that is still looked at."""
 
-_STYLE = r"\\(?:text(?:bf|it|rm|sf|tt|sl|sc|up|md|normal)?|math(?:bf|it|rm|sf|tt|normal)|boldsymbol|bold|bm|pmb|[mh]box|emph|underline)"
+_STYLE = (
+    r"\\(?:text(?:bf|it|rm|sf|tt|sl|sc|up|md|normal)?|math(?:bf|it|rm|sf|tt|normal)"
+    r"|boldsymbol|bold|bm|pmb|[mh]box|emph|underline)"
+)
 _GAP = r"(?:\s|~|\\[ ,;:!]|\\q?quad\b)"
 _STYLED = re.compile(_STYLE + r"\s*\{(.*)\}\.?", re.DOTALL)
 _SWITCHED = re.compile(r"(?:\{\s*)?\\(?:bf(?:series)?|it|rm|sf|tt)\b([^{}]*)\}?")
@@ -56,7 +61,8 @@ _SPACES = re.compile(r"\\[ ,!;:]|\\q?quad\b|~|\$|\\left\b|\\right\b|\\displaysty
 _INTEGER = re.compile(r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:(?:,|\{,\})[0-9]{3})+)")
 _GROUPED = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:(?:,|\{,\})[0-9]{3})+(?![0-9,])")
 _WORDS = re.compile(
-    r"\\(?:text|mathrm|textrm|mbox)\s*\{\s*,?\s*(?:and|or)\s*\}|(?<![\\A-Za-z])(?:and|or)(?![A-Za-z])"
+    r"\\(?:text|mathrm|textrm|mbox)\s*\{\s*,?\s*(?:and|or)\s*\}"
+    r"|(?<![\\A-Za-z])(?:and|or)(?![A-Za-z])"
 )
 _WIDE_DIGITS = {0xFF10 + digit: str(digit) for digit in range(10)}
 _SIGNS = {"\\pm": ("+", "-"), "\\mp": ("-", "+"), "±": ("+", "-"), "∓": ("-", "+")}
@@ -65,15 +71,16 @@ _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
 
 
 def plain(answer: str) -> str:
-    """Without spaces, dollar signs and what only sizes a bracket; with one name for each kind of
-    fraction.
+    """The answer without spaces, dollar signs and what only sizes a bracket; with one name for each
+    kind of fraction.
     """
     return re.sub(r"\\[dt]frac\b", r"\\frac", _SPACES.sub("", answer)).rstrip(".")
 
 
 def unstyled(answer: str) -> str:
-    r"""In plain digits, without what only sets its type, and without the letter of a choice before it: `(051)` for
-    `\textbf{(051)}`, `70` for `\textbf{(C) }70`."""
+    r"""The answer in plain digits, without what only sets its type, and without the letter of a
+    choice before it: `(051)` for `\textbf{(051)}`, `70` for `\textbf{(C) }70`.
+    """
     bare = answer.strip().translate(_WIDE_DIGITS)
     while True:
         choice = _CHOICE.match(bare)
@@ -97,7 +104,7 @@ def _closed(text: str) -> bool:
 
 
 def integer(answer: str) -> int | None:
-    """The whole number that the answer is, thousands grouped or not; None if it is anything else."""
+    """The whole number that the answer is, thousands grouped or not; None where it is none."""
     bare = plain(answer)
     while inside := _BRACED.fullmatch(bare):
         bare = inside.group(1) or inside.group(2) or ""
@@ -106,12 +113,12 @@ def integer(answer: str) -> int | None:
 
 
 def ungrouped(answer: str) -> str:
-    r"""With no commas between the thousands of its numbers: `1,000 \pi` is `1000 \pi`."""
+    r"""The answer with no commas between thousands: `1000 \pi` for `1,000 \pi`."""
     return _GROUPED.sub(lambda number: re.sub(r"[{},]", "", number.group()), answer)
 
 
 def depth(answer: str) -> int:
-    """How deep its brackets nest."""
+    """How deep the brackets of an answer nest."""
     deepest = level = 0
     for character in answer:
         level += _BRACKETS.get(character, 0)
@@ -120,8 +127,9 @@ def depth(answer: str) -> int:
 
 
 def parts(answer: str) -> list[str]:
-    r"""The parts of an answer, in no order: `1, 2`, `x \in \{1, 2\}`, `1 \text{ or } 2`, `\pm 1`.  Tuples and intervals stay
-    whole."""
+    r"""The parts of an answer, in no order: `1, 2`, `x \in \{1, 2\}`, `1 \text{ or } 2`, `\pm 1`.
+    Tuples and intervals stay whole.
+    """
     separated = _split(_WORDS.sub(",", _without_set_braces(answer)))
     return [signed for part in separated for signed in _signs_written_out(part)]
 
@@ -136,14 +144,15 @@ def _without_set_braces(answer: str) -> str:
 
 
 def _split(answer: str) -> list[str]:
-    """At the commas and semicolons that stand in no bracket."""
-    found, level, start = [], 0, 0
-    for place, character in enumerate(answer):
+    """Splits an answer at the commas and semicolons that stand in no bracket."""
+    pieces, level, start = [], 0, 0
+    for index, character in enumerate(answer):
         level += _BRACKETS.get(character, 0)
-        if level == 0 and character in ",;" and answer[place - 1 : place] != "\\":
-            found.append(answer[start:place])
-            start = place + 1
-    return [part.strip() for part in [*found, answer[start:]] if part.strip()]
+        if level == 0 and character in ",;" and answer[index - 1 : index] != "\\":
+            pieces.append(answer[start:index])
+            start = index + 1
+    pieces.append(answer[start:])
+    return [piece.strip() for piece in pieces if piece.strip()]
 
 
 def _signs_written_out(part: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""What a completion's answer is worth: correct, incorrect, or not graded, with the reason."""
+"""Grades of completions: correct, incorrect, or not graded, with the reason."""
 
 import os
 from collections.abc import Sequence
@@ -22,14 +22,14 @@ from .boxed_answer import (
 from .pool import Died, Limits, shared_workers
 
 AT_ONCE = min(4, os.cpu_count() or 1)
-"""Answers graded side by side."""
+"""The number of answers that are graded side by side."""
 
 Verdict = Literal["correct", "incorrect", "ungraded"]
 
 
 @dataclass(frozen=True)
 class Grade:
-    """A verdict; where there is none, the reason; and the answer that was found."""
+    """A verdict, the reason where there is none, and the answer that was graded."""
 
     verdict: Verdict
     reason: str = ""
@@ -42,8 +42,8 @@ class Grade:
 
 
 class Grader(Protocol):
-    """Grades what was written to one problem.  May be called from several threads at once; never
-    raises for what is in `text`.
+    """Grades one attempt at a problem.  It may be called from several threads at once, and never
+    raises for anything in `text`.
     """
 
     def __call__(self, problem: str, gold: str, text: str) -> Grade: ...
@@ -93,18 +93,19 @@ class MathGrader:
             return Grade("ungraded", str(death), answer)
 
     def _same(self, gold: str, answer: str) -> bool:
-        """Raises Died where it stays open."""
+        """Are the two the same answer?  Raises Died where a limit ends the comparison."""
         gold, answer = unstyled(gold), unstyled(answer)
-        wanted, got = integer(gold), integer(answer)
-        if wanted is not None and got is not None:
-            return wanted == got
+        gold_number, number = integer(gold), integer(answer)
+        if gold_number is not None and number is not None:
+            return gold_number == number
         if plain(gold) == plain(answer):
             return True
-        wanted_parts = parts(ungrouped(gold))
-        got_parts = parts(answer if len(wanted_parts) > 1 else ungrouped(answer))
-        return shared_workers(AT_ONCE, self.limits).same(wanted_parts, got_parts)
+        gold_parts = parts(ungrouped(gold))
+        if len(gold_parts) <= 1:  # with several parts, commas may separate those of the answer
+            answer = ungrouped(answer)
+        return shared_workers(AT_ONCE, self.limits).same(gold_parts, parts(answer))
 
 
 def grade(text: str, gold: str) -> Grade:
-    """What the last box of a text is worth beside the gold answer."""
+    """Grades the last box of a text against the gold answer, as mathematics."""
     return MathGrader()("", gold, text)

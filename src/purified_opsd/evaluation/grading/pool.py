@@ -37,7 +37,7 @@ class Limits:
 
 
 class Died(Exception):
-    """A worker has ended; what is said is why."""
+    """A worker has ended; the message is the reason."""
 
 
 class Worker:
@@ -62,16 +62,18 @@ class Worker:
             self._read(limits.start_seconds)
         except Died as death:
             self.process.kill()
-            said = self.errors.read().decode(errors="replace")
+            message = self.errors.read().decode(errors="replace")
             self.end()
             raise WorkerError(
                 f"The process that compares answers did not start ({death}): "
-                f"{' '.join(said.split()[-30:])}. Nothing could be graded. Check that math-verify "
-                "is installed: pip install math-verify."
+                f"{' '.join(message.split()[-30:])}. Nothing could be graded. Check that "
+                "math-verify is installed: pip install math-verify."
             ) from death
 
     def ask(self, question: Any) -> Any:
-        """Raises Died where no answer comes within the limits; the worker is then of no more use."""
+        """Returns the answer.  Raises Died where none comes within the limits; the worker is then
+        of no more use.
+        """
         try:
             self.asking.write(json.dumps(question).encode() + b"\n")
         except BrokenPipeError as error:
@@ -117,9 +119,9 @@ class Workers:
         worker = self._free.get()
         try:
             worker = worker or Worker(self.limits)
-            said = worker.ask([list(gold), list(answer)])
-            if isinstance(said, str):
-                raise Died(said)
+            verdict = worker.ask([list(gold), list(answer)])
+            if isinstance(verdict, str):
+                raise Died(verdict)
         except BaseException:
             if worker:
                 worker.end()
@@ -127,7 +129,7 @@ class Workers:
             raise
         finally:
             self._free.put(worker)
-        return said
+        return verdict
 
 
 @cache

@@ -1,0 +1,43 @@
+"""purified-opsd train"""
+
+import shlex
+
+from purified_opsd.errors import Stopped
+from purified_opsd.recipes import read_recipe
+from purified_opsd.settings import merge, override
+from purified_opsd.training.config import TrainingConfig, new_config
+from purified_opsd.training.run import start_run
+
+from .launch import say
+from .parameters import Recipe, Settings
+
+
+def train(
+    recipe: Recipe,
+    /,
+    *settings: Settings,
+    model: str | None = None,
+    data: str | None = None,
+    output_dir: str | None = None,
+    steps: str | None = None,
+    seed: str | None = None,
+) -> int:
+    """Train a LoRA adapter.
+
+    Args:
+        model: Hub id or folder of the model.
+        data: Training set: a file, a folder or a hub id.
+        output_dir: Where the run goes.
+        steps: Optimizer steps.
+        seed: Seed of everything random.
+    """
+    named = {"model": model, "data": data, "output_dir": output_dir, "steps": steps, "seed": seed}
+    short = {name: value for name, value in named.items() if value is not None}
+    start = merge(TrainingConfig, read_recipe(recipe), short)
+    config = new_config(override(TrainingConfig, start, settings))
+    try:
+        start_run(config)
+    except Stopped as stop:
+        say(f"{stop}\nGo on with: purified-opsd resume {shlex.quote(str(config.output_dir))}")
+        return stop.exit_code
+    return 0
