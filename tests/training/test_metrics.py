@@ -12,19 +12,19 @@ from purified_opsd.training.metrics import StepTimer, rollout_rows, step_metrics
 from purified_opsd.training.rollouts import ScoredRollout, StepResult
 
 
-def scored_rollout(
-    index: int, log_probs: list[float], gap: float, finish_reason: FinishReason
+def trajectory(
+    place: int, log_probs: list[float], gap: float, finish_reason: FinishReason
 ) -> ScoredRollout:
     completion = Completion(list(range(len(log_probs))), log_probs, finish_reason)
     return ScoredRollout(
-        index=index,
-        id=f"p{index}",
+        index=place,
+        id=f"p{place}",
         prompt_ids=[7, 8],
-        cut=index == 1,
-        seed=index,
+        cut=place == 1,
+        seed=place,
         completion=completion,
         weight=1 / (2 * len(log_probs)),
-        divergence=[0.1 * (index + 1)] * len(log_probs),
+        divergence=[0.1 * (place + 1)] * len(log_probs),
         log_probs=[x + gap for x in log_probs],
     )
 

@@ -74,7 +74,7 @@ def microscope_run(
         for specimen in specimens:
             if specimen not in pending:
                 _remark(specimen.file, [*MARKERS, *config.markers])
-        for specimen, row in tqdm(
+        for specimen, trajectory in tqdm(
             _read_all(run, pending), total=len(pending), unit="completion", desc="microscope"
         ):
             specimen.file.parent.mkdir(exist_ok=True)
@@ -131,7 +131,7 @@ def _read_candidate(
             yield specimen, _trajectory(run, specimen, contexts, completion, readouts)
 
 
-def _row(
+def _trajectory(
     run: LoadedRun,
     specimen: Specimen,
     contexts: Contexts,

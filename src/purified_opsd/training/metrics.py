@@ -69,11 +69,11 @@ def rollout_rows(step: StepResult, number: int, texts: list[str]) -> list[Comple
     """Returns the rows of a rollout file, one a rollout."""
     return [
         CompletionRow(
-            rollout.id,
-            rollout.completion.finish_reason,
+            t.id,
+            t.completion.finish_reason,
             text,
-            rollout.completion.ids,
-            seed=rollout.seed,
+            t.completion.ids,
+            seed=t.seed,
             extras={
                 "step": number,
                 "index": t.index,
