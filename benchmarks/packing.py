@@ -52,7 +52,7 @@ def work_of(world: World) -> Work:
         "teacher": [c.teacher for c in contexts],
         "reference": [c.reference for c in contexts],
     }
-    prompts["base"] = [c.question for c in contexts]
+    prompts["base"] = [c.base for c in contexts]
     draw = torch.Generator().manual_seed(0)
     lengths = torch.randint(
         world.completion // 4, world.completion + 1, (world.batch,), generator=draw

@@ -32,7 +32,7 @@ def _ready(world: World, engine: Engine) -> tuple[TrainingSetup, list[list[int]]
             parameter.data.normal_(std=0.01)
     job.sampler.sync(1)
     return job, [
-        job.prompts.contexts(example).question for example in job.examples.batch(0, world.batch, 0)
+        job.prompts.contexts(example).base for example in job.examples.batch(0, world.batch, 0)
     ]
 
 

@@ -44,7 +44,7 @@ def _ready(task: Task) -> tuple[Policy, list[list[int]]]:
         ends[: max(1, int(task.ending * len(ends)))].tolist() if task.ending else [10**9]
     )
     examples = job.examples.batch(0, task.world.batch, 0)
-    return policy, [job.prompts.contexts(example).question for example in examples]
+    return policy, [job.prompts.contexts(example).base for example in examples]
 
 
 def ours(task: Task) -> Callable[[], int]:

@@ -66,7 +66,7 @@ def measure(setting: Setting, steps: int) -> Measured:
         start_run(run, to_yaml(run))
         reader = RunReader(run.output_dir)
         rows = reader.metrics()[1:]
-        lengths = [[len(r["completion_ids"]) for r in reader.rollouts(row["step"])] for row in rows]
+        lengths = [[len(r.completion_ids) for r in reader.rollouts(row["step"])] for row in rows]
     seconds = [row["seconds"] for row in rows]
     training = [part["frozen"] + part["student"] for part in seconds]
     return Measured(

@@ -42,7 +42,7 @@ def _step(world: World, target: PMITarget | TeacherTarget) -> Callable[[], dict[
     def run() -> dict[str, float]:
         step = training_step(job, 0)
         return {
-            "tokens": sum(len(trajectory.completion.ids) for trajectory in step.trajectories),
+            "tokens": sum(len(trajectory.completion.ids) for trajectory in step.rollouts),
             **step.seconds,
         }
 
@@ -94,8 +94,8 @@ def port_after_rollouts(world: World) -> Callable[[], None]:
             with torch.no_grad(), job.policy.model.disable_adapter():
                 teacher = _log_probs(job, [r.prompts.teacher for r in group], group)
                 reference = _log_probs(job, [r.prompts.reference for r in group], group)
-                base = _log_probs(job, [r.prompts.question for r in group], group)
-            student = _log_probs(job, [r.prompts.question for r in group], group)
+                base = _log_probs(job, [r.prompts.base for r in group], group)
+            student = _log_probs(job, [r.prompts.base for r in group], group)
             loss = sum(_jsd(*logs) for logs in zip(student, teacher, reference, base, strict=True))
             (loss / len(rollouts)).backward()
         update(job, 0)
@@ -142,8 +142,8 @@ def padding(world: World) -> list[dict[str, Any]]:
     prompts = [job.prompts.contexts(example) for example in examples]
     T = world.completion
     passes = {
-        "student": [len(p.question) + T - 1 for p in prompts],
-        "frozen": [len(c) + T - 1 for p in prompts for c in (p.teacher, p.reference, p.question)],
+        "student": [len(p.base) + T - 1 for p in prompts],
+        "frozen": [len(c) + T - 1 for p in prompts for c in (p.teacher, p.reference, p.base)],
     }
     rows = []
     for budget in (4_096, 16_384, 65_536):

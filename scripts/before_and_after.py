@@ -31,7 +31,7 @@ def main() -> None:
         parser.error(f"{arguments.run} has no checkpoint yet")
     job = setup_training(run)
     examples = job.examples.batch(0, arguments.questions, run.seed)
-    prompts = [job.prompts.question(example.problem) for example in examples]
+    prompts = [job.prompts.base_context(example.problem) for example in examples]
     seeds = [seed_for(run.seed, "before and after", place) for place in range(len(prompts))]
     sampler = HFSampler(job.policy.model, replace(run.sampling, temperature=arguments.temperature))
 

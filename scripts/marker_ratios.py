@@ -5,13 +5,14 @@ python scripts/marker_ratios.py runs/quickstart runs/quickstart-1
 """
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
 
 from purified_opsd.analysis.markers import count_substrings
 from purified_opsd.reporting.terminal import markdown_table
+from purified_opsd.storage.completions import read_completions
+from purified_opsd.storage.files import read_jsonl
 
 ARMS = ("pmi", "standard")
 DRAWS = 10_000
@@ -21,14 +22,9 @@ def per_question(candidate: Path) -> tuple[np.ndarray, np.ndarray]:
     """Markers and verdicts (1 or 0) of a candidate's completions, in the order of the questions'
     ids.
     """
-    samples = {
-        row["id"]: row["text"]
-        for row in map(json.loads, (candidate / "samples.jsonl").open(encoding="utf-8"))
-    }
-    verdicts = {
-        row["id"]: row["verdict"]
-        for row in map(json.loads, (candidate / "grades.jsonl").open(encoding="utf-8"))
-    }
+    samples = {row.id: row.text for row in read_completions(candidate / "samples.jsonl")}
+    grades = read_jsonl(candidate / "grades.jsonl", "id", "verdict")
+    verdicts = {row["id"]: row["verdict"] for row in grades}
     ids = sorted(samples)
     markers = [count_substrings([samples[id]]).total() for id in ids]
     return np.array(markers, dtype=float), np.array(

@@ -17,6 +17,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen3Config
 
 from purified_opsd import cli
+from purified_opsd.data.dataset import TrainingSet
+from purified_opsd.data.prompts import Prompts
+from purified_opsd.policy.model import LoRA, Model
+from purified_opsd.sampling.sampler import Sampling
+from purified_opsd.training.config import TrainingConfig
+from purified_opsd.training.optimizer import AdamW
+from purified_opsd.training.setup import TrainingSetup, setup_training
 
 torch.set_num_threads(1)
 
@@ -95,6 +102,34 @@ def problems(tmp_path):
     file = tmp_path / "problems.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in PROBLEMS))
     return file
+
+
+@pytest.fixture
+def tiny_run(tiny_model, problems, tmp_path) -> TrainingConfig:
+    """The config of a run that is real in everything but size."""
+    return TrainingConfig(
+        model=Model(str(tiny_model), dtype="float32"),
+        data=TrainingSet(str(problems)),
+        output_dir=tmp_path / "run",
+        adapter=LoRA(rank=4, alpha=8),
+        prompts=Prompts(max_tokens=600),
+        sampling=Sampling(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=12),
+        optimizer=AdamW(learning_rate=1e-3),
+        steps=4,
+        batch_size=3,
+        checkpoint_every=2,
+    )
+
+
+@pytest.fixture
+def adapted_setup(tiny_run) -> TrainingSetup:
+    """A loaded run in float64 whose adapter is not zero."""
+    setup = setup_training(tiny_run)
+    setup.policy.model.double().train()
+    for name, parameter in setup.policy.adapter_parameters().items():
+        if "lora_B" in name:
+            parameter.data.normal_(std=0.3)
+    return setup
 
 
 @pytest.fixture

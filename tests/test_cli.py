@@ -39,15 +39,16 @@ def test_train_resume_export(command, settings, tmp_path):
 
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "my_model")
     row = RunReader(run).rollouts(3)[0]
-    ids = torch.tensor([row["prompt_ids"] + row["completion_ids"]])
+    ids = torch.tensor([row.extras["prompt_ids"] + row.completion_ids])
     assert (
-        AutoTokenizer.from_pretrained(tmp_path / "my_model").decode(row["completion_ids"])
-        == row["text"]
+        AutoTokenizer.from_pretrained(tmp_path / "my_model").decode(row.completion_ids) == row.text
     )
     with torch.no_grad():
-        logits = merged(input_ids=ids).logits[0, len(row["prompt_ids"]) - 1 : -1]
-    now = logits.log_softmax(-1).gather(-1, ids[0, len(row["prompt_ids"]) :, None]).squeeze(-1)
-    assert (now - torch.tensor(row["trainer_log_probs"])).abs().max() < 0.1
+        logits = merged(input_ids=ids).logits[0, len(row.extras["prompt_ids"]) - 1 : -1]
+    now = (
+        logits.log_softmax(-1).gather(-1, ids[0, len(row.extras["prompt_ids"]) :, None]).squeeze(-1)
+    )
+    assert (now - torch.tensor(row.extras["trainer_log_probs"])).abs().max() < 0.1
 
 
 def test_export_in_bfloat16_tells_what_rounding_cost(command, settings, tmp_path, tiny_model):

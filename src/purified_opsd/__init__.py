@@ -27,7 +27,8 @@ if TYPE_CHECKING:
         soft_clip,
         tilt,
     )
-    from .policy.model import LoRA, Model, frozen, load_policy
+    from .policy.loading import load_policy
+    from .policy.model import LoRA, Model, frozen
     from .policy.scoring import completion_hidden
     from .sampling.hf import HFSampler
     from .sampling.sampler import Completion, Sampling
@@ -97,7 +98,7 @@ _MODULE_OF = {
     # The student and the frozen base.
     "Model": "policy.model",
     "LoRA": "policy.model",
-    "load_policy": "policy.model",
+    "load_policy": "policy.loading",
     "frozen": "policy.model",
     "completion_hidden": "policy.scoring",
     "Sampling": "sampling.sampler",

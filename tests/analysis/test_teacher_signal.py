@@ -13,7 +13,8 @@ from purified_opsd.analysis.teacher_signal import (
 from purified_opsd.data.dataset import Example
 from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.objective.targets import PMITarget
-from purified_opsd.policy.model import LoRA, Model, load_policy, load_tokenizer
+from purified_opsd.policy.loading import load_policy, load_tokenizer
+from purified_opsd.policy.model import LoRA, Model
 from purified_opsd.sampling.hf import HFSampler
 from purified_opsd.sampling.sampler import Sampling
 
@@ -160,7 +161,7 @@ def test_measuring_takes_no_notice_of_dropout_and_leaves_the_model_in_training(
         for parameter in dropping.adapter_parameters().values():
             torch.nn.init.normal_(parameter, std=0.2)
     completions = HFSampler(dropping.model, Sampling(max_new_tokens=6)).generate(
-        [p.question for p in prompts], [1, 2, 3]
+        [p.base for p in prompts], [1, 2, 3]
     )
     dropping.model.train()
     state = torch.get_rng_state()

@@ -14,8 +14,9 @@ from purified_opsd.analysis.token_readout import read_tokens
 from purified_opsd.data.dataset import TrainingSet, load_examples
 from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.objective.targets import PMITarget
-from purified_opsd.policy.lm_head import GeneralHead
-from purified_opsd.policy.model import LoRA, Model, frozen, load_policy, load_tokenizer
+from purified_opsd.policy.lm_head import ModelHead
+from purified_opsd.policy.loading import load_policy, load_tokenizer
+from purified_opsd.policy.model import LoRA, Model, frozen
 from purified_opsd.sampling.hf import HFSampler
 from purified_opsd.sampling.sampler import Sampling
 
@@ -34,7 +35,7 @@ def trained():
     example = load_examples(TrainingSet(str(miniature.TRAINING_SET))).rows[7]
     contexts = PromptBuilder(policy.tokenizer, Prompts(), 400).contexts(example)
     (completion,) = HFSampler(policy.model, Sampling(1.0, 1.0, 0, 120)).generate(
-        [contexts.question], [2]
+        [contexts.base], [2]
     )
     return policy, contexts, completion.ids
 
@@ -43,7 +44,7 @@ def trained():
 def readings(trained):
     policy, contexts, ids = trained
     hidden = hidden_states(policy, [contexts], [ids], 4096)
-    return read_tokens(hidden, torch.tensor(ids), GeneralHead(policy.base), TARGET)
+    return read_tokens(hidden, torch.tensor(ids), ModelHead(policy.base), TARGET)
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +63,10 @@ def exact(trained):
         )
 
     with torch.no_grad():
-        p = {"student": probabilities(contexts.question)}
+        p = {"student": probabilities(contexts.base)}
     with frozen(model):
         prompts = {
-            "base": contexts.question,
+            "base": contexts.base,
             "teacher": contexts.teacher,
             "reference": contexts.reference,
         }
@@ -138,7 +139,7 @@ def test_chunks_change_nothing_and_bound_what_exists_at_once(trained, readings, 
     policy, contexts, ids = trained
     hidden, head, seen = (
         hidden_states(policy, [contexts], [ids], 4096),
-        GeneralHead(policy.base),
+        ModelHead(policy.base),
         [],
     )
 
@@ -161,4 +162,4 @@ def test_a_state_that_is_not_finite_is_an_error(trained):
     hidden["teacher"] = hidden["teacher"].clone()
     hidden["teacher"][3, 0] = float("nan")
     with pytest.raises(FloatingPointError, match="not finite.*earlier checkpoint"):
-        read_tokens(hidden, torch.tensor(ids), GeneralHead(policy.base), TARGET)
+        read_tokens(hidden, torch.tensor(ids), ModelHead(policy.base), TARGET)

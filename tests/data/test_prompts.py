@@ -5,7 +5,13 @@ that others do not.
 import pytest
 
 from purified_opsd.data.dataset import Example
-from purified_opsd.data.prompts import QUESTION, REFERENCE, TEACHER, PromptBuilder, Prompts
+from purified_opsd.data.prompts import (
+    BASE_TEMPLATE,
+    REFERENCE_TEMPLATE,
+    TEACHER_TEMPLATE,
+    PromptBuilder,
+    Prompts,
+)
 from purified_opsd.errors import DataError, TemplateError
 
 from ..conftest import CHAT_TEMPLATE, byte_tokenizer
@@ -40,10 +46,13 @@ def template(request):
 
 
 def test_the_probe_is_the_teacher_without_the_problem():
-    assert TEACHER == "{problem}\n\n" + REFERENCE
-    assert not {"problem", "question"} & set(REFERENCE.replace("{reference}", "").lower().split())
+    assert TEACHER_TEMPLATE == "{problem}\n\n" + REFERENCE_TEMPLATE
+    assert not {"problem", "question"} & set(
+        REFERENCE_TEMPLATE.replace("{reference}", "").lower().split()
+    )
     assert (
-        QUESTION.removeprefix("{problem}\n\n") == REFERENCE[-len(QUESTION) + len("{problem}\n\n") :]
+        BASE_TEMPLATE.removeprefix("{problem}\n\n")
+        == REFERENCE_TEMPLATE[-len(BASE_TEMPLATE) + len("{problem}\n\n") :]
     )
 
 
@@ -61,7 +70,7 @@ def test_contexts_hold_what_they_should_and_nothing_else(template):
     assert not contexts.cut
     endings = {text[text.rindex("<|assistant|>") :] for text in (question, teacher, reference)}
     assert len(endings) == 1  # every context ends alike, so the same completion fits each
-    assert builder(template).question(EXAMPLE.problem) == contexts.question
+    assert builder(template).base_context(EXAMPLE.problem) == contexts.base
 
 
 def test_thinking_is_switched_the_same_way_for_every_context():
@@ -104,7 +113,7 @@ def test_only_the_reference_is_cut_and_as_little_as_fits(short_by):
     full = builder().contexts(LONG)
     cut = builder(max_tokens=len(full.teacher) - short_by).contexts(LONG)
     assert cut.cut
-    assert cut.question == full.question
+    assert cut.base == full.base
     assert (
         len(full.teacher) - short_by - 1 <= len(cut.teacher) <= len(full.teacher) - short_by
     )  # é is two tokens

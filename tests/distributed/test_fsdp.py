@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from purified_opsd.distributed.fsdp import FSDP2, Replicated, Sharded
+from purified_opsd.distributed.fsdp import FSDP2, Replicated, ShardedLayout
 from purified_opsd.errors import ModelError
-from purified_opsd.policy.lm_head import GeneralHead
-from purified_opsd.policy.model import LoRA, Model, load_policy, load_tokenizer
+from purified_opsd.policy.lm_head import ModelHead
+from purified_opsd.policy.loading import load_policy, load_tokenizer
+from purified_opsd.policy.model import LoRA, Model
 
 CPU = torch.device("cpu")
 
@@ -22,20 +23,20 @@ def loaded(tiny_model):
 @pytest.mark.parametrize("sharding", [Replicated(), FSDP2()])
 def test_over_one_process_the_base_is_whole(loaded, sharding):
     before = loaded.fingerprint()
-    layout = sharding.spread(loaded, CPU)
+    layout = sharding.apply(loaded, CPU)
     with layout.synced_forwards(), layout.gathered_head():
         assert loaded.fingerprint() == before
-    assert sharding.loads_on(torch.device("cuda:0")) == torch.device("cuda:0")
+    assert sharding.loading_device(torch.device("cuda:0")) == torch.device("cuda:0")
 
 
 def test_a_head_that_is_not_plainly_linear_is_refused(loaded):
-    general = replace(loaded, head=GeneralHead(loaded.base))
+    general = replace(loaded, head=ModelHead(loaded.base))
     with pytest.raises(
         ModelError,
         match="Qwen3ForCausalLM cannot be sharded: it has not a head that is plainly linear. Train "
         "it with",
     ):
-        Sharded(general, CPU)
+        ShardedLayout(general, CPU)
 
 
 def test_a_model_without_marked_layers_is_refused(loaded, monkeypatch):
@@ -44,4 +45,4 @@ def test_a_model_without_marked_layers_is_refused(loaded, monkeypatch):
         ModelError,
         match="it has not layers that transformers marks as such. .*--sharding replicated",
     ):
-        Sharded(loaded, CPU)
+        ShardedLayout(loaded, CPU)

@@ -24,32 +24,10 @@ from purified_opsd.training.checkpoint import checkpoint_folder, list_checkpoint
 from purified_opsd.training.run import resume_run, start_run
 from purified_opsd.training.setup import setup_training
 
+from ..runs import ACCELERATE, COMMAND, TORCHRUN, launch
 from .together import gradient, held
 
-TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-ACCELERATE = [
-    sys.executable,
-    "-m",
-    "accelerate.commands.accelerate_cli",
-    "launch",
-    "--num_processes",
-    "2",
-]
-TRAINER = ["-m", "purified_opsd.cli"]
 DEADLINE_S = 180
-
-
-def launch(launcher: list, words: list, folder: Path = Path()) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    pipe = subprocess.PIPE
-    return subprocess.Popen(
-        [*launcher, *map(str, words)],
-        env=environment,
-        cwd=folder,
-        stdout=pipe,
-        stderr=pipe,
-        text=True,
-    )
 
 
 @pytest.fixture
@@ -100,7 +78,7 @@ def assert_same_run(one: Path, two: Path) -> None:
             zip(first.rollouts(alone["step"]), second.rollouts(alone["step"]), strict=True)
         )
         for name in ("place", "id", "seed", "completion_ids"):
-            assert [a[name] for a, _ in pairs] == [b[name] for _, b in pairs]
+            assert [a.to_json()[name] for a, _ in pairs] == [b.to_json()[name] for _, b in pairs]
     for candidate in ("base", "step-000002", "step-000004"):
         samples = [
             (folder / f"evaluation/problems/{candidate}/samples.jsonl").read_text()
@@ -159,7 +137,7 @@ def rank(process: subprocess.Popen, number: int) -> psutil.Process:
 
 def test_a_killed_process_ends_the_job_and_is_named(tiny_run, tmp_path):
     (tmp_path / "run.yaml").write_text(to_yaml(replace(tiny_run, steps=100_000)))
-    process = launch(TORCHRUN, [*TRAINER, "train", tmp_path / "run.yaml", "--sharding", "fsdp2"])
+    process = launch(TORCHRUN, [*COMMAND, "train", tmp_path / "run.yaml", "--sharding", "fsdp2"])
     deadline = time.monotonic() + DEADLINE_S
     while not (tiny_run.output_dir / "metrics.jsonl").exists():
         assert process.poll() is None, process.communicate()
@@ -179,7 +157,7 @@ def test_what_stops_one_process_is_said_once_and_stops_all(tiny_run, tmp_path):
     start_run(tiny_run, to_yaml(tiny_run))
     (tiny_run.output_dir / "checkpoints").rename(tmp_path / "gone")
     (tiny_run.output_dir / "checkpoints").touch()
-    process = launch([*ACCELERATE, "--multi_gpu"], [*TRAINER, "resume", tiny_run.output_dir])
+    process = launch([*ACCELERATE, "--multi_gpu"], [*COMMAND, "resume", tiny_run.output_dir])
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode != 0
     assert errors.count("purified-opsd: ") == 1
@@ -191,10 +169,10 @@ def test_a_launcher_that_starts_fewer_processes_than_it_was_asked_for_is_found_o
     tiny_run, tmp_path
 ):
     (tmp_path / "run.yaml").write_text(to_yaml(tiny_run))
-    process = launch([*ACCELERATE, "--cpu"], [*TRAINER, "train", tmp_path / "run.yaml"])
+    process = launch([*ACCELERATE, "--cpu"], [*COMMAND, "train", tmp_path / "run.yaml"])
     _, errors = process.communicate(timeout=DEADLINE_S)
     assert process.returncode != 0
-    assert "purified-opsd: 2 processes were asked for, and this one found 1" in errors
+    assert "purified-opsd: several processes were asked for, and this one found 1" in errors
     assert "torchrun --nproc-per-node N" in errors
     assert not tiny_run.output_dir.exists()
 

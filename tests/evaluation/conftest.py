@@ -12,7 +12,7 @@ import pytest
 from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.evaluation.benchmarks import load_benchmark
 from purified_opsd.evaluation.requests import Candidate, EvaluationPlan
-from purified_opsd.sampling.sampler import Completion, Sampling
+from purified_opsd.sampling.sampler import Completion, Sampler, Sampling
 
 from ..conftest import byte_tokenizer
 
@@ -20,7 +20,7 @@ TOKENIZER = byte_tokenizer()
 
 
 @dataclass
-class Scripted:
+class Scripted(Sampler):
     """Answers `What is 3 + 4?` rightly where the draw's seed is below `accuracy`, else one too
     high; counts its draws.
     """
@@ -39,7 +39,7 @@ class Scripted:
         left, right = prompt.split("What is ")[1].split("?")[0].split(" + ")
         answer = int(left) + int(right) + (seed % 1000 >= 1000 * self.accuracy)
         ids = TOKENIZER.encode(f"Hmm, by {seed % 97}: \\boxed{{{answer}}}<|end|>")
-        return Completion(ids, [0.0] * len(ids), ended=True)
+        return Completion(ids, [0.0] * len(ids), "stop")
 
     def sync(self, step: int) -> None:
         pass

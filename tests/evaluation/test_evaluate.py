@@ -342,12 +342,13 @@ class Alone(Scripted):
 
     left: int = 100
 
-    def generate_each(self, prompts, seeds, on_done):
-        for place in reversed(range(len(prompts))):
+    def generate_missing(self, prompts, seeds, missing, on_done):
+        for index in reversed(missing):
             if self.left == 0:
                 raise Killed
             self.left -= 1
-            on_done(place, *super().generate([prompts[place]], [seeds[place]]))
+            (completion,) = super().generate([prompts[index]], [seeds[index]])
+            on_done({index: completion})
 
 
 def test_rows_without_neighbours_are_kept_as_they_come(sums, prompts, plan, tmp_path):

@@ -10,6 +10,8 @@ import pytest
 import yaml
 
 from purified_opsd.reporting.microscope import read_trajectories
+from purified_opsd.sampling.vllm_engine import VLLM
+from purified_opsd.sampling.vllm_servers import VLLMServers
 from purified_opsd.settings import build_run, to_yaml
 from purified_opsd.training.run import start_run
 
@@ -49,19 +51,23 @@ def test_a_microscope_of_base_and_checkpoints(command, run):
     assert code == 0, errors
     assert re.search(f"Open {run / 'microscope.html'} \\([0-9.]+ MB\\)\\.", output)
     found = read_trajectories(run)
-    assert [t["candidate"] for t in found] == ["base", "base", "step-000002", "step-000002"]
-    assert [t["id"] for t in found[:2]] == [t["id"] for t in found[2:]]  # the same questions
+    assert [t.extras["candidate"] for t in found] == ["base", "base", "step-000002", "step-000002"]
+    assert [t.id for t in found[:2]] == [t.id for t in found[2:]]  # the same questions
     for trajectory in found:
-        assert all(token["numbers"]["jsd_teacher"] > 0 for token in trajectory["tokens"])
+        assert all(token["numbers"]["jsd_teacher"] > 0 for token in trajectory.extras["tokens"])
     of_base = [
-        abs(token["numbers"]["student_minus_base"]) for t in found[:2] for token in t["tokens"]
+        abs(token["numbers"]["student_minus_base"])
+        for t in found[:2]
+        for token in t.extras["tokens"]
     ]
     of_student = [
-        abs(token["numbers"]["student_minus_base"]) for t in found[2:] for token in t["tokens"]
+        abs(token["numbers"]["student_minus_base"])
+        for t in found[2:]
+        for token in t.extras["tokens"]
     ]
     assert max(of_base) == 0 < max(of_student)
     page = (run / "microscope.html").read_text(encoding="utf-8")
-    assert all(f'"id":"{t["id"]}"' in page for t in found)
+    assert all(f'"id":"{t.id}"' in page for t in found)
 
 
 def test_a_run_in_bfloat16_is_diagnosed_looked_at_sampled_and_exported(command, settings, tmp_path):
@@ -86,6 +92,28 @@ def test_a_run_in_bfloat16_is_diagnosed_looked_at_sampled_and_exported(command, 
         assert code == 0, (asked, errors)
 
 
+@pytest.mark.parametrize(
+    ("sampler", "engine"),
+    [
+        ({"kind": "vllm"}, VLLM),
+        ({"kind": "vllm-server", "urls": ["http://127.0.0.1:9"]}, VLLMServers),
+    ],
+    ids=["vllm, not installed", "vllm-server, gone"],
+)
+def test_a_run_is_looked_at_in_process_whatever_sampled_it(
+    command, run, sampler, engine, monkeypatch
+):
+    opened = []
+    really_open = engine.open
+    monkeypatch.setattr(engine, "open", lambda *words: opened.append(words) or really_open(*words))
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "sampler": sampler}))
+    for verb in ("microscope", "sample", "diagnose"):
+        code, _, errors = command(verb, run, "--samples", "1")
+        assert code == 0, (verb, errors)
+    assert opened == []
+
+
 def test_a_microscope_adds_what_is_not_there_and_keeps_the_rest(command, run):
     command("microscope", run, "--samples", "1", "--step", "2")
     file = run / "microscope" / "step-000002" / "000.json"
@@ -106,8 +134,8 @@ def test_markers_of_ones_own_are_found_in_completions_old_and_new(command, run):
     (run / "config.yaml").write_text(yaml.safe_dump({**config, "markers": list(ascii_lowercase)}))
     assert command("microscope", run, "--samples", "2", "--step", "2")[0] == 0
     for trajectory in read_trajectories(run):
-        text = "".join(token["text"] for token in trajectory["tokens"]).lower()
-        found = [marker for _, _, marker in trajectory["markers"]]
+        text = "".join(token["text"] for token in trajectory.extras["tokens"]).lower()
+        found = [marker for _, _, marker in trajectory.extras["markers"]]
         assert sorted(found) == sorted(letter for letter in text if letter in ascii_lowercase) != []
 
 

@@ -15,7 +15,7 @@ from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.training.run import start_run
 from purified_opsd.training.train import sample_rollouts, training_step
 
-from ..training.test_resume import assert_same_run
+from ..runs import assert_same_run
 
 
 def test_a_summary_has_means_and_intervals_over_completions():
@@ -82,18 +82,19 @@ def test_a_decomposition_on_the_way_changes_nothing_and_is_in_the_metrics(tiny_r
 
 
 @pytest.mark.parametrize("target", [PMITarget(beta=2.0), TeacherTarget()])
-def test_the_decomposition_is_of_the_student_before_its_update(adapted_job, target):
-    job = replace(adapted_job, run=replace(adapted_job.run, decomposed=2, target=target))
-    rollouts = sample_rollouts(job, 0)[:2]
+def test_the_decomposition_is_of_the_student_before_its_update(adapted_setup, target):
+    config = replace(adapted_setup.config, decomposed=2, target=target)
+    setup = replace(adapted_setup, config=config)
+    rollouts = sample_rollouts(setup, 0)[:2]
     diagnosed_with = target if isinstance(target, PMITarget) else PMITarget()
     prompts, completions = (
         [rollout.prompts for rollout in rollouts],
         [rollout.completion for rollout in rollouts],
     )
     wanted = [
-        found.numbers for found in measure(job.policy, prompts, completions, diagnosed_with, 4096)
+        found.numbers for found in measure(setup.policy, prompts, completions, diagnosed_with, 4096)
     ]
-    found = training_step(job, 0).decompositions
+    found = training_step(setup, 0).decompositions
     assert len(found) == 2
     for one, other in zip(found, wanted, strict=True):
         assert one == pytest.approx(other, rel=1e-9)

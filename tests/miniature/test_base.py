@@ -10,10 +10,10 @@ import torch
 import transformers
 
 from purified_opsd import miniature
-from purified_opsd.miniature.build.measurement import NO_MARKERS, Sampling, complete, measure
+from purified_opsd.miniature.build.measurement import NO_MARKERS, CardSampling, complete, measure
 from purified_opsd.miniature.build.reflection import reflect
 from purified_opsd.miniature.build.tokenizer import build_tokenizer
-from purified_opsd.miniature.rows import rows
+from purified_opsd.miniature.rows import draw_rows
 from purified_opsd.miniature.task import Split, problems
 
 FRESH_SEED = 1  # other questions and other draws than the card's
@@ -37,17 +37,23 @@ def card():
 
 
 def line(card, context, manner="free"):
-    wanted = {"context": context, "temperature": 1.0, "manner": manner}
-    return next(m for m in card["measurements"] if wanted.items() <= m.items())
+    key = {"context": context, "temperature": 1.0, "manner": manner}
+    return next(m for m in card["measurements"] if key.items() <= m.items())
 
 
 def test_the_folder_is_small_and_holds_what_loading_needs():
     files = {file.name: file.stat().st_size for file in miniature.BASE.iterdir()}
     assert sum(files.values()) < 6e6
     assert files.keys() >= {
-        "CARD.md", "card.json", "chat_template.jinja", "config.json", "generation_config.json", "model.safetensors",
-        "tokenizer.json", "tokenizer_config.json",
-    }  # fmt: skip
+        "CARD.md",
+        "card.json",
+        "chat_template.jinja",
+        "config.json",
+        "generation_config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    }
 
 
 def test_the_shipped_tokenizer_is_the_one_that_the_code_builds(tokenizer):
@@ -76,61 +82,59 @@ def test_sampling_settings_cut_nothing_off(base, tokenizer):
     )
 
 
-@pytest.mark.parametrize(
-    ("context", "count"), [("question", 48), ("teacher", 32), ("reference", 24)]
-)
+@pytest.mark.parametrize(("context", "count"), [("base", 48), ("teacher", 32), ("reference", 24)])
 def test_the_card_agrees_with_a_fresh_measurement(base, tokenizer, card, context, count):
-    told = line(card, context)
+    carded = line(card, context)
     fresh = measure(
         base,
         tokenizer,
-        rows(Split.EVALUATION, FRESH_SEED, count),
+        draw_rows(Split.EVALUATION, FRESH_SEED, count),
         context,
-        Sampling(1.0, seed=FRESH_SEED),
+        CardSampling(1.0, seed=FRESH_SEED),
     )
     error = math.hypot(
-        told["standard_error"], math.sqrt(told["accuracy"] * (1 - told["accuracy"]) / count)
+        carded["standard_error"], math.sqrt(carded["accuracy"] * (1 - carded["accuracy"]) / count)
     )
-    assert abs(fresh.accuracy - told["accuracy"]) < 3.5 * error
+    assert abs(fresh.accuracy - carded["accuracy"]) < 3.5 * error
 
 
 def test_the_card_leaves_room_both_ways(card):
-    question, teacher = line(card, "question"), line(card, "teacher")
-    assert 0.5 <= question["accuracy"] <= 0.8
-    assert teacher["accuracy"] - question["accuracy"] >= 0.15
-    assert question["ended"] > 0.6
-    assert question["markers"] > 2 * teacher["markers"]
+    base, teacher = line(card, "base"), line(card, "teacher")
+    assert 0.5 <= base["accuracy"] <= 0.8
+    assert teacher["accuracy"] - base["accuracy"] >= 0.15
+    assert base["ended"] > 0.6
+    assert base["markers"] > 2 * teacher["markers"]
 
 
 def test_losing_checks_costs_accuracy(card):
-    free, curbed = line(card, "question"), line(card, "question", "no checks")
+    free, curbed = line(card, "base"), line(card, "base", "no checks")
     error = math.hypot(free["standard_error"], curbed["standard_error"])
     assert free["accuracy"] - curbed["accuracy"] > 2 * error
 
 
 def test_retries_find_what_the_first_try_missed(card):
-    free = line(card, "question")
+    free = line(card, "base")
     assert free["accuracy"] > 2 * free["right_at_first"]
 
 
 def test_the_shipped_training_set_is_the_whole_split_for_distillation():
     shipped = [json.loads(line) for line in miniature.TRAINING_SET.read_text().splitlines()]
-    assert shipped == rows(Split.DISTILLATION, 0, len(problems(Split.DISTILLATION)))
+    assert shipped == draw_rows(Split.DISTILLATION, 0, len(problems(Split.DISTILLATION)))
 
 
 def test_completions_are_a_function_of_the_seed(base, tokenizer):
-    prompts = [row["problem"] for row in rows(Split.EVALUATION, FRESH_SEED, 4)]
-    short = Sampling(1.0, new_tokens=12, seed=3)
+    prompts = [row["problem"] for row in draw_rows(Split.EVALUATION, FRESH_SEED, 4)]
+    short = CardSampling(1.0, new_tokens=12, seed=3)
     assert list(complete(base, tokenizer, prompts, short)) == list(
         complete(base, tokenizer, prompts, short)
     )
-    other = Sampling(1.0, new_tokens=12, seed=4)
+    other = CardSampling(1.0, new_tokens=12, seed=4)
     assert list(complete(base, tokenizer, prompts, short)) != list(
         complete(base, tokenizer, prompts, other)
     )
 
 
 def test_forbidden_markers_are_not_written(base, tokenizer):
-    prompts = [row["problem"] for row in rows(Split.EVALUATION, FRESH_SEED, 8)]
-    bare = complete(base, tokenizer, prompts, Sampling(1.0, new_tokens=40, manner=NO_MARKERS))
+    prompts = [row["problem"] for row in draw_rows(Split.EVALUATION, FRESH_SEED, 8)]
+    bare = complete(base, tokenizer, prompts, CardSampling(1.0, new_tokens=40, manner=NO_MARKERS))
     assert sum(reflect(completion.text).markers for completion in bare) == 0

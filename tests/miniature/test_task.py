@@ -2,7 +2,7 @@
 
 import pytest
 
-from purified_opsd.miniature.rows import rows
+from purified_opsd.miniature.rows import draw_rows
 from purified_opsd.miniature.task import (
     Derivation,
     Problem,
@@ -20,23 +20,18 @@ PROBLEM = "Use 3, 7 and 12 once each with +, - and × to make 33."
 
 
 def test_the_derivations_of_small_numbers_are_those_found_by_hand():
-    assert {derivation.expression for derivation in derivations((1, 1, 2))} == {
-        "(1 + 1) + 2", "(1 + 1) × 2", "(1 × 1) + 2", "(1 × 1) × 2", "2 - (1 × 1)",
-        "(2 + 1) + 1", "(2 + 1) - 1", "(2 + 1) × 1", "(2 - 1) + 1", "(2 - 1) × 1", "(2 × 1) + 1", "(2 × 1) - 1", "(2 "
-                                                                                                                 "× "
-                                                                                                                 "1) "
-                                                                                                                 "× "
-                                                                                                                 "1",
-    }  # fmt: skip
+    expressions = {derivation.expression for derivation in derivations((1, 1, 2))}
+    two_last = {"(1 + 1) + 2", "(1 + 1) × 2", "(1 × 1) + 2", "(1 × 1) × 2", "2 - (1 × 1)"}
+    two_first = {"(2 + 1) + 1", "(2 + 1) - 1", "(2 + 1) × 1", "(2 - 1) + 1", "(2 - 1) × 1"}
+    two_first |= {"(2 × 1) + 1", "(2 × 1) - 1", "(2 × 1) × 1"}
+    assert expressions == two_last | two_first
 
 
 def test_every_problem_has_a_solution_that_the_grader_accepts():
     for problem in problems(Split.EVALUATION)[::25]:
-        found = solutions(problem)
-        assert found
-        assert all(
-            grade(problem.text, f"So \\boxed{{{solution.expression}}}") for solution in found
-        )
+        answers = [solution.expression for solution in solutions(problem)]
+        assert answers
+        assert all(grade(problem.text, f"So \\boxed{{{answer}}}") for answer in answers)
 
 
 def test_splits_share_no_question_and_leave_none_out():
@@ -55,9 +50,9 @@ def test_a_split_does_not_depend_on_the_order_in_which_a_text_names_the_numbers(
 
 
 def test_rows_are_a_function_of_seed_and_count_and_hold_no_question_twice():
-    drawn = rows(Split.EVALUATION, seed=1, count=100)
-    assert drawn == rows(Split.EVALUATION, seed=1, count=100)
-    assert drawn != rows(Split.EVALUATION, seed=2, count=100)
+    drawn = draw_rows(Split.EVALUATION, seed=1, count=100)
+    assert drawn == draw_rows(Split.EVALUATION, seed=1, count=100)
+    assert drawn != draw_rows(Split.EVALUATION, seed=2, count=100)
     assert len({row["problem"] for row in drawn}) == 100
     assert all(grade(row["problem"], row["solution"]) for row in drawn)
     assert all(row["solution"].endswith(f"\\boxed{{{row['answer']}}}") for row in drawn)
@@ -65,11 +60,11 @@ def test_rows_are_a_function_of_seed_and_count_and_hold_no_question_twice():
 
 def test_more_rows_than_questions_are_refused():
     with pytest.raises(ValueError, match=r"count must lie in 1\.\.1924, got 1925"):
-        rows(Split.EVALUATION, seed=0, count=1925)
+        draw_rows(Split.EVALUATION, seed=0, count=1925)
 
 
 def test_rows_have_the_columns_of_any_training_set_and_are_of_their_split():
-    drawn = rows(Split.DISTILLATION, seed=0, count=20)
+    drawn = draw_rows(Split.DISTILLATION, seed=0, count=20)
     assert [list(row) for row in drawn] == [["id", "problem", "solution", "answer"]] * 20
     assert {parse(row["problem"]).split for row in drawn} == {Split.DISTILLATION}
 

@@ -17,7 +17,7 @@ from purified_opsd.objective.chunked_loss import ChunkSizes, chunk_sizes, chunke
 from purified_opsd.objective.divergences import JSD
 from purified_opsd.objective.kernels import Eager
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
-from purified_opsd.planning.flops_memory import Lengths, memory, operations
+from purified_opsd.planning.flops_memory import Lengths, device_memory, sequence_flops
 from purified_opsd.planning.model_dims import PUBLISHED, ModelDims, model_dims_of
 from purified_opsd.policy.model import LoRA, Model
 from purified_opsd.policy.scoring import completion_hidden
@@ -28,12 +28,12 @@ from purified_opsd.training.train import training_step
 
 def test_parameters_are_those_of_the_loaded_model(tiny_run):
     policy = setup_training(tiny_run).policy
-    shape = model_dims_of(tiny_run.model)
+    dims = model_dims_of(tiny_run.model)
     loaded = sum(p.numel() for p in policy.model.parameters() if not p.requires_grad)
     adapter = sum(p.numel() for p in policy.adapter_parameters().values())
-    assert shape.adapter_parameters(tiny_run.adapter) == adapter
-    assert shape.adapter_parameters(replace(tiny_run.adapter, targets=("all-linear",))) == adapter
-    assert 0.97 * loaded < shape.parameters <= loaded  # the norms of a model this small are 2 %
+    assert dims.adapter_parameters(tiny_run.adapter) == adapter
+    assert dims.adapter_parameters(replace(tiny_run.adapter, targets=("all-linear",))) == adapter
+    assert 0.97 * loaded < dims.parameters <= loaded  # the norms of a model this small are 2 %
 
 
 @pytest.mark.parametrize("target", [PMITarget(), TeacherTarget()], ids=["pmi", "standard"])
@@ -47,22 +47,22 @@ def test_operations_of_a_step_are_within_15_percent_of_those_run(tiny_run, targe
     job.policy.model.train()
     with FlopCounterMode(display=False) as counter:
         step = training_step(job, 0)
-    shape, expected = model_dims_of(run.model), 0.0
+    dims, expected = model_dims_of(run.model), 0.0
     batch = job.examples.batch(0, run.batch_size, run.seed)
-    for trajectory in step.trajectories:
-        prompts = job.prompts.contexts(batch[trajectory.place])
+    for trajectory in step.rollouts:
+        prompts = job.prompts.contexts(batch[trajectory.index])
         lengths = Lengths(
             *(
                 len(p)
                 for p in (
-                    prompts.question,
+                    prompts.base,
                     prompts.teacher,
                     prompts.reference,
                     trajectory.completion.ids,
                 )
             )
         )
-        expected += operations(run, shape, lengths).total
+        expected += sequence_flops(run, dims, lengths).total
     assert counter.get_total_flops() == pytest.approx(expected, rel=0.15)
 
 
@@ -122,8 +122,13 @@ def test_memory_of_the_student_and_of_the_sampler_is_within_15_percent_of_that_h
     prompt, ids = list(range(20, 80)), [20 + i % 200 for i in range(completion)]
     lengths = Lengths(len(prompt), 0, 0, completion)
     tokens = questions * (len(prompt) + completion)
-    expected = memory(
-        job.run, model_dims_of(job.run.model), lengths, tokens, ChunkSizes(64, 8), element=4
+    expected = device_memory(
+        job.config,
+        model_dims_of(job.config.model),
+        lengths,
+        tokens,
+        ChunkSizes(64, 8),
+        value_bytes=4,
     )
 
     def student():
@@ -136,7 +141,7 @@ def test_memory_of_the_student_and_of_the_sampler_is_within_15_percent_of_that_h
     job.policy.base.generation_config.eos_token_id = (
         10**6
     )  # so that no row ends and frees its cache
-    sampler = HFSampler(job.policy.model, job.run.sampling)
+    sampler = HFSampler(job.policy.model, job.config.sampling)
     prompts = [
         [20 + place, *prompt[1:]] for place in range(questions)
     ]  # equal ones would share what is computed of them
@@ -148,7 +153,7 @@ def test_memory_of_the_student_and_of_the_sampler_is_within_15_percent_of_that_h
 @pytest.mark.parametrize("N", [60, 240])
 def test_memory_of_the_loss_is_within_15_percent_of_that_held(wide_run, target, N):
     job = setup_training(replace(wide_run, target=target))
-    D, V, rows = 128, model_dims_of(job.run.model).vocabulary, ChunkSizes(48, 6)
+    D, V, rows = 128, model_dims_of(job.config.model).vocabulary, ChunkSizes(48, 6)
     student_ND = torch.randn(N, D, requires_grad=True)
     contexts_ND = {name: torch.randn(N, D) for name in target.contexts}
     tokens, ones = torch.zeros(N, dtype=torch.long), torch.ones(N)
@@ -160,13 +165,13 @@ def test_memory_of_the_loss_is_within_15_percent_of_that_held(wide_run, target, 
         ).loss.backward()
 
     assert chunk_sizes(V, student_ND.device, rows.chunk) == rows
-    expected = memory(
-        job.run, model_dims_of(job.run.model), Lengths(0, 0, 0, N), N, rows, element=4
+    expected = device_memory(
+        job.config, model_dims_of(job.config.model), Lengths(0, 0, 0, N), N, rows, value_bytes=4
     )
-    there = (
+    loss_inputs = (
         4 * N * D * (6 + len(target.contexts) + 1)
     )  # the layers' inputs and the hidden states, which this loss was given
-    assert peak_bytes(loss) == pytest.approx(expected.loss - there, rel=0.15)
+    assert peak_bytes(loss) == pytest.approx(expected.loss - loss_inputs, rel=0.15)
 
 
 def test_memory_of_the_adapter_is_that_held(tiny_run):
@@ -176,8 +181,13 @@ def test_memory_of_the_adapter_is_that_held(tiny_run):
     moments = sum(
         t.nbytes for state in job.optimizer.state.values() for t in state.values() if t.dim()
     )
-    expected = memory(
-        tiny_run, model_dims_of(tiny_run.model), Lengths(1, 1, 1, 1), 1, ChunkSizes(1, 1), element=4
+    expected = device_memory(
+        tiny_run,
+        model_dims_of(tiny_run.model),
+        Lengths(1, 1, 1, 1),
+        1,
+        ChunkSizes(1, 1),
+        value_bytes=4,
     )
     assert (
         expected.adapter == weights + moments + weights

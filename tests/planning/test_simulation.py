@@ -7,16 +7,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from purified_opsd.planning.cluster import Links, colocated, disaggregated, linked, rates_of
+from purified_opsd.planning.cluster import (
+    Links,
+    colocated,
+    disaggregated,
+    estimated_rates,
+    with_exchange,
+)
 from purified_opsd.planning.estimate import GPUS, Assumptions, estimate
 from purified_opsd.planning.flops_memory import lengths_of
 from purified_opsd.planning.model_dims import PUBLISHED
 from purified_opsd.planning.simulation import (
     Cluster,
     Rates,
-    exponents,
-    long_tailed,
+    lognormal_lengths,
     rollout,
+    scaling_exponents,
     simulate,
     training,
 )
@@ -49,15 +55,15 @@ def test_rows_that_end_make_room_for_those_that_wait():
 
 
 def test_a_step_by_hand():
-    found = simulate(Cluster(2, 2, 8, 2), RATES, [[1, 9]])
+    result = simulate(Cluster(2, 2, 8, 2), RATES, [[1, 9]])
     # each sampler has one row; the second goes on for 8 tokens while the first waits
     one, other = 0.5 + 1 * 1.25, 0.5 + 9 * 1.25
-    assert found.seconds == pytest.approx(
+    assert result.seconds == pytest.approx(
         {"adapter": 3.0, "rollout": other, "training": 11.0, "gradient": 5.0, "checkpoint": 7.0}
     )
-    assert found.waiting == pytest.approx(1 - (one + other) / (2 * other))
-    assert found.straggling == pytest.approx(1 - (3 + 11) / 22)
-    assert found.step_seconds == pytest.approx(3 + other + 11 + 5 + 7)
+    assert result.waiting == pytest.approx(1 - (one + other) / (2 * other))
+    assert result.straggling == pytest.approx(1 - (3 + 11) / 22)
+    assert result.step_seconds == pytest.approx(3 + other + 11 + 5 + 7)
 
 
 @given(
@@ -79,24 +85,24 @@ def test_nothing_is_lost_and_nobody_works_longer_than_the_step(lengths, samplers
 def test_exponents_are_those_of_a_power_law():
     rates = [replace(RATES, decode=lambda rows, n=n: 1.0 / n, prefill=0.0) for n in (1, 2, 4)]
     results = [simulate(Cluster(1, 1, 1, 1), rate, [[100]]) for rate in rates]
-    found = exponents([1, 2, 4], results)
-    assert found["rollout"] == pytest.approx(-1)
-    assert found["training"] == pytest.approx(0)
-    assert -1 < found["step"] < 0
+    exponents = scaling_exponents([1, 2, 4], results)
+    assert exponents["rollout"] == pytest.approx(-1)
+    assert exponents["training"] == pytest.approx(0)
+    assert -1 < exponents["step"] < 0
 
 
 def test_lengths_have_their_median_and_are_cut_off():
-    drawn = [length for step in long_tailed(500, 0.5, 1000, 64, 50) for length in step]
+    drawn = [length for step in lognormal_lengths(500, 0.5, 1000, 64, 50) for length in step]
     assert sorted(drawn)[len(drawn) // 2] == pytest.approx(500, rel=0.05)
     beyond = 0.5 * math.erfc(
         math.log(2) / 0.5 / math.sqrt(2)
     )  # of a normal at log 2 / 0.5 deviations
     assert drawn.count(1000) / len(drawn) == pytest.approx(beyond, abs=0.02)
     assert max(drawn) == 1000
-    assert long_tailed(500, 0.5, 1000, 64, 50) == long_tailed(500, 0.5, 1000, 64, 50)
+    assert lognormal_lengths(500, 0.5, 1000, 64, 50) == lognormal_lengths(500, 0.5, 1000, 64, 50)
 
 
-RUN, SHAPE, GPU = (
+CONFIG, DIMS, GPU = (
     find_recipe("qwen3-8b.math-cot.pmi"),
     PUBLISHED["Qwen/Qwen3-8B"],
     GPUS["h100-80gb"],
@@ -105,27 +111,29 @@ RUN, SHAPE, GPU = (
 
 @pytest.mark.parametrize("arrangement", [colocated, disaggregated])
 def test_equal_lengths_on_one_node_take_what_the_plan_says(arrangement):
-    lengths, cluster = lengths_of(200, 4000, 1024), arrangement(1, RUN)
-    found = simulate(cluster, rates_of(RUN, SHAPE, lengths, GPU, Assumptions()), [[1024] * 32])
-    planned = estimate(RUN, SHAPE, lengths, GPU, cluster.trainers).seconds
-    assert found.seconds["rollout"] == pytest.approx(planned["rollout"])
-    assert found.seconds["training"] == pytest.approx(
+    lengths, cluster = lengths_of(200, 4000, 1024), arrangement(1, CONFIG)
+    result = simulate(
+        cluster, estimated_rates(CONFIG, DIMS, lengths, GPU, Assumptions()), [[1024] * 32]
+    )
+    planned = estimate(CONFIG, DIMS, lengths, GPU, cluster.trainers).seconds
+    assert result.seconds["rollout"] == pytest.approx(planned["rollout"])
+    assert result.seconds["training"] == pytest.approx(
         planned["frozen"] + planned["student"] + planned["loss"]
     )
-    assert found.waiting == pytest.approx(0, abs=1e-9)
+    assert result.waiting == pytest.approx(0, abs=1e-9)
 
 
 def test_links_take_what_bytes_and_messages_take():
-    alone = rates_of(RUN, SHAPE, lengths_of(200, 4000, 1024), GPU, Assumptions())
+    alone = estimated_rates(CONFIG, DIMS, lengths_of(200, 4000, 1024), GPU, Assumptions())
     links = Links(bytes_a_second=1e9, hop=1e-3, adapter_load=2.0, disk_bytes_a_second=1e8)
-    rates = linked(alone, RUN, SHAPE, trainers=4, links=links)
-    adapter = 4 * SHAPE.adapter_parameters(RUN.adapter)
+    rates = with_exchange(alone, CONFIG, DIMS, trainers=4, links=links)
+    adapter = 4 * DIMS.adapter_parameters(CONFIG.adapter)
     assert rates.adapter == pytest.approx(adapter / 1e9 + 2)
     assert rates.gradient == pytest.approx(
         1.5 * adapter / 1e9 + 2 * 7 * 36 * 4 * 1e-3
     )  # two tensors for each of 7 maps in 36 layers
     assert rates.checkpoint == pytest.approx(3 * adapter / 1e8 / 50)
-    assert linked(alone, RUN, SHAPE, trainers=1, links=links).gradient == 0
+    assert with_exchange(alone, CONFIG, DIMS, trainers=1, links=links).gradient == 0
 
 
 def test_plan_simulates_nodes(command):
@@ -153,5 +161,5 @@ def test_a_step_that_takes_no_time_leaves_nobody_waiting():
         gradient=0.0,
         checkpoint=0.0,
     )
-    found = simulate(Cluster(2, 2, 8, 2), nothing, [[1, 9]])
-    assert (found.waiting, found.straggling, found.step_seconds) == (0.0, 0.0, 0.0)
+    result = simulate(Cluster(2, 2, 8, 2), nothing, [[1, 9]])
+    assert (result.waiting, result.straggling, result.step_seconds) == (0.0, 0.0, 0.0)

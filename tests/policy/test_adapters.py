@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM, Qwen3Config
 
 from purified_opsd.errors import ModelError
 from purified_opsd.policy.adapters import load_adapted
-from purified_opsd.policy.model import LoRA, Model, frozen, load_policy, load_tokenizer
+from purified_opsd.policy.loading import load_policy, load_tokenizer
+from purified_opsd.policy.model import LoRA, Model, frozen
 
 CPU = torch.device("cpu")
 

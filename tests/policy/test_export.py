@@ -7,7 +7,8 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from purified_opsd.policy.export import export
-from purified_opsd.policy.model import LoRA, Model, load_policy, load_tokenizer
+from purified_opsd.policy.loading import load_policy, load_tokenizer
+from purified_opsd.policy.model import LoRA, Model
 
 
 @pytest.fixture(params=[1e-4, 0.3])

@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from purified_opsd.errors import ModelError
-from purified_opsd.policy.model import LoRA, Model, load_base, load_policy, load_tokenizer
+from purified_opsd.policy.loading import load_base, load_policy, load_tokenizer
+from purified_opsd.policy.model import LoRA, Model
 
 CPU = torch.device("cpu")
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from purified_opsd.policy.lm_head import GeneralHead, find_head
+from purified_opsd.policy.lm_head import ModelHead, find_head
 from purified_opsd.policy.model import frozen
 from purified_opsd.policy.scoring import completion_hidden, contexts_hidden
 
@@ -35,16 +35,16 @@ def test_head_of_the_states_gives_the_models_own_logits(student):
 
 def test_only_the_soft_capped_head_is_found_not_to_be_linear(family, student):
     head = find_head(student.get_base_model())
-    assert isinstance(head, GeneralHead) == (family == "gemma2")
+    assert isinstance(head, ModelHead) == (family == "gemma2")
 
 
 def test_the_general_head_takes_states_of_a_bfloat16_model_and_gives_unrounded_logits(student):
     half = student.to(torch.bfloat16)
     hidden_ND = completion_hidden(half, PROMPTS, COMPLETIONS).detach()
-    logits = GeneralHead(half.get_base_model())(hidden_ND)
+    logits = ModelHead(half.get_base_model())(hidden_ND)
     assert logits.dtype == torch.float32
     assert (logits != logits.bfloat16().float()).any()
-    wide = GeneralHead(student.float().get_base_model())
+    wide = ModelHead(student.float().get_base_model())
     torch.testing.assert_close(logits, wide(hidden_ND.float()), rtol=1e-2, atol=1e-2)
 
 

@@ -12,7 +12,10 @@ from purified_opsd.evaluation.benchmarks import load_benchmark
 from purified_opsd.preparation.answer_check import AnswerMismatch
 from purified_opsd.preparation.decontaminate import THRESHOLD, Overlap, grams
 
-QUESTION = "Find the number of ordered pairs $(a, b)$ of integers with $a \\le b$ and $\\frac{a}{b} = 7$ below ninety."
+QUESTION = (
+    "Find the number of ordered pairs $(a, b)$ of integers with $a \\le b$ and "
+    "$\\frac{a}{b} = 7$ below ninety."
+)
 
 
 def benchmark(tmp_path, *problems):
@@ -47,7 +50,10 @@ def test_a_short_question_counts_whole(tmp_path):
 
 def test_how_a_copy_is_written_does_not_count(tmp_path):
     overlap = Overlap([benchmark(tmp_path, QUESTION)])
-    copy = "find the number of  ordered pairs \\((a,b)\\) of integers, with a ≤ b and a/b=7 below ninety"
+    copy = (
+        "find the number of  ordered pairs \\((a,b)\\) of integers, with a ≤ b and a/b=7 below "
+        "ninety"
+    )
     assert overlap.nearest(copy) == ("bench 0", 1.0)
     assert grams("\\omega ω \\text{a} x_{1}", 3) == {("a", "x", "1")}
 

@@ -12,7 +12,10 @@ from purified_opsd.data.dataset import TrainingSet, load_examples
 from ..data.test_dataset import write
 
 NULL = ("--benchmarks", "null")
-LONG = "Find the sum of all positive integers below one hundred that are no multiple of seven or of eleven."
+LONG = (
+    "Find the sum of all positive integers below one hundred that are no multiple of seven or of "
+    "eleven."
+)
 
 
 @pytest.fixture

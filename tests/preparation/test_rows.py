@@ -48,7 +48,7 @@ def source(tmp_path):
 
 @pytest.mark.parametrize("held", [3, 10_000])
 def test_the_sample_is_the_one_that_training_takes(source, monkeypatch, held):
-    monkeypatch.setattr(prepare, "HELD", held)
+    monkeypatch.setattr(prepare, "ROWS_HELD", held)
     for subset in (None, 7, 40):
         settings = TrainingSet(source, subset=subset, subset_seed=3)
         assert prepare_rows(settings, []).rows == load_examples(settings).rows
@@ -56,7 +56,7 @@ def test_the_sample_is_the_one_that_training_takes(source, monkeypatch, held):
 
 @pytest.mark.parametrize("held", [3, 10_000])
 def test_a_dropped_row_makes_room_for_the_next_draw(source, tmp_path, monkeypatch, held):
-    monkeypatch.setattr(prepare, "HELD", held)
+    monkeypatch.setattr(prepare, "ROWS_HELD", held)
     settings = TrainingSet(source, subset=7)
     first = [e.id for e in load_examples(settings).rows]
     prepared = prepare_rows(settings, [drops(*first)])

@@ -2,13 +2,13 @@
 text.
 """
 
-import json
 from html.parser import HTMLParser
 
 import pytest
 
 from purified_opsd.reporting.microscope import fragment, page, read_trajectories
 from purified_opsd.reporting.sanitize import visible
+from purified_opsd.storage.completions import CompletionRow, write_completion
 
 HOSTILE = "</script><img src=x onerror=document.title='broken'>"
 WORDS = [
@@ -59,18 +59,17 @@ def token(place, id):
 
 
 def trajectory(candidate, id="p1", text=TEXT, markers=MARKERS):
-    return {
+    extras = {
         "settings": {"weights": "secret"},
         "candidate": candidate,
-        "id": id,
         "problem": f"Why?\n{HOSTILE}",
         "reference": f"{HOSTILE}\u202e",
         "reference_cut": True,
-        "ended": False,
         "markers": markers,
         "vocabulary": {str(k): word for k, word in enumerate(WORDS)},
         "tokens": [token(place, id) for place, id in enumerate(text)],
     }
+    return CompletionRow(id, "length", "".join(WORDS[k] for k in text), text, extras=extras)
 
 
 @pytest.fixture(scope="module")
@@ -312,9 +311,9 @@ def test_the_page_of_a_run_shows_every_token_of_its_files(browser, command, sett
     for place, kept in enumerate(read_trajectories(run)):
         tab.locator(".chooser").select_option(index=place)
         shown = [text.replace("⏎\n", "\n") for text in tab.locator(".token").all_text_contents()]
-        assert shown == [visible(token["text"], keep="\n") for token in kept["tokens"]]
+        assert shown == [visible(token["text"], keep="\n") for token in kept.extras["tokens"]]
     tab.locator(".token").first.click()
-    for number, token in enumerate(kept["tokens"], 1):
+    for number, token in enumerate(kept.extras["tokens"], 1):
         assert f"token {number} of {len(shown)}, id {token['id']}" in panel(tab)
         assert (
             tab.locator(".numbers li .figure").nth(5).inner_text()
@@ -360,8 +359,8 @@ def test_trajectories_are_read_base_first(tmp_path):
     for candidate in ("step-000020", "base", "step-000004"):
         folder = tmp_path / "microscope" / candidate
         folder.mkdir(parents=True)
-        (folder / "000.json").write_text(json.dumps(trajectory(candidate)))
-    assert [t["candidate"] for t in read_trajectories(tmp_path)] == [
+        write_completion(folder / "000.json", trajectory(candidate))
+    assert [t.extras["candidate"] for t in read_trajectories(tmp_path)] == [
         "base",
         "step-000004",
         "step-000020",

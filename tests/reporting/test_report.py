@@ -23,6 +23,7 @@ from purified_opsd.reporting.runs import Difference, read_runs
 from purified_opsd.reporting.sections import sections
 from purified_opsd.reporting.tables import setting_differences, table_1
 from purified_opsd.reporting.training_curves import decomposition
+from purified_opsd.storage.completions import write_completion
 
 from .test_microscope import trajectory
 
@@ -363,7 +364,7 @@ def test_microscopes_beyond_the_limit_are_linked(runs, tmp_path, monkeypatch):
     for arm in ("pmi", "standard"):
         file = runs / arm / "microscope/base/000.json"
         file.parent.mkdir(parents=True)
-        file.write_text(json.dumps(trajectory("base")))
+        write_completion(file, trajectory("base"))
     monkeypatch.setattr("purified_opsd.reporting.report.MOST_EMBEDDED", 1.5 * file.stat().st_size)
     page = report([runs / "pmi", runs / "standard"], tmp_path)
     assert page.count('class="data"') == 1
@@ -405,7 +406,7 @@ def test_a_last_line_that_was_never_finished_is_left_out(runs, tmp_path):
         (
             "microscope/base/000.json",
             "{}",
-            r"microscope/base/000.json is damaged: it has no `candidate`",
+            r"microscope/base/000.json is damaged: it has no `id`",
         ),
         (
             "evaluation/results.json",

@@ -2,6 +2,7 @@ import pytest
 
 from purified_opsd.reporting.sanitize import csv_cell, shortened, visible
 from purified_opsd.reporting.terminal import completion_text
+from purified_opsd.storage.completions import CompletionRow
 
 
 @pytest.mark.parametrize(
@@ -31,19 +32,22 @@ ROW = {
     "from": "target",
     "target": {"beta": 1.0, "clip": 10.0, "center_rows": None},
     "step": None,
-    "id": "p1\x1b]0;title\x07",
     "problem": "What\x1b[2J is\n1 + 1?",
     "reference": "word " * 1000,
     "sampling": {"temperature": 0.0},
-    "completion_ids": [1, 2, 3],
-    "ended": False,
-    "text": "\n\x1b[8mhidden\u202e text\r\n" + "and so on " * 30,
 }
+COMPLETION = CompletionRow(
+    id="p1\x1b]0;title\x07",
+    finish_reason="length",
+    text="\n\x1b[8mhidden\u202e text\r\n" + "and so on " * 30,
+    completion_ids=[1, 2, 3],
+    extras=ROW,
+)
 
 
 @pytest.mark.parametrize("width", [40, 100])
 def test_a_layout_holds_its_width_and_nothing_that_a_terminal_would_obey(width):
-    laid = completion_text(ROW, width)
+    laid = completion_text(COMPLETION, width)
     assert all(
         len(line) <= width for line in laid.splitlines() if not line.startswith("Purified target,")
     )

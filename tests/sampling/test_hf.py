@@ -93,7 +93,7 @@ def test_a_completion_ends_with_any_of_the_end_tokens_and_keeps_it():
     for before, after in zip(whole, HFSampler(model, OPEN).generate(PROMPTS, SEEDS), strict=True):
         first = next((i for i, token in enumerate(before.ids) if token in ends), None)
         assert after.ids == (before.ids if first is None else before.ids[: first + 1])
-        assert after.ended == (first is not None)
+        assert (after.finish_reason == "stop") == (first is not None)
         assert len(after.log_probs) == len(after.ids)
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
-from purified_opsd.policy.lm_head import GeneralHead
+from purified_opsd.policy.lm_head import ModelHead
 from purified_opsd.policy.model import frozen
 from purified_opsd.policy.scoring import contexts_hidden
 from purified_opsd.sampling.hf import HFSampler
@@ -49,7 +49,7 @@ def full_scoring(model, target, ids):
             name: contexts_hidden(model, {name: [PROMPTS[name]]}, [ids], 1)[name]
             for name in target.contexts
         }
-        head = GeneralHead(model.get_base_model())
+        head = ModelHead(model.get_base_model())
         return target(*(head(hidden[name]).double().log_softmax(-1) for name in target.contexts))
 
 
@@ -77,17 +77,17 @@ def test_targets_write_differently():
 def test_the_base_as_a_target_writes_what_the_sampler_draws_for_the_seed(student):
     for seed in (1, 2, 3):
         with frozen(student):
-            (wanted,) = HFSampler(student, OPEN).generate([BASE], [seed])
-        found = TargetSampler(student, BaseAlone(), OPEN).generate([BASE], seed)
-        assert (found.ids, found.ended) == (wanted.ids, wanted.ended)
-        assert found.log_probs == pytest.approx(wanted.log_probs, abs=1e-4)
+            (drawn,) = HFSampler(student, OPEN).generate([BASE], [seed])
+        written = TargetSampler(student, BaseAlone(), OPEN).generate([BASE], seed)
+        assert (written.ids, written.finish_reason) == (drawn.ids, drawn.finish_reason)
+        assert written.log_probs == pytest.approx(drawn.log_probs, abs=1e-4)
 
 
 def test_a_large_beta_leaves_the_base(qwen):
     """Eq. 16: the tilt vanishes, whatever teacher and probe say."""
     target = PMITarget(beta=1e6)
-    found = TargetSampler(qwen, target, OPEN).generate(prompts_of(target), 4)
-    assert found.ids == TargetSampler(qwen, BaseAlone(), OPEN).generate([BASE], 4).ids
+    completion = TargetSampler(qwen, target, OPEN).generate(prompts_of(target), 4)
+    assert completion.ids == TargetSampler(qwen, BaseAlone(), OPEN).generate([BASE], 4).ids
 
 
 def test_an_end_token_ends_all_contexts():
@@ -97,4 +97,4 @@ def test_an_end_token_ends_all_contexts():
     model.get_base_model().generation_config.eos_token_id = end
     cut = TargetSampler(model, PMITarget(), OPEN).generate(prompts_of(PMITarget()), 5)
     assert cut.ids == whole.ids[: whole.ids.index(end) + 1]
-    assert cut.ended
+    assert cut.finish_reason == "stop"

@@ -15,8 +15,9 @@ import pytest
 import torch
 
 from purified_opsd.errors import ModelError, ServersLost
-from purified_opsd.policy.model import LoRA, Model, load_policy, load_tokenizer
-from purified_opsd.sampling import dispatcher, vllm_client
+from purified_opsd.policy.loading import load_policy, load_tokenizer
+from purified_opsd.policy.model import LoRA, Model
+from purified_opsd.sampling import dispatcher, vllm_api
 from purified_opsd.sampling.logprob_check import TOP, logprob_check_of
 from purified_opsd.sampling.sampler import Sampling
 from purified_opsd.sampling.vllm_servers import VLLMServers
@@ -145,7 +146,7 @@ def server(policy):
 
 @pytest.fixture(autouse=True)
 def _no_time_to_lose(monkeypatch):
-    monkeypatch.setattr(dispatcher, "FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr(dispatcher, "FIRST_BACKOFF_S", 0.05)
 
 
 def opened(policy, *servers, longest_prompt=20, **settings):
@@ -164,8 +165,8 @@ def test_completions_come_in_the_order_of_their_prompts(policy, server):
     sampler = opened(policy, server)
     sampler.sync(0)
     found = sampler.generate([[5], [6, 7], [8]], [31, 32, 33])
-    assert [(c.ids, c.log_probs, c.ended) for c in found] == [
-        ([seed] * 3, [-0.5] * 3, False) for seed in (31, 32, 33)
+    assert [(c.ids, c.log_probs, c.finish_reason) for c in found] == [
+        ([seed] * 3, [-0.5] * 3, "length") for seed in (31, 32, 33)
     ]
 
 
@@ -203,13 +204,14 @@ def test_a_failure_is_tried_again(policy, server, fault, caplog):
     assert "It is asked again in" in caplog.text
 
 
-def test_tries_are_bounded(policy, server):
+def test_attempts_are_bounded(policy, server):
     sampler = opened(policy, server, max_attempts=3)
     sampler.sync(0)
     server.faults = [503] * 99
     with pytest.raises(
         ServersLost,
-        match=rf"asked for 3 times \(sampler.max_attempts\) in vain, at last of {server.url}: status 503",
+        match=r"asked for 3 times \(sampler.max_attempts\) in vain, "
+        rf"at last of {server.url}: status 503",
     ):
         sampler.generate([[5]], [1])
     assert len(server.faults) == 96
@@ -220,9 +222,10 @@ def test_what_came_before_servers_are_lost_is_given(policy, server):
     sampler.sync(0)
     server.faults = [200] + [503] * 99
     with pytest.raises(ServersLost):
-        sampler.generate_each([[5], [6]], [31, 32], done.__setitem__)
-    ((place, completion),) = done.items()
-    assert completion.ids == [31 + place] * 3
+        sampler.generate_missing([[5], [6], [7]], [31, 32, 33], [0, 2], done.update)
+    ((index, completion),) = done.items()
+    assert index in (0, 2)
+    assert completion.ids == [31 + index] * 3
 
 
 def test_a_server_that_is_lost_and_comes_back_is_looked_at_and_used_again(policy, server):
@@ -233,7 +236,7 @@ def test_a_server_that_is_lost_and_comes_back_is_looked_at_and_used_again(policy
     assert len(sampler.generate([[5]] * 6, range(6))) == 6
     assert len(server.drawn) == 6
     back = Fake(policy, other.server_port)  # restarted: it has no adapter
-    sampler.posts[1].ready_at = 0.0
+    sampler.slots[1].retry_at = 0.0
     assert len(sampler.generate([[5]] * 6, range(6, 12))) == 6
     assert (len(back.drawn), len(back.loads)) == (3, 1)
     back.stop()
@@ -307,12 +310,12 @@ def test_a_prompt_that_was_changed_on_the_way_is_refused(policy, server):
 
 def test_a_server_that_hangs_holds_nobody_up(policy, server, monkeypatch):
     """Six requests wait behind the one that finds out."""
-    monkeypatch.setattr(vllm_client.ask, "__defaults__", (None, 1.0))
+    monkeypatch.setattr(vllm_api.send, "__defaults__", (None, 1.0))
     hung = Fake(policy)
     sampler = opened(policy, server, hung)
     hung.get = lambda path: threading.Event().wait(5) or (200, {})
-    for post in sampler.posts:
-        post.server.forget()
+    for slot in sampler.slots:
+        slot.server.forget()
     start = time.monotonic()
     assert len(sampler.generate([[5]] * 12, range(12))) == 12
     sampler.sync(0)
@@ -383,7 +386,7 @@ def test_answers_of_another_make_are_refused(policy, server, change):
 
 
 @pytest.mark.parametrize("answer", [{"choices": []}, "no object", None])
-def test_a_fingerprint_of_another_make_is_refused(policy, server, answer):
+def test_log_probs_of_another_make_are_refused(policy, server, answer):
     server.completion = lambda body: (200, answer)
     with pytest.raises(ModelError, match=f"{server.url} does not answer as vLLM 0.32 does"):
         opened(policy, server)
@@ -506,6 +509,7 @@ def test_addresses_are_checked(urls):
 
 def test_deadlines_are_checked():
     with pytest.raises(
-        ValueError, match="needs connect_seconds, read_seconds, total_seconds and tries above 0"
+        ValueError,
+        match="needs connect_seconds, read_seconds, total_seconds and max_attempts above 0",
     ):
         VLLMServers(("http://a:1",), max_attempts=0)

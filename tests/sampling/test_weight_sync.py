@@ -19,16 +19,16 @@ from ..policy.conftest import build, with_adapter
 
 
 def test_a_version_is_the_adapter_and_named_after_it(qwen, tmp_path):
-    folder = AdapterPublisher(tmp_path, qwen)
-    first = folder.write(qwen)
-    assert folder.write(qwen) == first
-    assert AdapterPublisher(tmp_path, qwen).write(qwen).name == first.name
+    publisher = AdapterPublisher(tmp_path, qwen)
+    first = publisher.publish(qwen)
+    assert publisher.publish(qwen) == first
+    assert AdapterPublisher(tmp_path, qwen).publish(qwen).name == first.name
     again = PeftModel.from_pretrained(build("qwen3"), str(first.folder))
     ids = torch.tensor([[5, 6, 7, 8]])
     with torch.no_grad():
         assert torch.equal(again(input_ids=ids).logits, qwen(input_ids=ids).logits)
     next(p for name, p in qwen.named_parameters() if "lora_B" in name).data[0, 0] += 1e-6
-    second = folder.write(qwen)
+    second = publisher.publish(qwen)
     assert second.name != first.name
     assert not first.folder.exists()
     assert [file.name for file in second.folder.parent.iterdir() if file.is_dir()] == [second.name]
@@ -40,14 +40,18 @@ def test_the_folder_goes_with_its_owner_and_so_does_that_of_one_who_was_killed(q
     died.mkdir()
     (died / ".lock").touch()
     os.utime(died, (0, 0))
-    folder = AdapterPublisher(tmp_path, qwen)
-    place = folder.write(qwen).folder.parent
+    publisher = AdapterPublisher(tmp_path, qwen)
+    folder = publisher.publish(qwen).folder.parent
     assert not died.exists()
-    look = f"from purified_opsd.sampling.weight_sync import _sweep; from pathlib import Path; _sweep(Path({str(tmp_path)!r}))"
-    subprocess.run([sys.executable, "-c", look], check=True)
-    assert place.exists()  # another process leaves a living one's alone
-    del folder
-    assert not place.exists()
+    code = (
+        "from pathlib import Path\n"
+        "from purified_opsd.sampling.weight_sync import _remove_abandoned\n"
+        f"_remove_abandoned(Path({str(tmp_path)!r}))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert folder.exists()  # another process leaves a living one's alone
+    del publisher
+    assert not folder.exists()
 
 
 def test_the_first_place_with_room_is_taken(monkeypatch, tmp_path):
@@ -56,11 +60,11 @@ def test_the_first_place_with_room_is_taken(monkeypatch, tmp_path):
     small.mkdir()
     large.mkdir()
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(weight_sync, "PLACES", (tmp_path / "gone", small, large))
+    monkeypatch.setattr(weight_sync, "DEFAULT_DIRECTORIES", (tmp_path / "gone", small, large))
     monkeypatch.setattr(
         shutil,
         "disk_usage",
-        lambda place: usage._replace(free=100) if Path(place) == small else usage,
+        lambda folder: usage._replace(free=100) if Path(folder) == small else usage,
     )
     assert AdapterPublisher(None, model).folder.parent == large
     assert AdapterPublisher(tmp_path / "large" / "new", model).folder.parent == large / "new"
@@ -81,20 +85,18 @@ def test_a_young_folder_may_be_about_to_be_locked(qwen, tmp_path):
 
 def test_a_directory_is_where_it_is_for_servers_too(qwen, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert (
-        AdapterPublisher(Path("adapters"), qwen).write(qwen).folder.parent.parent
-        == tmp_path / "adapters"
-    )
+    version = AdapterPublisher(Path("adapters"), qwen).publish(qwen)
+    assert version.folder.parent.parent == tmp_path / "adapters"
     (tmp_path / "file").touch()
     with pytest.raises(ModelError, match="sampler.directory cannot be made: .*file.*Name a folder"):
         AdapterPublisher(Path("file"), qwen)
 
 
 def test_an_adapter_that_cannot_be_written_is_an_error_of_ours(qwen, tmp_path):
-    folder = AdapterPublisher(tmp_path, qwen)
-    shutil.rmtree(folder.folder)
-    folder.folder.touch()
+    publisher = AdapterPublisher(tmp_path, qwen)
+    shutil.rmtree(publisher.folder)
+    publisher.folder.touch()
     with pytest.raises(
         ModelError, match=f"cannot be written for the sampler: .*Make room in {tmp_path}"
     ):
-        folder.write(qwen)
+        publisher.publish(qwen)

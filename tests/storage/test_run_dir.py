@@ -3,6 +3,7 @@
 import pytest
 
 from purified_opsd.errors import RunError
+from purified_opsd.storage.completions import CompletionRow
 from purified_opsd.storage.environment import environment
 from purified_opsd.storage.files import locked, write_atomic
 from purified_opsd.storage.run_dir import RunReader, RunWriter, refuse_existing
@@ -15,16 +16,20 @@ def writer(tmp_path):
     return writer
 
 
+def row(text: str) -> CompletionRow:
+    return CompletionRow("p1", "stop", text, [5, 6], seed=7)
+
+
 def test_what_is_written_is_read(writer):
     for step in (1, 2):
         writer.metrics({"step": step, "loss": 0.5, "text": "é\u2028\n"})
-        writer.rollouts(step, [{"step": step, "text": "a\nb"}, {"step": step, "text": "c"}])
+        writer.rollouts(step, [row("a\nb"), row("c")])
     reader = RunReader(writer.folder)
     assert reader.config_file.read_text() == "steps: 3\n"
     assert reader.data() == {"rows": 7}
     assert [row["step"] for row in reader.metrics()] == [1, 2]
     assert reader.metrics()[0]["text"] == "é\u2028\n"
-    assert [row["text"] for row in reader.rollouts(2)] == ["a\nb", "c"]
+    assert [completion.text for completion in reader.rollouts(2)] == ["a\nb", "c"]
 
 
 def test_a_number_that_json_does_not_know_is_not_written(writer):
@@ -36,7 +41,7 @@ def test_a_number_that_json_does_not_know_is_not_written(writer):
 def test_rewinding_forgets_what_came_after(writer):
     for step in (1, 2, 3):
         writer.metrics({"step": step})
-        writer.rollouts(step, [{"step": step}])
+        writer.rollouts(step, [row("a")])
     writer.rewind(1)
     reader = RunReader(writer.folder)
     assert reader.metrics() == [{"step": 1}]

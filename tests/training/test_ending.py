@@ -17,7 +17,7 @@ from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.training.checkpoint import checkpoint_folder, list_checkpoints
 from purified_opsd.training.run import start_run
 
-from ..distributed.test_processes import TORCHRUN, TRAINER, launch
+from ..runs import COMMAND, TORCHRUN, launch
 
 SOON_S = 60
 """From the start of the launcher; a process that waits for another in vain does so for half an
@@ -69,7 +69,7 @@ def two_nodes(*words: list, folders: tuple[Path, ...] = (Path(), Path())) -> lis
         *(
             launch(
                 [*TORCHRUN[:3], *map(str, place), "--node-rank", str(node)],
-                [*TRAINER, *own],
+                [*COMMAND, *own],
                 folder,
             )
             for node, (own, folder) in enumerate(zip(words, folders, strict=True))
@@ -94,7 +94,8 @@ def test_other_settings_are_refused(tiny_run, recipe):
     said = two_nodes(["train", recipe], ["train", recipe, "--seed", "1"])
     assert_said_once(
         said,
-        "process 1 of 2 (ranks count from 0) has another setting seed than process 0: 1, and not 0.",
+        "process 1 of 2 (ranks count from 0) has another setting seed than process 0: 1, and not "
+        "0.",
         2,
     )
     assert not tiny_run.output_dir.exists()
@@ -160,7 +161,7 @@ def test_a_signal_to_any_process_stops_an_evaluation_after_its_batch(tiny_run, p
         ),
     )
     recipe.write_text(to_yaml(watched))
-    launcher = launch(TORCHRUN, [*TRAINER, "train", recipe])
+    launcher = launch(TORCHRUN, [*COMMAND, "train", recipe])
     samples, deadline = (
         tiny_run.output_dir / "evaluation" / problems.stem / "base" / "samples.jsonl",
         time.monotonic() + SOON_S,
@@ -233,5 +234,5 @@ def test_values_that_diverge_in_one_process_do_so_in_all_and_the_sweep_goes_on(
 @pytest.mark.parametrize("verb", ["evaluate", "report"])
 def test_what_one_process_does_is_refused_to_several(verb):
     """Before their words are read."""
-    said = outcome(launch(TORCHRUN, [*TRAINER, verb, "runs/x"]))
+    said = outcome(launch(TORCHRUN, [*COMMAND, verb, "runs/x"]))
     assert_said_once(said, f"{verb} is done by one process, and 2 were started", 2)

@@ -1,21 +1,25 @@
 """The numbers of a step against a batch small enough to be worked out by hand."""
 
+import time
 from dataclasses import replace
 
 import pytest
 import torch
 
 from purified_opsd.sampling.sampler import Completion
-from purified_opsd.training.metrics import rollout_rows, step_metrics
+from purified_opsd.storage.completions import FinishReason
+from purified_opsd.training.metrics import StepTimer, rollout_rows, step_metrics
 from purified_opsd.training.rollouts import ScoredRollout, StepResult
 
 
-def trajectory(place: int, log_probs: list[float], gap: float, *, ended: bool) -> ScoredRollout:
-    completion = Completion(ids=list(range(len(log_probs))), log_probs=log_probs, ended=ended)
+def trajectory(
+    place: int, log_probs: list[float], gap: float, finish_reason: FinishReason
+) -> ScoredRollout:
+    completion = Completion(list(range(len(log_probs))), log_probs, finish_reason)
     return ScoredRollout(
-        place=place,
+        index=place,
         id=f"p{place}",
-        question=[7, 8],
+        prompt_ids=[7, 8],
         cut=place == 1,
         seed=place,
         completion=completion,
@@ -26,9 +30,9 @@ def trajectory(place: int, log_probs: list[float], gap: float, *, ended: bool) -
 
 
 STEP = StepResult(
-    trajectories=[
-        trajectory(0, [-1.0, -2.0, -3.0], 0.01, ended=True),
-        trajectory(1, [-1.0], -0.5, ended=False),
+    rollouts=[
+        trajectory(0, [-1.0, -2.0, -3.0], 0.01, "stop"),
+        trajectory(1, [-1.0], -0.5, "length"),
     ],
     grad_norm=0.25,
     learning_rate=1e-4,
@@ -76,6 +80,22 @@ def test_nothing_is_said_of_a_decomposition_that_was_not_asked_for():
 
 def test_rollout_rows_hold_what_can_be_scored_again():
     first, second = rollout_rows(STEP, 9, ["a", "b"])
-    assert (first["prompt_ids"], first["completion_ids"], first["text"]) == ([7, 8], [0, 1, 2], "a")
-    assert second["sampler_log_probs"] == [-1.0]
-    assert second["trainer_log_probs"] == [-1.5]
+    assert (first.extras["prompt_ids"], first.completion_ids, first.text) == (
+        [7, 8],
+        [0, 1, 2],
+        "a",
+    )
+    assert [row.finish_reason for row in (first, second)] == ["stop", "length"]
+    assert second.extras["sampler_log_probs"] == [-1.0]
+    assert second.extras["trainer_log_probs"] == [-1.5]
+
+
+def test_seconds_add_up_by_part_also_when_a_part_fails():
+    timer = StepTimer(torch.device("cpu"))
+    for _ in range(2):
+        with timer("rollout"):
+            time.sleep(0.01)
+    with pytest.raises(RuntimeError), timer("student"):
+        raise RuntimeError
+    assert timer.seconds["rollout"] >= 0.02
+    assert 0 <= timer.seconds["student"] < timer.seconds["rollout"]

@@ -1,4 +1,6 @@
-"""The alarm: completions that are not the student's stop a run before the optimizer takes the step."""
+"""The limits of the mismatch: completions that are not the student's stop a run before the
+optimizer takes the step.
+"""
 
 from dataclasses import replace
 
@@ -17,7 +19,7 @@ from purified_opsd.training.setup import setup_training
 from purified_opsd.training.trackers import Trackers
 from purified_opsd.training.train import train
 
-from .conftest import checkpoint_bytes
+from ..runs import checkpoint_bytes
 
 
 def test_between_the_limits_is_a_warning(caplog):
@@ -70,13 +72,13 @@ class Previous(HFSampler):
 
 def run_with(run, sampler_of) -> tuple[Stopped, dict[str, bytes]]:
     """How training with such a sampler ends."""
-    job = setup_training(run)
-    job = replace(job, sampler=sampler_of(job))
+    setup = setup_training(run)
+    setup = replace(setup, sampler=sampler_of(setup))
     writer = RunWriter(run.output_dir)
-    writer.begin(to_yaml(run), {"fingerprint": job.examples.fingerprint})
+    writer.begin(to_yaml(run), {"fingerprint": setup.examples.fingerprint})
     trackers = Trackers((), run.output_dir, {})
     with pytest.raises(Stopped) as end:
-        train(job, PeriodicEvaluator(job, None, writer, trackers), writer, trackers, 0)
+        train(setup, PeriodicEvaluator(setup, None, writer, trackers), writer, trackers, 0)
     return end.value
 
 
@@ -95,7 +97,7 @@ def test_serving_the_adapter_before_trips_it(fast_run):
     can be close to it.
     """
     run = replace(fast_run, alarm=MismatchLimits(warn=1e-4, stop=1e-3))
-    stopped = run_with(run, lambda job: Previous(job.policy.model, run.sampling))
+    stopped = run_with(run, lambda setup: Previous(setup.policy.model, run.sampling))
     assert stopped.exit_code == 4
     assert (
         "Stopped after step 1, which is saved. In step 2 the sampler's log-probs of its own tokens"
@@ -118,7 +120,7 @@ class Lost(HFSampler):
 
 
 def test_lost_servers_save_the_run_and_it_goes_on_as_if_nothing_had_been(fast_run, tmp_path):
-    stopped = run_with(fast_run, lambda job: Lost(job.policy.model, fast_run.sampling))
+    stopped = run_with(fast_run, lambda setup: Lost(setup.policy.model, fast_run.sampling))
     assert (stopped.exit_code, str(stopped)) == (
         75,
         "Stopped after step 2, which is saved. Nobody answers.",
@@ -126,11 +128,11 @@ def test_lost_servers_save_the_run_and_it_goes_on_as_if_nothing_had_been(fast_ru
     assert list_checkpoints(fast_run.output_dir) == [2]
     resume_run(fast_run, fast_run.output_dir, to_yaml(fast_run))
     whole = replace(fast_run, output_dir=tmp_path / "whole")
-    job = setup_training(whole)
+    setup = setup_training(whole)
     writer = RunWriter(whole.output_dir)
     writer.begin(to_yaml(whole), {})
     trackers = Trackers((), whole.output_dir, {})
-    train(job, PeriodicEvaluator(job, None, writer, trackers), writer, trackers, 0)
+    train(setup, PeriodicEvaluator(setup, None, writer, trackers), writer, trackers, 0)
     last = "checkpoints/step-000006"
     assert checkpoint_bytes(fast_run.output_dir / last) == checkpoint_bytes(whole.output_dir / last)
 
@@ -142,7 +144,7 @@ def test_before_the_first_step_there_is_nothing_to_save(fast_run):
         def sync(self, step):
             raise self.error
 
-    stopped = run_with(fast_run, lambda job: Wrong(job.policy.model, fast_run.sampling))
+    stopped = run_with(fast_run, lambda setup: Wrong(setup.policy.model, fast_run.sampling))
     assert (stopped.exit_code, str(stopped)) == (
         4,
         "Stopped before the first step. It is another base.",

@@ -21,7 +21,7 @@ from purified_opsd.training.checkpoint import checkpoint_folder, verify
 from purified_opsd.training.checkpoint_models import load_run_models
 from purified_opsd.training.run import resume_run, start_run
 
-from .test_resume import assert_same_run, start_process
+from ..runs import assert_same_run, start_process
 
 SAMPLING = SamplingOverrides(temperature=1.0, top_p=1.0, top_k=0, max_new_tokens=10, batch_size=5)
 

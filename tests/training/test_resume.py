@@ -6,7 +6,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -26,36 +25,16 @@ from purified_opsd.training.checkpoint import (
     newest_valid,
     verify,
 )
-from purified_opsd.training.metrics import MEASURED
 from purified_opsd.training.optimizer import AdamW
 from purified_opsd.training.run import resume_run, start_run
 
-from .conftest import checkpoint_bytes
+from ..runs import assert_same_run, checkpoint_bytes, metrics, start_process
 
 
 @pytest.fixture
 def finished(tiny_run):
     start_run(tiny_run, to_yaml(tiny_run))
     return tiny_run
-
-
-def metrics(folder: Path) -> list[dict]:
-    return [
-        {k: v for k, v in row.items() if k not in MEASURED} for row in RunReader(folder).metrics()
-    ]
-
-
-def rollouts(folder: Path) -> list[str]:
-    return [f.read_text() for f in sorted((folder / "rollouts").glob("*.jsonl"))]
-
-
-def assert_same_run(a: Path, b: Path):
-    assert metrics(a) == metrics(b)
-    assert rollouts(a) == rollouts(b)
-    last = list_checkpoints(a)[-1]
-    assert checkpoint_bytes(checkpoint_folder(a, last)) == checkpoint_bytes(
-        checkpoint_folder(b, last)
-    )
 
 
 def test_going_on_from_a_checkpoint_repeats_the_rest_exactly(finished, tmp_path):
@@ -85,23 +64,6 @@ def test_feeding_the_config_back_repeats_the_run(finished, tmp_path):
     run = build_run(settings | {"output_dir": str(tmp_path / "again")})
     start_run(run, to_yaml(run))
     assert_same_run(finished.output_dir, run.output_dir)
-
-
-def command(*words) -> list[str]:
-    return [sys.executable, "-m", "purified_opsd.cli", *map(str, words)]
-
-
-def start_process(run, steps: int) -> subprocess.Popen:
-    file = run.output_dir.parent / "run.yaml"
-    file.write_text(to_yaml(replace(run, steps=steps)))
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        command("train", file),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment,
-    )
 
 
 def wait_for_steps(folder: Path, steps: int, process: subprocess.Popen) -> None:
@@ -211,7 +173,8 @@ def test_a_changed_target_is_refused_with_both_values(finished):
     changed = replace(finished, steps=6, target=PMITarget(beta=2.0))
     with pytest.raises(
         CheckpointError,
-        match=r"setting target has changed .*beta=1\.0.* now has .*beta=2\.0.*Bring back what it began",
+        match=r"setting target has changed .*beta=1\.0.* now has .*beta=2\.0.*Bring back what it "
+        "began",
     ):
         resume_run(changed, finished.output_dir, "")
 
@@ -249,11 +212,13 @@ def test_the_adapter_opens_in_peft_as_it_is(finished):
     base = AutoModelForCausalLM.from_pretrained(finished.model.path)
     opened = PeftModel.from_pretrained(base, checkpoint_folder(finished.output_dir, 4) / "adapter")
     row = RunReader(finished.output_dir).rollouts(4)[0]
-    ids = torch.tensor([row["prompt_ids"] + row["completion_ids"]])
+    ids = torch.tensor([row.extras["prompt_ids"] + row.completion_ids])
     with torch.no_grad():
-        logits = opened(input_ids=ids).logits[0, len(row["prompt_ids"]) - 1 : -1]
-    now = logits.log_softmax(-1).gather(-1, ids[0, len(row["prompt_ids"]) :, None]).squeeze(-1)
-    before = torch.tensor(row["trainer_log_probs"])
+        logits = opened(input_ids=ids).logits[0, len(row.extras["prompt_ids"]) - 1 : -1]
+    now = (
+        logits.log_softmax(-1).gather(-1, ids[0, len(row.extras["prompt_ids"]) :, None]).squeeze(-1)
+    )
+    before = torch.tensor(row.extras["trainer_log_probs"])
     assert (now - before).abs().max() < 0.1  # one small step away from where it was sampled
     assert not torch.allclose(now, before, atol=1e-6)
 
@@ -297,13 +262,15 @@ def test_every_step_is_recorded(finished):
     for row in reader.metrics():
         rows = reader.rollouts(row["step"])
         assert len(rows) == 3
-        assert row["completion_tokens"] == sum(len(r["completion_ids"]) for r in rows)
+        assert row["completion_tokens"] == sum(len(r.completion_ids) for r in rows)
         assert row["truncation_rate"] + row["eos_rate"] == 1
         assert set(row["seconds"]) == {"rollout", "frozen", "student", "optimizer"}
         gaps = [
             abs(a - b)
             for r in rows
-            for a, b in zip(r["sampler_log_probs"], r["trainer_log_probs"], strict=True)
+            for a, b in zip(
+                r.extras["sampler_log_probs"], r.extras["trainer_log_probs"], strict=True
+            )
         ]
         assert row["log_prob_gap_mean"] == pytest.approx(sum(gaps) / len(gaps), abs=1e-6)
         assert row["log_prob_gap_mean"] < 1e-4

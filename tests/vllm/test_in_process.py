@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from purified_opsd.errors import ModelError, Stopped
-from purified_opsd.policy.model import LoRA, base_of, load_policy
+from purified_opsd.policy.loading import load_policy
+from purified_opsd.policy.model import LoRA, base_of
 from purified_opsd.sampling.hf import HF, HFSampler
 from purified_opsd.sampling.logprob_check import logprob_check_of
 from purified_opsd.sampling.sampler import Sampling
@@ -72,7 +73,7 @@ def test_greedy_is_what_transformers_writes_and_ends_where_it_does(policy, opene
     opened.sampling, before = greedy, opened.sampling
     theirs = opened.generate(PROMPTS, SEEDS)
     opened.sampling = before
-    assert [(c.ids, c.ended) for c in theirs] == [(c.ids, c.ended) for c in ours]
+    assert [(c.ids, c.finish_reason) for c in theirs] == [(c.ids, c.finish_reason) for c in ours]
 
 
 def test_completions_end_as_they_should(policy, opened):
@@ -85,11 +86,11 @@ def test_completions_end_as_they_should(policy, opened):
     opened.sampling, before = replace(RUN.sampling, max_new_tokens=160), opened.sampling
     found = opened.generate([list(prompt)] * 16, range(16))
     opened.sampling = before
-    assert {c.ended for c in found} == {True, False}
+    assert {c.finish_reason for c in found} == {"stop", "length"}
     for completion in found:
-        assert completion.ended == (completion.ids[-1] in eos)
+        assert (completion.finish_reason == "stop") == (completion.ids[-1] in eos)
         assert not eos & set(completion.ids[:-1])
-        assert completion.ended or len(completion.ids) == 160
+        assert completion.finish_reason == "stop" or len(completion.ids) == 160
 
 
 def test_the_trap_of_an_id_used_again_is_seen(policy, opened):
@@ -100,11 +101,11 @@ def test_the_trap_of_an_id_used_again_is_seen(policy, opened):
     opened.sync(0)
     before = opened.adapter
     move(policy, seed=12)
-    version = opened.adapters.write(policy.model)
+    version = opened.publisher.publish(policy.model)
     opened.adapter = LoRARequest(version.name, before.lora_int_id, str(version.folder))
     opened.engine.llm_engine.add_lora(opened.adapter)
     with pytest.raises(ModelError, match="vLLM serves a stale adapter, or none at all"):
-        opened._compare(logprob_check_of(policy), "a stale adapter, or none at all")
+        opened._check_log_probs(logprob_check_of(policy), "a stale adapter, or none at all")
 
 
 def test_a_rank_that_the_engine_was_not_started_for(opened):
@@ -129,8 +130,9 @@ class Previous(VLLMSampler):
 
 def job_with(run, sampler_class, engine):
     job = setup_training(replace(run, sampler=HF()))
-    adapters = AdapterPublisher(None, job.policy.model)
-    return replace(job, run=run, sampler=sampler_class(engine, job.policy, run.sampling, adapters))
+    publisher = AdapterPublisher(None, job.policy.model)
+    sampler = sampler_class(engine, job.policy, run.sampling, publisher)
+    return replace(job, config=run, sampler=sampler)
 
 
 def test_a_run_samples_from_each_of_its_adapters_and_is_resumed(opened, folder, monkeypatch):
@@ -142,7 +144,8 @@ def test_a_run_samples_from_each_of_its_adapters_and_is_resumed(opened, folder, 
     train(job, PeriodicEvaluator(job, None, writer, trackers), writer, trackers, 0)
     again = replace(run, steps=5)
     monkeypatch.setattr(
-        "purified_opsd.training.run.prepare", lambda r: job_with(r, VLLMSampler, opened.engine)
+        "purified_opsd.training.run.setup_training",
+        lambda r: job_with(r, VLLMSampler, opened.engine),
     )
     resume_run(again, folder, to_yaml(again))
     rows = RunReader(folder).metrics()

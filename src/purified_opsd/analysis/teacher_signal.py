@@ -26,8 +26,8 @@ from purified_opsd.objective.decomposition import (
     probability_weighted,
 )
 from purified_opsd.objective.divergences import kl
-from purified_opsd.objective.targets import PMITarget
-from purified_opsd.policy.lm_head import GeneralHead
+from purified_opsd.objective.targets import LogProbs, PMITarget
+from purified_opsd.policy.lm_head import ModelHead
 from purified_opsd.policy.model import Policy, frozen
 from purified_opsd.policy.scoring import completion_hidden, contexts_hidden, micro_batches
 from purified_opsd.sampling.sampler import Completion, Sampler
@@ -35,7 +35,7 @@ from purified_opsd.sampling.sampler import Completion, Sampler
 CHUNK_ELEMENTS = 2**24
 """Logits of one distribution that exist at once."""
 
-VIEWS: Mapping[str, Callable[[Decomposition, Float[Tensor, "N V"]], Decomposition]] = {
+VIEWS: Mapping[str, Callable[[Decomposition, LogProbs], Decomposition]] = {
     "weighted": probability_weighted,
     "top64": lambda parts, log_student: likeliest(parts, log_student, 64),
 }
@@ -65,7 +65,7 @@ class Diagnosed:
 def diagnose(policy: Policy, prompts: Sequence[Contexts], probe: Probe) -> list[Diagnosed]:
     """Draws one completion a prompt from the student as it is, and measures the teacher on it."""
     seeds = [seed_for(probe.seed, "diagnosis", index) for index in range(len(prompts))]
-    completions = probe.sampler.generate([prompt.question for prompt in prompts], seeds)
+    completions = probe.sampler.generate([prompt.base for prompt in prompts], seeds)
     return measure(policy, prompts, completions, probe.target, probe.token_budget)
 
 
@@ -79,8 +79,8 @@ def measure(
     """Measures the teacher on given completions, under the student as it is, without dropout."""
     training = policy.model.training
     policy.model.eval()
-    lengths = [len(p.question) + len(c.ids) for p, c in zip(prompts, completions, strict=True)]
-    head = GeneralHead(policy.base)
+    lengths = [len(p.base) + len(c.ids) for p, c in zip(prompts, completions, strict=True)]
+    head = ModelHead(policy.base)
     by_index: dict[int, Diagnosed] = {}
     for indices in micro_batches(lengths, token_budget):
         ids = [completions[i].ids for i in indices]
@@ -125,7 +125,7 @@ def hidden_states(
     policy: Policy, prompts: Sequence[Contexts], ids: Sequence[Sequence[int]], budget: int
 ) -> dict[str, Tensor]:
     """The hidden states of the same completions under student, base, teacher and reference."""
-    questions = [p.question for p in prompts]
+    questions = [p.base for p in prompts]
     contexts = {
         "base": questions,
         "teacher": [p.teacher for p in prompts],
@@ -138,7 +138,7 @@ def hidden_states(
 
 
 def _chunk_numbers(
-    log: Mapping[str, Float[Tensor, "N V"]], target: PMITarget
+    log: Mapping[str, LogProbs], target: PMITarget
 ) -> dict[str, Float[Tensor, " N"]]:
     log_target = target(log["teacher"], log["reference"], log["base"])
     parts = decompose(log["student"], log["teacher"], log["reference"])

@@ -49,7 +49,7 @@ def sample(
 ) -> None:
     """Read what the purified target itself would write, or the teacher, the student, the base."""
     from purified_opsd.errors import SettingsError
-    from purified_opsd.inspection.sample import Wish, sample_run
+    from purified_opsd.inspection.sample import SampleRequest, sample_run
     from purified_opsd.reporting.terminal import completion_text
 
     if step is not None and source != "student":
@@ -67,6 +67,8 @@ def sample(
         run = replace(run, sampling=replace(run.sampling, **given))
     width = min(100, shutil.get_terminal_size().columns)
     file = sample_run(
-        run, Wish(source, samples, seed, step), lambda row: typer.echo(completion_text(row, width))
+        run,
+        SampleRequest(source, samples, seed, step),
+        lambda row: typer.echo(completion_text(row, width)),
     )
     typer.echo(f"Kept in {file}.")

@@ -128,7 +128,8 @@ def _length(tokenizer: str | None, limit: int | None) -> "list[LongReference]":
     ModelError for the tokenizer.
     """
     from purified_opsd.errors import SettingsError
-    from purified_opsd.policy.model import Model, load_tokenizer
+    from purified_opsd.policy.loading import load_tokenizer
+    from purified_opsd.policy.model import Model
     from purified_opsd.preparation.prepare import LongReference
 
     if tokenizer is None and limit is None:

@@ -1,12 +1,12 @@
-"""Training sets: read, validate and fingerprint every row before a model is loaded; order them by
-seed and epoch.
+"""Training sets: their settings, and the validated examples that are read by them.
 
-What of a row the teacher is shown: the whole solution, its part after the thoughts, or the answer
-alone.
+A set names its file, its columns and the view of a row that the teacher is shown as the reference:
+the whole solution, its part after the thoughts, or the answer alone. Every row is read and
+validated before a model is loaded; seed and epoch decide the order.
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -51,15 +51,14 @@ class AnswerOnly:
         return f"The final answer is \\boxed{{{answer}}}."
 
 
-Reference = WholeSolution | AfterThink | AnswerOnly
-
-pass
+ReferenceView = WholeSolution | AfterThink | AnswerOnly
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column holds what.  Null: the column of that name where there is one (rows without `id`
-    are numbered).
+    """Which column holds what.
+
+    Null stands for the column of that name, where there is one; rows without `id` are numbered.
     """
 
     problem: str = "problem"
@@ -100,7 +99,7 @@ class TrainingSet:
     subset: int | None = None
     """Keep a sample of this many rows, a function of `subset_seed` alone."""
     subset_seed: int = 0
-    reference: Reference = WholeSolution()
+    reference: ReferenceView = WholeSolution()
     """What of a row the teacher is shown."""
     on_bad_row: Literal["fail", "skip"] = "fail"
 
@@ -128,13 +127,13 @@ class Examples:
 
     def batch(self, step: int, size: int, seed: int) -> list[Example]:
         """The examples of one step: epochs laid end to end, each in an order of its own."""
-        places = range(step * size, (step + 1) * size)
-        return [
-            self.rows[
-                epoch_order(len(self.rows), seed, place // len(self.rows))[place % len(self.rows)]
-            ]
-            for place in places
-        ]
+        count = len(self.rows)
+        batch = []
+        for index in range(step * size, (step + 1) * size):
+            epoch, index_in_epoch = divmod(index, count)
+            order = epoch_order(count, seed, epoch)
+            batch.append(self.rows[order[index_in_epoch]])
+        return batch
 
 
 @lru_cache(maxsize=2)
@@ -144,83 +143,91 @@ def epoch_order(n: int, seed: int, epoch: int) -> tuple[int, ...]:
 
 
 def load_examples(settings: TrainingSet) -> Examples:
-    """Read and validate the training set; of a large one, no more than twice `subset` rows are held
-    at a time.
+    """Reads and validates the training set.
 
-    Raises DataError that names each bad row (the first five) as file:row, or says that nothing is
-    left.
+    Of a large set, no more than twice `subset` rows are held at a time. Raises DataError that names
+    each bad row (the first five) as file:row, or says that nothing is left.
     """
-    good: list[Example] = []
-    bad: list[str] = []
+    examples: list[Example] = []
+    errors: list[str] = []
     usable = 0
-    for example in usable_examples(settings, bad):
+    for example in usable_examples(settings, errors):
         usable += 1
-        good.append(example)
-        if settings.subset and len(good) == 2 * settings.subset:
-            good = _sample(good, settings.subset, settings.subset_seed)
-    refuse_bad_rows(settings, bad, usable)
+        examples.append(example)
+        if settings.subset and len(examples) == 2 * settings.subset:
+            examples = _subset(examples, settings.subset, settings.subset_seed)
+    refuse_bad_rows(settings, errors, usable)
     if settings.subset is not None:
-        if not 0 < settings.subset <= len(good):
+        if not 0 < settings.subset <= len(examples):
             raise DataError(
-                f"{settings.path} has {len(good)} usable rows, but data.subset asks for "
+                f"{settings.path} has {len(examples)} usable rows, but data.subset asks for "
                 f"{settings.subset}. Ask for between 1 and that many, or leave data.subset out."
             )
-        good = _sample(good, settings.subset, settings.subset_seed)
-    return Examples(tuple(good), len(bad), fingerprint(good))
+        examples = _subset(examples, settings.subset, settings.subset_seed)
+    return Examples(tuple(examples), len(errors), fingerprint(examples))
 
 
-def usable_examples(settings: TrainingSet, bad: list[str]) -> Iterator[Example]:
-    """Every row that can be used, in the set's order; what is wrong with each other one is added to
-    `bad`.
+def usable_examples(settings: TrainingSet, errors: list[str]) -> Iterator[Example]:
+    """Every row that can be used, in the set's order.
+
+    What is wrong with each other row is added to `errors`.
     """
     columns = settings.columns or READY_COLUMNS.get(settings.path, Columns())
-    places: dict[str, str] = {}
+    first_seen: dict[str, str] = {}
     rows = read_rows(settings.path, settings.config, settings.split, settings.revision)
-    for number, row in enumerate(_kept(rows, settings.where), 1):
+    for number, row in enumerate(_matching(rows, settings.where), 1):
         try:
             example = _example(row, number, columns, settings.reference)
-            if example.id in places:
+            if example.id in first_seen:
                 raise ValueError(
-                    f"its id '{example.id}' already stands at {places[example.id]}; give each row "
-                    "its own id"
+                    f"its id '{example.id}' already stands at {first_seen[example.id]}; give each "
+                    "row its own id"
                 )
-        except ValueError as problem:
-            bad.append(f"{row.where}: {problem}.")
+        except ValueError as error:
+            errors.append(f"{row.where}: {error}.")
         else:
-            places[example.id] = example.where
+            first_seen[example.id] = example.where
             yield example
 
 
-def refuse_bad_rows(settings: TrainingSet, bad: list[str], usable: int) -> None:
+def refuse_bad_rows(settings: TrainingSet, errors: Sequence[str], usable: int) -> None:
     """Raises DataError where rows are bad and may not be skipped, or where none is usable."""
-    if bad and settings.on_bad_row == "fail":
-        more = f"\n... and {len(bad) - 5} more." if len(bad) > 5 else ""
+    if errors and settings.on_bad_row == "fail":
+        more = f"\n... and {len(errors) - 5} more." if len(errors) > 5 else ""
         raise DataError(
-            f"{len(bad)} of {len(bad) + usable} rows of {settings.path} cannot be used:\n"
-            + "\n".join(bad[:5])
+            f"{len(errors)} of {len(errors) + usable} rows of {settings.path} cannot be used:\n"
+            + "\n".join(errors[:5])
             + more
             + "\nMend them, or leave such rows out with --data.on-bad-row skip."
         )
     if not usable:
-        raise DataError(f"{settings.path}: no row is left to train on. {_why_empty(bad, settings)}")
+        reason = _why_empty(settings, errors)
+        raise DataError(f"{settings.path}: no row is left to train on. {reason}")
 
 
-def _why_empty(bad: list[str], settings: TrainingSet) -> str:
-    if bad:
-        return f"All {len(bad)} were skipped; the first: {bad[0]}"
-    kept = f" with {dict(settings.where)}" if settings.where else ""
-    return f"It holds no rows{kept}. Give a file with one JSON object a line, holding a problem and its solution."
+def _why_empty(settings: TrainingSet, errors: Sequence[str]) -> str:
+    if errors:
+        return f"All {len(errors)} were skipped; the first: {errors[0]}"
+    condition = f" with {dict(settings.where)}" if settings.where else ""
+    return (
+        f"It holds no rows{condition}. Give a file with one JSON object a line, holding a problem "
+        "and its solution."
+    )
 
 
-def _kept(rows: Iterator[Row], where: Mapping[str, str]) -> Iterator[Row]:
+def _matching(rows: Iterable[Row], where: Mapping[str, str]) -> Iterator[Row]:
+    """The rows whose columns have the values of `where`, and those that could not be read."""
     for row in rows:
-        if not isinstance(row.value, dict) or all(
-            str(row.value.get(k)) == v for k, v in where.items()
-        ):
+        if not isinstance(row.value, dict) or _has_values(row.value, where):
             yield row
 
 
-def _example(row: Row, number: int, columns: Columns, reference: Reference) -> Example:
+def _has_values(columns: Mapping[str, Any], where: Mapping[str, str]) -> bool:
+    return all(str(columns.get(name)) == value for name, value in where.items())
+
+
+def _example(row: Row, number: int, columns: Columns, view: ReferenceView) -> Example:
+    """The example that a row holds.  Raises ValueError that says what is wrong with the row."""
     if isinstance(row.value, ValueError):
         raise row.value
     if not isinstance(row.value, dict):
@@ -229,45 +236,48 @@ def _example(row: Row, number: int, columns: Columns, reference: Reference) -> E
             "object a row"
         )
     problem = _text(row.value, columns.problem, "problem")
-    solution = (
-        "" if isinstance(reference, AnswerOnly) else _text(row.value, columns.solution, "solution")
-    )
-    answer = _optional(row.value, columns.answer, "answer")
-    text = reference(solution, answer)
-    if not text.strip():
+    solution = ""
+    if not isinstance(view, AnswerOnly):
+        solution = _text(row.value, columns.solution, "solution")
+    answer = _optional_text(row.value, columns.answer, "answer")
+    reference = view(solution, answer)
+    if not reference.strip():
         raise ValueError("its reference is empty, so the teacher would know nothing; fill it in")
-    return Example(
-        _optional(row.value, columns.id, "id") or f"row-{number}", problem, text, answer, row.where
-    )
+    id = _optional_text(row.value, columns.id, "id") or f"row-{number}"
+    return Example(id, problem, reference, answer, row.where)
 
 
 def _text(row: dict[str, Any], column: str, role: str) -> str:
     return text_of(row, column, role, f"--data.columns.{role} COLUMN")
 
 
-def _optional(row: dict[str, Any], column: str | None, role: str) -> str | None:
+def _optional_text(row: dict[str, Any], column: str | None, role: str) -> str | None:
     """Numbers count as text here: many sets write answers and ids so."""
     if column is None and row.get(role) is None:
         return None
-    value = row.get(column or role)
+    name = column or role
+    value = row.get(name)
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError(
-            f"its column '{column or role}' ({role}) is {kind_of(value)}; write text or a number"
+            f"its column '{name}' ({role}) is {kind_of(value)}; write text or a number"
         )
     return str(value)
 
 
-def _sample(rows: list[Example], size: int, seed: int) -> list[Example]:
-    """The rows with the lowest draws, in their order; each row's draw is its own, so a sample of
-    samples is the sample.
+def _subset(examples: list[Example], size: int, seed: int) -> list[Example]:
+    """The examples with the lowest draws, in their order.
+
+    Each example's draw is its own, so a subset of subsets is the subset.
     """
-    by_draw = sorted(range(len(rows)), key=lambda i: (seed_for(seed, "subset", rows[i].id), i))
-    return [rows[i] for i in sorted(by_draw[:size])]
+    draws = [seed_for(seed, "subset", example.id) for example in examples]
+    by_draw = sorted(range(len(examples)), key=lambda index: (draws[index], index))
+    return [examples[index] for index in sorted(by_draw[:size])]
 
 
-def fingerprint(rows: Sequence[Example]) -> str:
+def fingerprint(examples: Sequence[Example]) -> str:
     """sha256 of every id, problem, reference and answer, in order."""
     digest = sha256()
-    for row in rows:
-        digest.update(json.dumps([row.id, row.problem, row.reference, row.answer]).encode())
+    for example in examples:
+        fields = [example.id, example.problem, example.reference, example.answer]
+        digest.update(json.dumps(fields).encode())
     return digest.hexdigest()

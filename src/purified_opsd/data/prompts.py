@@ -1,25 +1,25 @@
-"""The three contexts under which a completion is scored, as token ids: question, teacher,
-reference.
+"""The three contexts under which a completion is scored, as token ids: base, teacher, reference.
 
-One user turn, no system prompt, the model's own chat template. The reference probe's text is the
-teacher's without the problem, word for word, and none of its words points at a problem: what the
-two share cancels in Δ_it (Eq. 13).
+One user turn, no system prompt, the model's own chat template. The base context holds the question
+alone, the teacher's question and reference, the reference probe's the reference alone. The probe's
+text is the teacher's without the problem, word for word, and none of its words points at a
+problem: what the two share cancels in Δ_it (Eq. 13).
 """
 
-from bisect import bisect_left
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Literal, NamedTuple, cast
 
 from transformers import BatchEncoding, PreTrainedTokenizerBase
 
-from purified_opsd.errors import DataError, TemplateError
+from purified_opsd.errors import TemplateError
 
 from .dataset import Example
+from .truncation import ReferenceTruncation
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{{}}."
 
-REFERENCE = (
+REFERENCE_TEMPLATE = (
     "Here is a reference solution:\n"
     "=== Reference Solution Begin ===\n"
     "{reference}\n"
@@ -28,11 +28,12 @@ REFERENCE = (
     "Then derive the same final answer by your own reasoning, in your own words.\n\n" + INSTRUCTION
 )
 
-QUESTION = "{problem}\n\n" + INSTRUCTION
+BASE_TEMPLATE = "{problem}\n\n" + INSTRUCTION
 
-TEACHER = "{problem}\n\n" + REFERENCE
+TEACHER_TEMPLATE = "{problem}\n\n" + REFERENCE_TEMPLATE
 
-WORDING = sha256("\0".join((QUESTION, REFERENCE, TEACHER)).encode()).hexdigest()[:16]
+_TEMPLATES = (BASE_TEMPLATE, REFERENCE_TEMPLATE, TEACHER_TEMPLATE)
+WORDING = sha256("\0".join(_TEMPLATES).encode()).hexdigest()[:16]
 """Identifies the wording of the contexts in a run's record."""
 
 
@@ -60,24 +61,21 @@ class Prompts:
 
 
 class Contexts(NamedTuple):
-    """Token ids of the three prompts of one example; `cut` tells whether its reference was
-    shortened.
-    """
+    """Token ids of the three prompts of one example."""
 
-    question: list[int]
+    base: list[int]
     teacher: list[int]
     reference: list[int]
     cut: bool
+    """Whether the reference was shortened."""
 
 
 class PromptBuilder:
-    """Renders contexts with a tokenizer's chat template.  Raises TemplateError where the tokenizer
-    has none.
-    """
+    """Renders contexts with a tokenizer's chat template."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: Prompts, room: int):
-        """`room`: the most prompt tokens that leave a whole completion its place in the model's
-        context.
+        """`room` is the most prompt tokens that leave a whole completion its space in the model's
+        context.  Raises TemplateError where the tokenizer has no chat template.
         """
         if not tokenizer.chat_template:
             raise TemplateError(
@@ -87,66 +85,38 @@ class PromptBuilder:
             )
         self.tokenizer, self.settings = tokenizer, settings
         self.limit = min(settings.max_tokens, room)
-        self.overhead = len(self._teacher("", "")) + 4
-        """Tokens of a teacher's prompt without problem and reference, and one character of the
-        latter.
-        """
+        self.truncation = ReferenceTruncation(
+            limit=self.limit,
+            max_tokens=settings.max_tokens,
+            long_reference=settings.long_reference,
+            teacher_context=self._teacher_context,
+        )
 
-    def question(self, problem: str) -> list[int]:
-        """π(·|q): the prompt that the student, and evaluation, see."""
-        return self._render(QUESTION.format(problem=problem))
+    def base_context(self, problem: str) -> list[int]:
+        """The question alone, π(·|q): the prompt that the student, and evaluation, see."""
+        return self._render(BASE_TEMPLATE.format(problem=problem))
 
     def contexts(self, example: Example) -> Contexts:
-        """All three contexts, the teacher and the probe with the same reference.  Raises DataError
-        where it cannot fit.
+        """All three contexts, the teacher's and the probe's with the same reference.
+
+        Raises DataError where it cannot fit.
         """
-        reference = self._fitting_reference(example)
+        reference = self.truncation.truncated(example)
         return Contexts(
-            question=self.question(example.problem),
-            teacher=self._teacher(example.problem, reference),
-            reference=self._render(REFERENCE.format(reference=reference)),
+            base=self.base_context(example.problem),
+            teacher=self._teacher_context(example.problem, reference),
+            reference=self._render(REFERENCE_TEMPLATE.format(reference=reference)),
             cut=reference != example.reference,
         )
 
     def check(self, example: Example) -> None:
-        """Raises DataError if the example's question cannot fit, or its reference may not be cut
-        and does not.
+        """Raises DataError if the example's question cannot fit, or its reference neither fits nor
+        may be cut.
         """
-        counted = example.problem + (
-            example.reference if self.settings.long_reference == "refuse" else ""
-        )
-        if self.overhead + len(counted.encode()) > self.limit:  # a token is a byte at least
-            self._fitting_reference(example)
+        self.truncation.check(example)
 
-    def _fitting_reference(self, example: Example) -> str:
-        """The longest beginning of the reference with which the teacher's prompt, the longest of
-        the three, fits.
-        """
-
-        def fits(characters: int) -> bool:
-            return len(self._teacher(example.problem, example.reference[:characters])) <= self.limit
-
-        if fits(len(example.reference)):
-            return example.reference
-        if self.settings.long_reference == "refuse":
-            raise DataError(
-                f"{example.where}: its reference does not fit: the teacher's prompt has more than "
-                f"{self.limit} tokens. Shorten it, raise prompts.max_tokens if the model's context "
-                "allows, or let it be cut with --prompts.long-reference cut."
-            )
-        if not fits(1):
-            raise DataError(
-                f"{example.where}: its question does not fit: without any reference the teacher's "
-                f"prompt has more than {self.limit} tokens (prompts.max_tokens is "
-                f"{self.settings.max_tokens}; the completion must fit into the model's context "
-                "too). Questions are never cut: leave the row out, or allow more tokens."
-            )
-        return example.reference[
-            : bisect_left(range(len(example.reference)), True, lo=1, key=lambda n: not fits(n)) - 1
-        ]
-
-    def _teacher(self, problem: str, reference: str) -> list[int]:
-        return self._render(TEACHER.format(problem=problem, reference=reference))
+    def _teacher_context(self, problem: str, reference: str) -> list[int]:
+        return self._render(TEACHER_TEMPLATE.format(problem=problem, reference=reference))
 
     def _render(self, text: str) -> list[int]:
         """One user turn and the header of the assistant's, with the beginning-of-sequence token at

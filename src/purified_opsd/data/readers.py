@@ -1,5 +1,6 @@
-"""Raw rows, each with its place: from JSONL, JSON and Parquet files, folders of them, and hub data
-sets.
+"""Raw rows, each with its file and number.
+
+They are read from JSONL, JSON and Parquet files, folders of them, and hub data sets.
 """
 
 import json
@@ -14,10 +15,12 @@ SUFFIXES = (".jsonl", ".json", ".parquet")
 
 
 class Row(NamedTuple):
-    """One row and its place, file:row; `value` is a ValueError where the row cannot even be read."""
+    """One row of a set."""
 
     where: str
+    """Its file and number: file:row."""
     value: Any
+    """What it holds, or the ValueError that says why it cannot even be read."""
 
 
 def read_rows(path: str, config: str | None, split: str, revision: str | None) -> Iterator[Row]:
@@ -25,9 +28,9 @@ def read_rows(path: str, config: str | None, split: str, revision: str | None) -
 
     Raises DataError where there is nothing to read.
     """
-    place = Path(path).expanduser()
-    if place.is_dir():
-        files = sorted(file for file in place.iterdir() if file.suffix in SUFFIXES)
+    local = Path(path).expanduser()
+    if local.is_dir():
+        files = sorted(file for file in local.iterdir() if file.suffix in SUFFIXES)
         if not files:
             raise DataError(
                 f"The folder {path} holds no {', '.join(SUFFIXES)} file. Put the set there, or "
@@ -35,13 +38,13 @@ def read_rows(path: str, config: str | None, split: str, revision: str | None) -
             )
         for file in files:
             yield from _read_file(file)
-    elif place.is_file():
-        yield from _read_file(place)
-    elif place.suffix not in SUFFIXES and re.fullmatch(r"[\w.-]+/[\w.-]+", path):
+    elif local.is_file():
+        yield from _read_file(local)
+    elif local.suffix not in SUFFIXES and re.fullmatch(r"[\w.-]+/[\w.-]+", path):
         yield from _read_hub(path, config, split, revision)
     else:
         raise DataError(
-            f"There is no data set at {path} (looked for {place.absolute()}). Give a .jsonl, .json "
+            f"There is no data set at {path} (looked for {local.absolute()}). Give a .jsonl, .json "
             "or .parquet file, a folder of them, or a hub data set id such as org/name."
         )
 
@@ -54,9 +57,8 @@ def _read_file(file: Path) -> Iterator[Row]:
         )
     if file.stat().st_size == 0:
         raise DataError(f"{file} is empty: 0 bytes. Give a file with one JSON object a line.")
-    yield from {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}[file.suffix](
-        file
-    )
+    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}
+    yield from readers[file.suffix](file)
 
 
 def _read_jsonl(file: Path) -> Iterator[Row]:
@@ -98,9 +100,11 @@ def _read_parquet(file: Path) -> Iterator[Row]:
     import pyarrow.parquet
 
     try:
-        batches = pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=256)
-        for number, row in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
-            yield Row(f"{file}:{number}", row)
+        number = 0
+        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=256):
+            for row in batch.to_pylist():
+                number += 1
+                yield Row(f"{file}:{number}", row)
     except (pyarrow.ArrowException, OSError) as error:
         raise DataError(
             f"{file} cannot be read as Parquet: {error}. Write it again, or convert it to .jsonl."
@@ -124,10 +128,10 @@ def _read_hub(path: str, config: str | None, split: str, revision: str | None) -
 
 
 def text_of(row: dict[str, Any], column: str, role: str, naming: str) -> str:
-    """The text in a column of a row, which holds its `role`; `naming` is how a user names another
-    column.
+    """The text in the column of a row that holds its `role`.
 
-    Raises ValueError for a column that is missing, empty or no whole text.
+    `naming` is how a user names another column. Raises ValueError for a column that is missing,
+    empty or no whole text.
     """
     if column not in row:
         raise ValueError(

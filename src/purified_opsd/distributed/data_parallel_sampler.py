@@ -1,8 +1,7 @@
-"""A sampler whose every batch is shared among the processes, though only one of them knows what is
-asked.
+"""Draws a batch of completions on all processes, when only the main process knows the prompts.
 
-So an evaluation, which belongs to the main process and its files, keeps no process waiting longer
-than a batch takes.
+An evaluation belongs to the main process and its files.  The others wait for its prompts, draw
+their share of each batch, and send it back.
 """
 
 from collections.abc import Sequence
@@ -16,12 +15,13 @@ from purified_opsd.sampling.sampler import Completion, Sampler
 from .fsdp import Layout
 
 Ids = Sequence[int]
-Asked = tuple[Sequence[Ids], Sequence[int]]
+Batch = tuple[Sequence[Ids], Sequence[int]]
+"""Prompts and their seeds."""
 
 
-class SharedSampler:
-    """The main process generates, the others `serve` until it lets them go.  With one process: its
-    sampler as it is.
+class DataParallelSampler(Sampler):
+    """The main process calls `generate` and at last `close`; the others call `serve`, which returns
+    when it has closed.  With one process it is the sampler it wraps.
     """
 
     def __init__(
@@ -35,29 +35,38 @@ class SharedSampler:
         self.sampler.sync(step)
 
     def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
-        """Of the main process: every completion, each drawn by one of the processes."""
+        """Returns all completions of a batch, each drawn by one of the processes.  Called by the
+        main process.
+        """
         broadcast_object_list([(prompts, seeds)])
-        return self._together(prompts, seeds)
+        return self._generate_share(prompts, seeds)
 
     def close(self) -> None:
-        """Of the main process: lets the others go."""
+        """Ends `serve` in the other processes.  Called by the main process."""
         broadcast_object_list([None])
 
     def serve(self) -> None:
-        """Of the others: their shares of all that is asked, until they are let go."""
-        while (asked := _told()) is not None:
-            self._together(*asked)
+        """Draws this process's share of every batch until the main process closes.  Called by the
+        others.
+        """
+        while (batch := _next_batch()) is not None:
+            self._generate_share(*batch)
 
-    def _together(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
-        places = range(self.accelerator.process_index, len(prompts), self.accelerator.num_processes)
+    def _generate_share(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
+        """Draws every `num_processes`-th completion here; returns those of all processes, in
+        order.
+        """
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        indices = range(rank, len(prompts), processes)
+        own_prompts, own_seeds = [prompts[i] for i in indices], [seeds[i] for i in indices]
         with self.layout.synced_forwards(), self.layout.gathered_head():
-            own = self.sampler.generate([prompts[i] for i in places], [seeds[i] for i in places])
+            own = self.sampler.generate(own_prompts, own_seeds)
         self.stopped_by = max(gather_object([self.stop.signal]))
-        everyone = dict(gather_object(list(zip(places, own, strict=True))))
-        return [everyone[i] for i in range(len(prompts))]
+        completions = dict(gather_object(list(zip(indices, own, strict=True))))
+        return [completions[i] for i in range(len(prompts))]
 
 
-def _told() -> Asked | None:
-    """What the main process asks next; None: nothing more."""
-    (asked,) = broadcast_object_list([None])
-    return asked
+def _next_batch() -> Batch | None:
+    """Waits for what the main process broadcasts next; None: it has closed."""
+    (batch,) = broadcast_object_list([None])
+    return batch

@@ -16,7 +16,7 @@ from typing import Any
 from purified_opsd.data.readers import SUFFIXES, Row, read_rows, text_of
 from purified_opsd.errors import DataError
 from purified_opsd.evaluation.grading.graders import CountdownGrader, Grader, MathGrader
-from purified_opsd.miniature.rows import rows
+from purified_opsd.miniature.rows import draw_rows
 from purified_opsd.miniature.task import Split, problems
 
 
@@ -153,7 +153,7 @@ def countdown() -> Benchmark:
     count = len(problems(Split.EVALUATION))
     questions = [
         Question(row["id"], row["problem"], row["answer"], f"{COUNTDOWN}:{number}")
-        for number, row in enumerate(rows(Split.EVALUATION, seed=0, count=count), 1)
+        for number, row in enumerate(draw_rows(Split.EVALUATION, seed=0, count=count), 1)
     ]
     return _benchmark(COUNTDOWN, questions, CountdownGrader(), {"asked_as": COUNTDOWN})
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from purified_opsd.data.prompts import PromptBuilder
 from purified_opsd.evaluation.grading.graders import Grade, grade_all
-from purified_opsd.sampling.sampler import Completion, OneByOne, Sampler
+from purified_opsd.sampling.sampler import Completion, Sampler
+from purified_opsd.storage.completions import CompletionRow
 from purified_opsd.storage.files import locked
 
 from .benchmarks import Benchmark
@@ -28,8 +29,7 @@ from .sample_store import (
     Key,
     Sample,
     SampleFolder,
-    read_sample,
-    sample_row,
+    sample_of,
     write_problems,
     write_request,
 )
@@ -177,37 +177,38 @@ def complete(
 
 
 def draw_batch(cell: Cell, batch: Sequence[Draw], sampler: Sampler, prompts: PromptBuilder) -> None:
-    """Draws a batch and writes down what of it is not there yet; only that, and each as it comes,
-    where rows have no neighbours.
-    """
-    if isinstance(sampler, OneByOne):
-        owed = [draw for draw in batch if draw.key not in cell.samples]
-        sampler.generate_each(
-            *_asked(owed),
-            lambda place, completion: keep(cell, [owed[place]], [completion], prompts),
-        )
-    else:
-        keep(cell, batch, sampler.generate(*_asked(batch)), prompts)
+    """Draws what is missing of a batch and writes it down as soon as the sampler hands it over."""
+
+    def keep(completions: Mapping[int, Completion]) -> None:
+        draws = [batch[index] for index in completions]
+        write_samples(cell, draws, list(completions.values()), prompts)
+
+    missing = [index for index, draw in enumerate(batch) if draw.key not in cell.samples]
+    sampler.generate_missing(
+        [draw.prompt for draw in batch], [draw.seed for draw in batch], missing, keep
+    )
 
 
-def _asked(draws: Sequence[Draw]) -> tuple[list[list[int]], list[int]]:
-    return [draw.prompt for draw in draws], [draw.seed for draw in draws]
-
-
-def keep(
+def write_samples(
     cell: Cell, draws: Sequence[Draw], completions: Sequence[Completion], prompts: PromptBuilder
 ) -> None:
-    """Writes down what is not there yet."""
+    """Adds the completions to the cell's samples."""
     texts = prompts.tokenizer.batch_decode(
         [completion.ids for completion in completions], skip_special_tokens=True
     )
     rows = [
-        sample_row(draw.question.id, draw.run, draw.seed, completion.ids, completion.ended, text)
+        CompletionRow(
+            draw.question.id,
+            completion.finish_reason,
+            text,
+            completion.ids,
+            seed=draw.seed,
+            extras={"run": draw.run},
+        )
         for draw, completion, text in zip(draws, completions, texts, strict=True)
-        if draw.key not in cell.samples
     ]
     cell.folder.append(rows)
-    cell.samples |= {sample.key: sample for sample in map(read_sample, rows)}
+    cell.samples |= {sample.key: sample for sample in map(sample_of, rows)}
 
 
 def grade_draws(cell: Cell, draws: Sequence[Draw]) -> None:

@@ -86,7 +86,7 @@ def draws_of(benchmark: Benchmark, prompts: PromptBuilder, plan: EvaluationPlan)
     either.  Raises DataError where a question does not fit.
     """
     prompt_of = {
-        question.id: prompts.question(question.problem) for question in benchmark.questions
+        question.id: prompts.base_context(question.problem) for question in benchmark.questions
     }
     for question in benchmark.questions:
         if len(prompt_of[question.id]) > prompts.limit:

@@ -199,7 +199,7 @@ def score_of(graded: Graded) -> Score:
                 if not np.isnan(mean)
             ]
         ),
-        truncation_rate=_share([not sample.ended for sample in samples]),
+        truncation_rate=_share([sample.finish_reason == "length" for sample in samples]),
         no_box_rate=reasons["no box"] / len(samples),
         ungraded_rate=_share([grade.verdict == "ungraded" for grade in grades]),
         mean_tokens=tokens / len(samples),

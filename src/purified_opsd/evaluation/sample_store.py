@@ -10,17 +10,19 @@ without drawing
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from purified_opsd.errors import RunError
 from purified_opsd.evaluation.grading.graders import Grade
-from purified_opsd.storage.files import json_line, write_atomic
+from purified_opsd.storage.completions import CompletionRow, FinishReason, read_completions
+from purified_opsd.storage.files import json_line, read_jsonl, write_atomic
 
-Row = TypeVar("Row")
+GRADE_FIELDS = ("id", "run", "verdict", "reason", "answer")
+REMEDY = "Delete that line: what it held is then made again."
 
 Key = tuple[int, str]
 """Run and problem: what names a sample."""
@@ -32,11 +34,10 @@ class Sample:
 
     id: str
     run: int
-    seed: int
+    seed: int | None
     tokens: int
     """The one that ended it included."""
-    ended: bool
-    """By itself; otherwise it was cut off at max_new_tokens."""
+    finish_reason: FinishReason
     text: str
     digest: str
     """Identifies its token ids."""
@@ -46,32 +47,12 @@ class Sample:
         return self.run, self.id
 
 
-def sample_row(
-    id: str, run: int, seed: int, ids: Sequence[int], ended: bool, text: str
-) -> dict[str, Any]:
-    """One line of samples.jsonl."""
-    finish = "stop" if ended else "length"
-    return {
-        "id": id,
-        "run": run,
-        "seed": seed,
-        "finish": finish,
-        "tokens": len(ids),
-        "text": text,
-        "completion_ids": list(ids),
-    }
-
-
-def read_sample(row: Mapping[str, Any]) -> Sample:
-    digest = sha256(repr(row["completion_ids"]).encode()).hexdigest()[:16]
+def sample_of(row: CompletionRow) -> Sample:
+    """The sample that a line of samples.jsonl holds."""
+    ids = row.completion_ids
+    digest = sha256(repr(ids).encode()).hexdigest()[:16]
     return Sample(
-        row["id"],
-        row["run"],
-        row["seed"],
-        row["tokens"],
-        row["finish"] == "stop",
-        row["text"],
-        digest,
+        row.id, row.extras["run"], row.seed, len(ids), row.finish_reason, row.text, digest
     )
 
 
@@ -151,14 +132,16 @@ class SampleFolder:
             ) from error
 
     def samples(self) -> dict[Key, Sample]:
-        return {sample.key: sample for sample in _rows(self._samples, read_sample)}
+        rows = read_completions(self._samples, "run", remedy=REMEDY)
+        return {sample.key: sample for sample in map(sample_of, rows)}
 
-    def append(self, rows: Iterable[Mapping[str, Any]]) -> None:
+    def append(self, rows: Iterable[CompletionRow]) -> None:
         """Adds samples; once it returns they are on the disk."""
-        _append(self._samples, rows)
+        _append(self._samples, [row.to_json() for row in rows])
 
     def grades(self) -> dict[Key, Grade]:
-        return dict(_rows(self._grades, _read_grade))
+        rows = read_jsonl(self._grades, *GRADE_FIELDS, remedy=REMEDY)
+        return dict(map(_read_grade, rows))
 
     def append_grades(self, grades: Mapping[Key, Grade]) -> None:
         _append(self._grades, map(_grade_row, grades.items()))
@@ -175,22 +158,6 @@ def _grade_row(item: tuple[Key, Grade]) -> dict[str, Any]:
 
 def _read_grade(row: Mapping[str, Any]) -> tuple[Key, Grade]:
     return (row["run"], row["id"]), Grade(row["verdict"], row["reason"], row["answer"])
-
-
-def _rows(file: Path, read: Callable[[Mapping[str, Any]], Row]) -> Iterator[Row]:
-    """What every finished line holds.  Raises RunError for one that holds something else."""
-    if not file.exists():
-        return
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.endswith(b"\n"):
-                try:
-                    yield read(json.loads(line))
-                except (ValueError, KeyError, TypeError) as error:
-                    raise RunError(
-                        f"{file}:{number} is damaged ({error!r}). Delete that line: what it held "
-                        "is then made again."
-                    ) from error
 
 
 def _append(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:

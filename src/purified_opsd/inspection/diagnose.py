@@ -1,14 +1,15 @@
 """The diagnosis of a run: its base and every checkpoint, each on completions of its own.
 
-diagnosis/step-000020.jsonl  one completion a line, with its numbers diagnosis/step-000020.json
-their means with intervals, markers, and what they were made with; written last
+diagnosis/step-000020.jsonl  one completion a line, with its numbers
+diagnosis/step-000020.json   their means with intervals, markers, and what they were made with;
+                             written last
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -19,61 +20,59 @@ from purified_opsd.data.dataset import Example
 from purified_opsd.errors import RunError
 from purified_opsd.evaluation.requests import Candidate
 from purified_opsd.evaluation.statistics import Array, average_of
-from purified_opsd.sampling.hf import HF
-from purified_opsd.storage.files import json_line, locked, read_json, read_jsonl, write_atomic
+from purified_opsd.storage.completions import CompletionRow, read_completions, write_completions
+from purified_opsd.storage.files import locked, read_json, write_atomic
 from purified_opsd.training.checkpoint import list_checkpoints
-from purified_opsd.training.checkpoint_models import base_candidate, checkpoint_candidates
+from purified_opsd.training.checkpoint_models import run_candidates
 from purified_opsd.training.config import TrainingConfig
-from purified_opsd.training.setup import TrainingSetup, setup_training
+from purified_opsd.training.setup import LoadedRun, load_run
 
 
-def diagnose_run(run: TrainingConfig, samples: int, seed: int) -> Path:
+def diagnose_run(config: TrainingConfig, samples: int, seed: int) -> Path:
     """Diagnoses what is not diagnosed yet, on the first `samples` questions of an order drawn by
-    `seed`; the folder with it all.
+    `seed`; returns the folder with it all.
 
     Raises DataError for more samples than questions, RunError where the folder was made with other
     settings.
     """
-    job, folder = setup_training(replace(run, sampler=HF())), run.output_dir / "diagnosis"
-    examples = job.chosen(samples, seed)
-    candidates = [
-        base_candidate(job.policy),
-        *checkpoint_candidates(job.policy, run.output_dir, list_checkpoints(run.output_dir)),
-    ]
+    run, folder = load_run(config), config.output_dir / "diagnosis"
+    examples = run.choose_examples(samples, seed)
+    checkpoints = list_checkpoints(config.output_dir)
+    candidates = run_candidates(run.policy, config.output_dir, [0, *checkpoints])
     settings = {
-        candidate.name: _settings(job, candidate, samples, seed) for candidate in candidates
+        candidate.name: _settings(run, candidate, samples, seed) for candidate in candidates
     }
     with locked(folder):
         for name in settings:
             refuse_other_settings(folder / f"{name}.json", settings[name])
-        owed = [
+        pending = [
             candidate
             for candidate in candidates
             if not (folder / f"{candidate.name}.json").exists()
         ]
-        for candidate in tqdm(owed, unit="candidate", desc="diagnosis"):
-            found = _diagnosed(job, candidate, examples, seed)
+        for candidate in tqdm(pending, unit="candidate", desc="diagnosis"):
+            completions = _diagnose(run, candidate, examples, seed)
             rows = [
-                _row(job, example, diagnosed)
-                for example, diagnosed in zip(examples, found, strict=True)
+                _row(run, example, diagnosed)
+                for example, diagnosed in zip(examples, completions, strict=True)
             ]
-            write_atomic(folder / f"{candidate.name}.jsonl", "".join(map(json_line, rows)))
+            write_completions(folder / f"{candidate.name}.jsonl", rows)
             record = {
                 "settings": settings[candidate.name],
-                "summary": summary([diagnosed.numbers for diagnosed in found]),
+                "summary": summary([diagnosed.numbers for diagnosed in completions]),
             }
             _write(
                 folder / f"{candidate.name}.json",
-                {**record, "marker_counts": _markers(rows, run.markers)},
+                {**record, "marker_counts": _markers(rows, config.markers)},
             )
-        for name in settings.keys() - {candidate.name for candidate in owed}:
-            _count_anew(folder / name, run.markers)
+        for name in settings.keys() - {candidate.name for candidate in pending}:
+            _recount_markers(folder / name, config.markers)
     return folder
 
 
 def summary(samples: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float | None]]:
-    """Of each number: the mean over completions, its standard error and its 95 % interval (None of
-    one completion).
+    """Returns, for each number, the mean over completions, its standard error and its 95 %
+    interval (None of one completion).
     """
     return {name: _estimate(np.array([sample[name] for sample in samples])) for name in samples[0]}
 
@@ -91,17 +90,16 @@ def _estimate(values: Array) -> dict[str, float | None]:
     }
 
 
-def _markers(rows: Sequence[Mapping[str, Any]], own: Sequence[str]) -> dict[str, Any]:
-    return marker_counts(
-        [row["text"] for row in rows], sum(len(row["completion_ids"]) for row in rows), own
-    )
+def _markers(rows: Sequence[CompletionRow], own: Sequence[str]) -> dict[str, Any]:
+    tokens = sum(len(row.completion_ids) for row in rows)
+    return marker_counts([row.text for row in rows], tokens, own)
 
 
-def _count_anew(diagnosed: Path, own: Sequence[str]) -> None:
-    """The markers of a candidate that was diagnosed before, perhaps with others: counting costs no
-    completion.
+def _recount_markers(diagnosed: Path, own: Sequence[str]) -> None:
+    """Counts the markers of a candidate that was diagnosed before, perhaps with others, in the
+    completions that are kept.
     """
-    rows = list(read_jsonl(diagnosed.with_suffix(".jsonl"), "text", "completion_ids"))
+    rows = list(read_completions(diagnosed.with_suffix(".jsonl")))
     record = read_json(diagnosed.with_suffix(".json"))
     _write(diagnosed.with_suffix(".json"), {**record, "marker_counts": _markers(rows, own)})
 
@@ -110,30 +108,29 @@ def _write(file: Path, record: Mapping[str, Any]) -> None:
     write_atomic(file, json.dumps(record, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _diagnosed(
-    job: TrainingSetup, candidate: Candidate, examples: Sequence[Example], seed: int
+def _diagnose(
+    run: LoadedRun, candidate: Candidate, examples: Sequence[Example], seed: int
 ) -> list[Diagnosed]:
-    run = job.run
-    prompts = [job.prompts.contexts(example) for example in examples]
-    with candidate.sampler(run.sampling) as sampler:
-        return diagnose(
-            job.policy, prompts, Probe(sampler, run.purified_target, run.micro_batch_tokens, seed)
-        )
+    config = run.config
+    prompts = [run.prompts.contexts(example) for example in examples]
+    with candidate.sampler(config.sampling) as sampler:
+        probe = Probe(sampler, config.purified_target, config.micro_batch_tokens, seed)
+        return diagnose(run.policy, prompts, probe)
 
 
-def _settings(job: TrainingSetup, candidate: Candidate, samples: int, seed: int) -> dict[str, Any]:
-    """All that decides the numbers, and so must not change under those that are there."""
+def _settings(run: LoadedRun, candidate: Candidate, samples: int, seed: int) -> dict[str, Any]:
+    """Returns all that decides the numbers, and so must not change under those that are kept."""
     return {
         "weights": candidate.identity,
-        "training_set": job.examples.fingerprint,
-        "sampling": asdict(job.run.sampling),
+        "training_set": run.examples.fingerprint,
+        "sampling": asdict(run.config.sampling),
         "samples": samples,
         "seed": seed,
     }
 
 
 def refuse_other_settings(file: Path, settings: dict[str, Any]) -> None:
-    """Raises RunError where the file is there and was made with others."""
+    """Raises RunError where the file exists and was made with other settings."""
     before = read_json(file, "settings")["settings"] if file.exists() else settings
     for name, value in settings.items():
         if before.get(name) != value:
@@ -144,13 +141,9 @@ def refuse_other_settings(file: Path, settings: dict[str, Any]) -> None:
             )
 
 
-def _row(job: TrainingSetup, example: Example, diagnosed: Diagnosed) -> dict[str, Any]:
-    ids = diagnosed.completion.ids
-    text = job.policy.tokenizer.decode(ids)
-    return {
-        "id": example.id,
-        "ended": diagnosed.completion.ended,
-        "text": text,
-        "completion_ids": ids,
-        **diagnosed.numbers,
-    }
+def _row(run: LoadedRun, example: Example, diagnosed: Diagnosed) -> CompletionRow:
+    completion = diagnosed.completion
+    text = cast(str, run.policy.tokenizer.decode(completion.ids))
+    return CompletionRow(
+        example.id, completion.finish_reason, text, completion.ids, extras=diagnosed.numbers
+    )

@@ -1,14 +1,15 @@
-"""The embedded default: a task, a tokenizer and a tiny long-CoT reasoner whose weights ship in the
-package.
+"""The embedded default: a task, a tokenizer and a tiny reasoner with long chains of thought.
+
+Its weights ship in the package.
 """
 
 from importlib.resources import files
 from pathlib import Path
 
-from .rows import rows
+from .rows import draw_rows
 from .task import Split, grade
 
-__all__ = ["BASE", "TRAINING_SET", "Split", "grade", "rows"]
+__all__ = ["BASE", "TRAINING_SET", "Split", "draw_rows", "grade"]
 
 BASE = Path(str(files(__name__) / "base"))
 """The shipped weights, tokenizer and card: an ordinary Hugging Face folder."""

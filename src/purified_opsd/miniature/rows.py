@@ -1,17 +1,18 @@
-"""Rows of the miniature's task in the columns of any training or evaluation set: id, problem,
-solution, answer.
+"""Rows of the miniature's task in the columns of any set: id, problem, solution, answer.
+
+The shipped distillation set is all rows of its split; evaluation draws from another.
 """
 
 import random
 
-from .task import Split, problems, reference
+from .task import Problem, Split, problems, reference
 
 
-def rows(split: Split, seed: int, count: int) -> list[dict[str, str]]:
-    """`count` different questions of the split, drawn by seed; `solution` is the full reference,
-    `answer` the bare expression.
+def draw_rows(split: Split, seed: int, count: int) -> list[dict[str, str]]:
+    """`count` different questions of the split, drawn by seed.
 
-    Raises ValueError if the split has fewer questions.
+    `solution` is the full reference, `answer` the bare expression. Raises ValueError if the split
+    has fewer questions.
     """
     pool = problems(split)
     if not 0 < count <= len(pool):
@@ -20,12 +21,15 @@ def rows(split: Split, seed: int, count: int) -> list[dict[str, str]]:
             "questions, and a row given twice would pass for two. Ask for fewer rows."
         )
     chosen = random.Random(f"rows {seed} {split}").sample(pool, count)
-    return [
-        {
-            "id": f"countdown-{'-'.join(map(str, problem.numbers))}-{problem.target}",
-            "problem": problem.text,
-            "solution": reference(problem, seed).text,
-            "answer": reference(problem, seed).expression,
-        }
-        for problem in chosen
-    ]
+    return [_row(problem, seed) for problem in chosen]
+
+
+def _row(problem: Problem, seed: int) -> dict[str, str]:
+    numbers = "-".join(map(str, problem.numbers))
+    solution = reference(problem, seed)
+    return {
+        "id": f"countdown-{numbers}-{problem.target}",
+        "problem": problem.text,
+        "solution": solution.text,
+        "answer": solution.expression,
+    }

@@ -1,5 +1,6 @@
-"""Countdown: use three numbers once each, with +, - and ×, to make a target. Generator, splits and
-exact grader.
+"""Countdown: use three numbers once each, with +, - and ×, to make a target.
+
+Generator, splits and exact grader.
 
 A question has many wrong turnings and a certain answer, so a small model can search it, fail, and
 be graded without doubt. All is a function of its arguments: no state, no clock, no global random
@@ -79,8 +80,9 @@ class Step:
 
 @dataclass(frozen=True)
 class Derivation:
-    """Two steps that use three numbers once each; the second one takes the first one's result as
-    `left` or `right`.
+    """Two steps that use three numbers once each.
+
+    The second one takes the first one's result as `left` or `right`.
     """
 
     first: Step
@@ -93,10 +95,9 @@ class Derivation:
 
     def second_from(self, result: int) -> Step:
         """The second step, had the first one given `result`."""
-        left, right = (
-            (result, self.second.right) if self.result_on_left else (self.second.left, result)
-        )
-        return Step(left, self.second.operator, right)
+        if self.result_on_left:
+            return Step(result, self.second.operator, self.second.right)
+        return Step(self.second.left, self.second.operator, result)
 
     @property
     def last_number(self) -> int:
@@ -120,8 +121,9 @@ class Derivation:
 
 
 def steps(one: int, other: int) -> list[Step]:
-    """The operations on two numbers whose result lies in 1..99; the larger number stands on the
-    left.
+    """The operations on two numbers whose result lies in 1..99.
+
+    The larger number stands on the left.
     """
     low, high = sorted((one, other))
     candidates = [Step(high, operator, low) for operator in OPERATORS]
@@ -131,12 +133,12 @@ def steps(one: int, other: int) -> list[Step]:
 @cache
 def derivations(numbers: tuple[int, int, int]) -> tuple[Derivation, ...]:
     """Every way to use the three numbers once each with all results in 1..99."""
-    found = {}
-    for place, last in enumerate(numbers):
-        one, other = numbers[:place] + numbers[place + 1 :]
+    distinct: dict[Derivation, None] = {}
+    for index, last in enumerate(numbers):
+        one, other = numbers[:index] + numbers[index + 1 :]
         for first in steps(one, other):
-            found |= dict.fromkeys(_second_steps(first, last))
-    return tuple(found)
+            distinct |= dict.fromkeys(_second_steps(first, last))
+    return tuple(distinct)
 
 
 def problems(split: Split) -> tuple[Problem, ...]:
@@ -225,10 +227,10 @@ def _last_box(text: str) -> str:
     """What stands in the last box; empty if there is none or it does not close."""
     _, box, rest = text.rpartition(_BOX)
     depth = 1 if box else 0
-    for place, character in enumerate(rest):
+    for index, character in enumerate(rest):
         depth += {"{": 1, "}": -1}.get(character, 0)
         if depth == 0:
-            return rest[:place]
+            return rest[:index]
     return ""
 
 
@@ -238,12 +240,15 @@ def _symbols(expression: str) -> list[str]:
         return []
     for spelling, operator in _SPELLINGS.items():
         expression = expression.replace(spelling, operator)
-    return _SYMBOL.findall(expression) if not _SYMBOL.sub("", expression).strip() else []
+    if _SYMBOL.sub("", expression).strip():
+        return []
+    return _SYMBOL.findall(expression)
 
 
 def _evaluate(symbols: list[str]) -> int:
-    """The value under the usual precedence. Raises _Malformed. Three short numbers at most, so no
-    value can grow large.
+    """The value under the usual precedence.  Raises _Malformed.
+
+    There are three short numbers at most, so no value can grow large.
     """
     pending = symbols[::-1]
 

@@ -9,9 +9,17 @@ from statistics import fmean
 from purified_opsd.training.config import TrainingConfig
 
 from .estimate import GPU, GPUS, Assumptions, decoding_seconds
-from .flops_memory import FLOAT32, Lengths, operations
+from .flops_memory import FLOAT32, Lengths, sequence_flops
 from .model_dims import ModelDims
-from .simulation import PARTS, Cluster, Rates, Simulated, exponents, long_tailed, simulate
+from .simulation import (
+    PARTS,
+    Cluster,
+    Rates,
+    SimulationResult,
+    lognormal_lengths,
+    scaling_exponents,
+    simulate,
+)
 
 GPUS_A_NODE = 8
 STEPS = 20
@@ -29,7 +37,7 @@ class Links:
     adapter_load: float = 0.5
     """A server's seconds to take over an adapter that has arrived."""
     disk_bytes_a_second: float = 1e9
-    """Of the file system that checkpoints go to, hashed and flushed."""
+    """The file system that checkpoints go to, with hashing and flushing."""
 
 
 @dataclass(frozen=True)
@@ -40,18 +48,18 @@ class Completions:
     spread: float = 0.5
 
 
-def colocated(nodes: int, run: TrainingConfig) -> Cluster:
+def colocated(nodes: int, config: TrainingConfig) -> Cluster:
     """Every GPU samples, and then trains; with more GPUs than questions the rest stand idle."""
-    used = min(GPUS_A_NODE * nodes, run.batch_size)
-    return Cluster(used, used, run.sampling.batch_size, GPUS_A_NODE * nodes)
+    gpus = GPUS_A_NODE * nodes
+    used = min(gpus, config.batch_size)
+    return Cluster(samplers=used, trainers=used, rows=config.sampling.batch_size, gpus=gpus)
 
 
-def disaggregated(nodes: int, run: TrainingConfig) -> Cluster:
+def disaggregated(nodes: int, config: TrainingConfig) -> Cluster:
     """Half of the GPUs serve, half train."""
     half = GPUS_A_NODE * nodes // 2
-    return Cluster(
-        min(half, run.batch_size), min(half, run.batch_size), run.sampling.batch_size, 2 * half
-    )
+    used = min(half, config.batch_size)
+    return Cluster(samplers=used, trainers=used, rows=config.sampling.batch_size, gpus=2 * half)
 
 
 ARRANGEMENTS = {
@@ -60,19 +68,22 @@ ARRANGEMENTS = {
 }
 
 
-def rates_of(
-    run: TrainingConfig, shape: ModelDims, lengths: Lengths, gpu: GPU, assumed: Assumptions
+def estimated_rates(
+    config: TrainingConfig, dims: ModelDims, lengths: Lengths, gpu: GPU, assumed: Assumptions
 ) -> Rates:
-    """As the plan estimates them, on one GPU that exchanges nothing."""
-    speed = gpu.teraflops * 1e12 * assumed.compute
+    """The plan's estimates on one GPU that exchanges nothing."""
+    speed = assumed.flops_per_second(gpu)
+
+    def decode(rows: int) -> float:
+        return decoding_seconds(config, dims, lengths, gpu, rows, assumed)
 
     def train(tokens: int) -> float:
-        each = operations(run, shape, lengths._replace(completion=tokens))
-        return (each.frozen + each.student + each.loss) / speed
+        flops = sequence_flops(config, dims, lengths._replace(completion=tokens))
+        return (flops.frozen + flops.student + flops.loss) / speed
 
     return Rates(
-        prefill=operations(run, shape, lengths).prefill / speed,
-        decode=cache(lambda rows: decoding_seconds(run, shape, lengths, gpu, rows, assumed)),
+        prefill=sequence_flops(config, dims, lengths).prefill / speed,
+        decode=cache(decode),
         train=cache(train),
         adapter=0.0,
         gradient=0.0,
@@ -80,81 +91,77 @@ def rates_of(
     )
 
 
-def linked(
-    rates: Rates, run: TrainingConfig, shape: ModelDims, trainers: int, links: Links = Links()
+def with_exchange(
+    rates: Rates, config: TrainingConfig, dims: ModelDims, trainers: int, links: Links = Links()
 ) -> Rates:
-    """The same, and what the links take: a ring for the gradient, a message for each of its
-    tensors.
-    """
-    adapter = FLOAT32 * shape.adapter_parameters(run.adapter)
-    tensors = 2 * shape.layers * len(shape.linears)
-    ring = 2 * (trainers - 1) / trainers * adapter / links.bytes_a_second
+    """The rates with what the links take: a ring for the gradient, a message for each tensor."""
+    adapter_bytes = FLOAT32 * dims.adapter_parameters(config.adapter)
+    tensors = 2 * dims.layers * len(dims.linears)
+    ring = 2 * (trainers - 1) / trainers * adapter_bytes / links.bytes_a_second
     hops = tensors * 2 * math.ceil(math.log2(trainers)) * links.hop
+    # Weights and AdamW's two moments.
+    checkpoint_seconds = 3 * adapter_bytes / links.disk_bytes_a_second
     return replace(
         rates,
-        adapter=adapter / links.bytes_a_second + links.adapter_load,
+        adapter=adapter_bytes / links.bytes_a_second + links.adapter_load,
         gradient=ring + hops,
-        checkpoint=3 * adapter / links.disk_bytes_a_second / run.checkpoint_every,
+        checkpoint=checkpoint_seconds / config.checkpoint_every,
     )
 
 
 def cluster_report(
-    run: TrainingConfig,
-    shape: ModelDims,
+    config: TrainingConfig,
+    dims: ModelDims,
     lengths: Lengths,
-    name: str,
+    gpu_name: str,
     nodes: Sequence[int],
-    drawn: Completions,
+    completions: Completions,
 ) -> str:
     """The simulated steps as a table for each arrangement, with what they say."""
-    steps = long_tailed(
-        drawn.median, drawn.spread, run.sampling.max_new_tokens, run.batch_size, STEPS
-    )
+    longest = config.sampling.max_new_tokens
+    median, spread = completions.median, completions.spread
+    steps = lognormal_lengths(median, spread, longest, config.batch_size, STEPS)
     mean = fmean(length for step in steps for length in step)
-    rates = rates_of(
-        run, shape, lengths._replace(completion=round(mean)), GPUS[name], Assumptions()
-    )
+    mean_lengths = lengths._replace(completion=round(mean))
+    rates = estimated_rates(config, dims, mean_lengths, GPUS[gpu_name], Assumptions())
     lines = [
         "",
-        f"Simulated, on nodes of {GPUS_A_NODE} x {name}: {STEPS} steps of {run.batch_size} "
-        f"completions, {mean:.0f} tokens in the mean (median {drawn.median}, spread "
-        f"{drawn.spread:g}, cut off at {run.sampling.max_new_tokens})",
+        f"Simulated, on nodes of {GPUS_A_NODE} x {gpu_name}: {STEPS} steps of "
+        f"{config.batch_size} completions, {mean:.0f} tokens in the mean (median {median}, spread "
+        f"{spread:g}, cut off at {longest})",
     ]
     for title, arrangement in ARRANGEMENTS.items():
-        results = []
+        rows, results = [], []
         for count in nodes:
-            cluster = arrangement(count, run)
-            results.append(
-                (cluster, simulate(cluster, linked(rates, run, shape, cluster.trainers), steps))
-            )
-        rows = [
-            _row(count, cluster, found, run.steps)
-            for count, (cluster, found) in zip(nodes, results, strict=True)
-        ]
-        lines += ["", title, _HEADER, *rows, *_reading(nodes, [found for _, found in results])]
-    return "\n".join([*lines, "", f"Assumed, not measured: the plan's shares, and {Links()}."])
+            cluster = arrangement(count, config)
+            exchanging = with_exchange(rates, config, dims, cluster.trainers)
+            result = simulate(cluster, exchanging, steps)
+            rows.append(_row(count, cluster, result, config.steps))
+            results.append(result)
+        lines += ["", title, _header(), *rows, *_conclusion(nodes, results)]
+    lines += ["", f"Assumed, not measured: the plan's shares, and {Links()}."]
+    return "\n".join(lines)
 
 
-_HEADER = (
-    f"{'nodes':>6}"
-    + "".join(f"{part:>12}" for part in PARTS)
-    + f"{'step, s':>10}{'waiting':>10}{'GPU hours':>11}"
-)
+def _header() -> str:
+    parts = "".join(f"{part:>12}" for part in PARTS)
+    return f"{'nodes':>6}{parts}{'step, s':>10}{'waiting':>10}{'GPU hours':>11}"
 
 
-def _row(nodes: int, cluster: Cluster, found: Simulated, steps: int) -> str:
-    parts = "".join(f"{found.seconds[part]:>12.2f}" for part in PARTS)
-    hours = cluster.gpus * found.step_seconds * steps / 3600
-    return f"{nodes:>6}{parts}{found.step_seconds:>10.1f}{found.waiting:>10.0%}{hours:>11.0f}"
+def _row(nodes: int, cluster: Cluster, result: SimulationResult, steps: int) -> str:
+    parts = "".join(f"{result.seconds[part]:>12.2f}" for part in PARTS)
+    hours = cluster.gpus * result.step_seconds * steps / 3600
+    return f"{nodes:>6}{parts}{result.step_seconds:>10.1f}{result.waiting:>10.0%}{hours:>11.0f}"
 
 
-def _reading(nodes: Sequence[int], results: Sequence[Simulated]) -> list[str]:
+def _conclusion(nodes: Sequence[int], results: Sequence[SimulationResult]) -> list[str]:
+    """How seconds go with the number of nodes; nothing where there is one number only."""
     if len(nodes) < 2:
         return []
-    found = exponents(nodes, results)
-    first = max(("rollout", "training"), key=lambda part: found[part])
-    shown = ", ".join(f"{part} {value:+.2f}" for part, value in found.items())
+    exponents = scaling_exponents(nodes, results)
+    saturating = max(("rollout", "training"), key=lambda part: exponents[part])
+    slopes = ", ".join(f"{part} {value:+.2f}" for part, value in exponents.items())
     return [
-        f"seconds ~ nodes^x (-1: halves at each doubling; 0: no gain): {shown}. The {first} "
+        f"seconds ~ nodes^x (-1: halves at each doubling; 0: no gain): {slopes}. The {saturating} "
         "saturates first."
     ]

@@ -1,5 +1,6 @@
-"""Will it fit, and how long will it take?  A run on GPUs, from sizes and stated assumptions;
-docs/scaling.md tells the model.
+"""Will it fit, and how long will it take?  A run on GPUs, from sizes and stated assumptions.
+
+docs/scaling.md describes the model.
 """
 
 import math
@@ -11,7 +12,7 @@ from typing import NamedTuple
 from purified_opsd.objective.chunked_loss import gpu_chunk_sizes
 from purified_opsd.training.config import TrainingConfig
 
-from .flops_memory import Lengths, Memory, lengths_of, memory, operations
+from .flops_memory import DeviceMemory, Lengths, device_memory, lengths_of, sequence_flops
 from .model_dims import ModelDims
 
 BFLOAT16 = 2
@@ -48,21 +49,26 @@ class Assumptions:
     bandwidth: float = 0.6
     """Share of the peak bandwidth that decoding reaches."""
     layer_launch_s: float = 0.0004
-    """Least time of one layer in one decoding step, in which the host launches its kernels one by
-    one.
-    """
+    """Least seconds of one layer in a decoding step: the host launches its kernels one by one."""
+
+    def flops_per_second(self, gpu: GPU) -> float:
+        return gpu.teraflops * 1e12 * self.compute
+
+    def bytes_per_second(self, gpu: GPU) -> float:
+        return gpu.terabytes_per_second * 1e12 * self.bandwidth
 
 
 class Estimate(NamedTuple):
     """A step on each of the GPUs."""
 
-    memory: Memory
+    memory: DeviceMemory
     micro_tokens: int
     """Largest micro-batch that fits, up to what a step has for one."""
     seconds: dict[str, float]
-    operations: int
+    flops: int
+    """Floating point operations of the whole step, over all GPUs."""
     tokens: int
-    """Of completions, over all GPUs."""
+    """Completion tokens, over all GPUs."""
 
     @property
     def step_seconds(self) -> float:
@@ -74,157 +80,167 @@ class DoesNotFit(Exception):
 
 
 def estimate(
-    run: TrainingConfig,
-    shape: ModelDims,
+    config: TrainingConfig,
+    dims: ModelDims,
     lengths: Lengths,
     gpu: GPU,
     gpus: int,
     assumed: Assumptions = Assumptions(),
 ) -> Estimate:
-    """Raises DoesNotFit where one sequence at a time is already too much."""
-    sequences = math.ceil(run.batch_size / gpus)
-    run = replace(
-        run, sampling=replace(run.sampling, batch_size=min(run.sampling.batch_size, sequences))
-    )
-    rows = gpu_chunk_sizes(int(gpu.gigabytes * 1e9), shape.vocabulary, run.chunk_rows)
-    longest = max(lengths.context(name) for name in (*run.target.contexts, "base"))
-    room = gpu.gigabytes * 1e9 * assumed.usable
+    """Memory and seconds of a step.
 
-    def needed(tokens: int) -> Memory:
-        return memory(run, shape, lengths, tokens, rows, BFLOAT16, gpus)
-
-    if needed(longest).peak > room:
-        parts = needed(longest)
-        raise DoesNotFit(
-            f"One sequence of {longest} tokens needs {parts.peak / 1e9:.1f} GB (weights "
-            f"{parts.weights / 1e9:.1f}, adapter and optimizer {parts.adapter / 1e9:.1f}, student "
-            f"{parts.student / 1e9:.1f}, sampler {parts.sampler / 1e9:.1f}), and {room / 1e9:.1f} "
-            f"of {gpu.gigabytes:g} GB are usable. Lower sampling.batch_size, sampling.max_new_tokens or "
-            "prompts.max_tokens, take a larger GPU, or shard the base over several (--sharding "
-            "fsdp2)."
-        )
-    most = max(
-        longest, sequences * sum(lengths.context(name) for name in run.target.contexts)
-    )  # the frozen passes of a step
-    fits = longest + bisect_right(
-        range(longest, most), room, key=lambda tokens: needed(tokens + 1).peak
-    )
-    each = operations(run, shape, lengths)
+    Raises DoesNotFit where one sequence at a time is already too much.
+    """
+    sequences = math.ceil(config.batch_size / gpus)
+    sampled_at_once = min(config.sampling.batch_size, sequences)
+    config = replace(config, sampling=replace(config.sampling, batch_size=sampled_at_once))
+    micro_tokens, memory = _largest_micro_batch(config, dims, lengths, gpu, gpus, assumed)
     return Estimate(
-        memory=needed(fits),
-        micro_tokens=fits,
-        seconds=_seconds(run, shape, lengths, gpu, sequences, assumed),
-        operations=each.total * run.batch_size,
-        tokens=lengths.completion * run.batch_size,
+        memory=memory,
+        micro_tokens=micro_tokens,
+        seconds=_seconds(config, dims, lengths, gpu, sequences, assumed),
+        flops=sequence_flops(config, dims, lengths).total * config.batch_size,
+        tokens=lengths.completion * config.batch_size,
     )
+
+
+def _largest_micro_batch(
+    config: TrainingConfig,
+    dims: ModelDims,
+    lengths: Lengths,
+    gpu: GPU,
+    gpus: int,
+    assumed: Assumptions,
+) -> tuple[int, DeviceMemory]:
+    """Tokens and memory of the largest micro-batch, from one sequence to a step's frozen passes."""
+    gpu_bytes = gpu.gigabytes * 1e9
+    usable = gpu_bytes * assumed.usable
+    rows = gpu_chunk_sizes(int(gpu_bytes), dims.vocabulary, config.chunk_rows)
+
+    def memory(tokens: int) -> DeviceMemory:
+        return device_memory(config, dims, lengths, tokens, rows, BFLOAT16, gpus)
+
+    frozen = [lengths.context(name) for name in config.target.contexts]
+    one_sequence = max(*frozen, lengths.context("base"))
+    least = memory(one_sequence)
+    if least.peak > usable:
+        raise DoesNotFit(
+            f"One sequence of {one_sequence} tokens needs {least.peak / 1e9:.1f} GB (weights "
+            f"{least.weights / 1e9:.1f}, adapter and optimizer {least.adapter / 1e9:.1f}, student "
+            f"{least.student / 1e9:.1f}, sampler {least.sampler / 1e9:.1f}), and "
+            f"{usable / 1e9:.1f} of {gpu.gigabytes:g} GB are usable. Lower sampling.batch_size, "
+            "sampling.max_new_tokens or prompts.max_tokens, take a larger GPU, or shard the base "
+            "over several (--sharding fsdp2)."
+        )
+    sequences = math.ceil(config.batch_size / gpus)
+    most = max(one_sequence, sequences * sum(frozen))
+    # Memory grows with the tokens, so the largest that fits is found by halving.
+    larger = range(one_sequence + 1, most + 1)
+    fitting = bisect_right(larger, usable, key=lambda tokens: memory(tokens).peak)
+    micro_tokens = one_sequence + fitting
+    return micro_tokens, memory(micro_tokens)
 
 
 def _seconds(
-    run: TrainingConfig,
-    shape: ModelDims,
+    config: TrainingConfig,
+    dims: ModelDims,
     lengths: Lengths,
     gpu: GPU,
     sequences: int,
     assumed: Assumptions,
 ) -> dict[str, float]:
-    each = operations(run, shape, lengths)
-    rate = gpu.teraflops * 1e12 * assumed.compute
-    rows = min(sequences, run.sampling.batch_size)
-    one_token = decoding_seconds(run, shape, lengths, gpu, rows, assumed)
+    """Seconds of each part of a step on a GPU that works on so many sequences."""
+    flops = sequence_flops(config, dims, lengths)
+    speed = assumed.flops_per_second(gpu)
+    rows = min(sequences, config.sampling.batch_size)
+    token_seconds = decoding_seconds(config, dims, lengths, gpu, rows, assumed)
+    decoding = math.ceil(sequences / rows) * lengths.completion * token_seconds
     return {
-        "rollout": sequences * each.prefill / rate
-        + math.ceil(sequences / rows) * lengths.completion * one_token,
-        "frozen": sequences * each.frozen / rate,
-        "student": sequences * each.student / rate,
-        "loss": sequences * each.loss / rate,
+        "rollout": sequences * flops.prefill / speed + decoding,
+        "frozen": sequences * flops.frozen / speed,
+        "student": sequences * flops.student / speed,
+        "loss": sequences * flops.loss / speed,
     }
 
 
 def decoding_seconds(
-    run: TrainingConfig,
-    shape: ModelDims,
+    config: TrainingConfig,
+    dims: ModelDims,
     lengths: Lengths,
     gpu: GPU,
     rows: int,
     assumed: Assumptions,
 ) -> float:
-    """Of one token of each of `rows` sequences, half-way through their completions."""
-    each = operations(run, shape, lengths)
-    held = (
-        BFLOAT16
-        * (lengths.question + lengths.completion / 2)
-        * 2
-        * shape.kv_heads
-        * shape.head_dim
-        * shape.layers
-        * rows
-    )
-    read = BFLOAT16 * (shape.body_parameters + shape.head_parameters) + held
+    """Seconds for one token of each of `rows` sequences, half-way through their completions."""
+    token_cache = 2 * dims.kv_heads * dims.head_dim * dims.layers
+    cached_tokens = rows * (lengths.base + lengths.completion / 2)
+    weights = dims.body_parameters + dims.head_parameters
+    read_bytes = BFLOAT16 * (weights + cached_tokens * token_cache)
+    token_flops = sequence_flops(config, dims, lengths).decode / lengths.completion
     return max(
-        read / (gpu.terabytes_per_second * 1e12 * assumed.bandwidth),
-        rows * each.decode / lengths.completion / (gpu.teraflops * 1e12 * assumed.compute),
-        assumed.layer_launch_s * shape.layers,
+        read_bytes / assumed.bytes_per_second(gpu),
+        rows * token_flops / assumed.flops_per_second(gpu),
+        assumed.layer_launch_s * dims.layers,
     )
+
+
+class Growth(NamedTuple):
+    """By what doubling one size multiplies a step's seconds and the peak memory."""
+
+    seconds: float
+    memory: float
 
 
 def growth(
-    run: TrainingConfig, shape: ModelDims, lengths: Lengths, gpu: GPU, gpus: int
-) -> dict[str, tuple[float, float]]:
-    """By what doubling one size multiplies the time of a step and the memory of its loss phase."""
-    longer = run.sampling.max_new_tokens * 2
-    changed = {
-        "completion length": (
-            replace(run, sampling=replace(run.sampling, max_new_tokens=longer)),
-            shape,
-            lengths._replace(completion=2 * lengths.completion),
-            gpus,
-        ),
-        "reference length": (
-            run,
-            shape,
-            lengths_of(lengths.question, 2 * lengths.reference, lengths.completion),
-            gpus,
-        ),
-        "vocabulary": (run, replace(shape, vocabulary=2 * shape.vocabulary), lengths, gpus),
-        "number of GPUs": (run, shape, lengths, 2 * gpus),
+    config: TrainingConfig, dims: ModelDims, lengths: Lengths, gpu: GPU, gpus: int
+) -> dict[str, Growth]:
+    """What doubling each size does, by the size's name."""
+    doubled_tokens = 2 * config.sampling.max_new_tokens
+    long_sampling = replace(config.sampling, max_new_tokens=doubled_tokens)
+    long_config = replace(config, sampling=long_sampling)
+    long_completions = lengths._replace(completion=2 * lengths.completion)
+    long_references = lengths_of(lengths.base, 2 * lengths.reference, lengths.completion)
+    large_head = replace(dims, vocabulary=2 * dims.vocabulary)
+    doubled = {
+        "completion length": estimate(long_config, dims, long_completions, gpu, gpus),
+        "reference length": estimate(config, dims, long_references, gpu, gpus),
+        "vocabulary": estimate(config, large_head, lengths, gpu, gpus),
+        "number of GPUs": estimate(config, dims, lengths, gpu, 2 * gpus),
     }
-    before = estimate(run, shape, lengths, gpu, gpus)
+    before = estimate(config, dims, lengths, gpu, gpus)
     return {
-        name: (after.step_seconds / before.step_seconds, after.memory.peak / before.memory.peak)
-        for name, (a_run, a_shape, a_lengths, a_gpus) in changed.items()
-        for after in [estimate(a_run, a_shape, a_lengths, gpu, a_gpus)]
+        name: Growth(
+            seconds=after.step_seconds / before.step_seconds,
+            memory=after.memory.peak / before.memory.peak,
+        )
+        for name, after in doubled.items()
     }
 
 
-def report(run: TrainingConfig, shape: ModelDims, lengths: Lengths, name: str, gpus: int) -> str:
+def report(
+    config: TrainingConfig, dims: ModelDims, lengths: Lengths, gpu_name: str, gpus: int
+) -> str:
     """The plan as text."""
-    gpu, assumed = GPUS[name], Assumptions()
-    found = estimate(run, shape, lengths, gpu, gpus, assumed)
-    parts, gb = found.memory, 1e9
+    gpu, assumed = GPUS[gpu_name], Assumptions()
+    plan = estimate(config, dims, lengths, gpu, gpus, assumed)
+    hours = config.steps * plan.step_seconds / 3600
     lines = [
-        f"{run.model.path}, {run.arm}, on {gpus} x {name}",
-        f"{run.batch_size} questions a step; tokens: question {lengths.question}, reference "
+        f"{config.model.path}, {config.arm}, on {gpus} x {gpu_name}",
+        f"{config.batch_size} questions a step; tokens: question {lengths.base}, reference "
         f"{lengths.reference}, completion {lengths.completion}",
         "",
         f"Memory of one GPU (GB of {gpu.gigabytes:g}, {assumed.usable:.0%} usable)",
-        f"  weights, bfloat16               {parts.weights / gb:8.2f}",
-        f"  adapter, gradient, optimizer    {parts.adapter / gb:8.2f}",
-        f"  and, one after another: sampler {parts.sampler / gb:8.2f}",
-        f"                          student {parts.student / gb:8.2f}   at {found.micro_tokens} "
-        "tokens a micro-batch",
-        f"                          loss    {parts.loss / gb:8.2f}",
-        f"  peak                            {parts.peak / gb:8.2f}",
-        f"Largest micro-batch that fits: --micro-batch-tokens {found.micro_tokens}",
+        *_memory_lines(plan),
+        f"Largest micro-batch that fits: --micro-batch-tokens {plan.micro_tokens}",
         "",
-        f"A step: {found.tokens} completion tokens, {found.operations / 1e15:.2f} PFLOP",
-        *(f"  {part:<8} {seconds:8.1f} s" for part, seconds in found.seconds.items()),
-        f"  together {found.step_seconds:8.1f} s; {run.steps} steps "
-        f"{run.steps * found.step_seconds / 3600:.1f} h",
+        f"A step: {plan.tokens} completion tokens, {plan.flops / 1e15:.2f} PFLOP",
+        *(f"  {part:<8} {seconds:8.1f} s" for part, seconds in plan.seconds.items()),
+        f"  together {plan.step_seconds:8.1f} s; {config.steps} steps {hours:.1f} h",
         "",
         "Doubling one size multiplies time and memory by",
         *(
-            f"  {what:<18} {t:5.2f} {m:6.2f}"
-            for what, (t, m) in growth(run, shape, lengths, gpu, gpus).items()
+            f"  {name:<18} {factor.seconds:5.2f} {factor.memory:6.2f}"
+            for name, factor in growth(config, dims, lengths, gpu, gpus).items()
         ),
         "",
         f"Assumed, not measured: products reach {assumed.compute:.0%} of the peak, decoding "
@@ -233,3 +249,17 @@ def report(run: TrainingConfig, shape: ModelDims, lengths: Lengths, name: str, g
         "no time.",
     ]
     return "\n".join(lines)
+
+
+def _memory_lines(plan: Estimate) -> list[str]:
+    """The parts of one GPU's memory, in GB."""
+    memory, gb = plan.memory, 1e9
+    return [
+        f"  weights, bfloat16               {memory.weights / gb:8.2f}",
+        f"  adapter, gradient, optimizer    {memory.adapter / gb:8.2f}",
+        f"  and, one after another: sampler {memory.sampler / gb:8.2f}",
+        f"                          student {memory.student / gb:8.2f}   at {plan.micro_tokens} "
+        "tokens a micro-batch",
+        f"                          loss    {memory.loss / gb:8.2f}",
+        f"  peak                            {memory.peak / gb:8.2f}",
+    ]

@@ -1,8 +1,9 @@
-"""What a step costs, in operations and bytes, from sizes alone.  Tests hold both against measured
-steps.
+"""What a step costs in floating point operations and bytes, from sizes alone.
 
-Q question and T completion tokens of a sequence; S tokens of a sequence; D hidden size; V rows of
-the head. A product of [a, b] and [b, c] counts 2abc operations.
+Tests hold both against measured steps.
+
+Q prompt tokens of the question alone and T completion tokens of a sequence; S tokens of a
+sequence; D hidden size; V rows of the head. A product of [a, b] and [b, c] counts 2abc operations.
 """
 
 import math
@@ -17,31 +18,31 @@ from purified_opsd.training.config import TrainingConfig
 from .model_dims import ModelDims
 
 FLOAT32 = 4
-STRIP_RESULTS = 12
+TILE_RESULTS = 12
 """[tile, V] results that the formulas hold at once when nothing fuses them."""
 
 
 class Lengths(NamedTuple):
-    """Mean tokens of the three prompts and of a completion."""
+    """Mean tokens of the prompts of the three contexts, and of a completion."""
 
-    question: int
+    base: int
     teacher: int
     reference: int
     completion: int
 
     def context(self, name: str) -> int:
         """Tokens scored under a context, the completion's included."""
-        prompt = {"base": self.question, "reference": self.reference, "teacher": self.teacher}
-        return prompt[name] + self.completion
+        prompts = {"base": self.base, "reference": self.reference, "teacher": self.teacher}
+        return prompts[name] + self.completion
 
 
 def lengths_of(question: int, reference: int, completion: int) -> Lengths:
-    """Where the prompts are little more than the texts in them."""
+    """The lengths where prompts are little more than the texts in them."""
     return Lengths(question, question + reference, reference, completion)
 
 
 @dataclass(frozen=True)
-class Operations:
+class SequenceFlops:
     """Floating point operations of one sequence in one step."""
 
     prefill: int
@@ -55,47 +56,51 @@ class Operations:
         return self.prefill + self.decode + self.frozen + self.student + self.loss
 
 
-def operations(run: TrainingConfig, shape: ModelDims, lengths: Lengths) -> Operations:
-    """The head runs over completion tokens only; attention is counted over its whole square, as
+def sequence_flops(config: TrainingConfig, dims: ModelDims, lengths: Lengths) -> SequenceFlops:
+    """The operations of one sequence, part by part.
+
+    The head runs over completion tokens only; attention is counted over its whole square, as
     PyTorch counts it.
     """
-    Q, T = lengths.question, lengths.completion
-    adapter = 2 * shape.adapter_parameters(run.adapter)
-    head = 2 * shape.head_parameters
+    Q, T = lengths.base, lengths.completion
+    body = 2 * dims.body_parameters
+    adapter = 2 * dims.adapter_parameters(config.adapter)
+    head = 2 * dims.head_parameters
 
     def forward(S: int) -> int:
-        return S * 2 * shape.body_parameters + _attention(shape, S)
+        return S * body + _attention_flops(dims, S)
 
-    def with_adapter(S: int) -> int:
+    def forward_with_adapter(S: int) -> int:
         return forward(S) + S * adapter
 
-    projections = 4 if isinstance(run.target, PMITarget) else 3  # the last one goes back
-    again = 1 if run.model.gradient_checkpointing else 0
-    # Back through a frozen weight: one product; through an adapter's or between two activations:
-    # two.
-    back = (Q + T) * (2 * shape.body_parameters + 2 * adapter) + 2 * _attention(shape, Q + T)
-    return Operations(
-        prefill=with_adapter(Q) + head,
-        decode=(T - 1) * (2 * shape.body_parameters + adapter + head)
-        + _decode_attention(shape, Q, T),
-        frozen=sum(forward(lengths.context(name)) for name in run.target.contexts),
-        student=(1 + again) * with_adapter(Q + T) + back,
+    # Three or two projections forward, and the student's backward.
+    projections = 4 if isinstance(config.target, PMITarget) else 3
+    recomputed = 1 if config.model.gradient_checkpointing else 0
+    # Backward through a frozen weight: one product; through an adapter's weight or between two
+    # activations: two.
+    backward = (Q + T) * (body + 2 * adapter) + 2 * _attention_flops(dims, Q + T)
+    return SequenceFlops(
+        prefill=forward_with_adapter(Q) + head,
+        decode=(T - 1) * (body + adapter + head) + _decode_attention_flops(dims, Q, T),
+        frozen=sum(forward(lengths.context(name)) for name in config.target.contexts),
+        student=(1 + recomputed) * forward_with_adapter(Q + T) + backward,
         loss=T * projections * head,
     )
 
 
-def _attention(shape: ModelDims, S: int) -> int:
+def _attention_flops(dims: ModelDims, S: int) -> int:
     """Two products of [S, S] a head and layer."""
-    return shape.layers * 4 * shape.heads * shape.head_dim * S**2
+    return dims.layers * 4 * dims.heads * dims.head_dim * S**2
 
 
-def _decode_attention(shape: ModelDims, Q: int, T: int) -> int:
+def _decode_attention_flops(dims: ModelDims, Q: int, T: int) -> int:
     """One query against every cached key, T − 1 times."""
-    return shape.layers * 4 * shape.heads * shape.head_dim * ((T - 1) * (2 * Q + T) // 2)
+    keys = (T - 1) * (2 * Q + T) // 2
+    return dims.layers * 4 * dims.heads * dims.head_dim * keys
 
 
 @dataclass(frozen=True)
-class Memory:
+class DeviceMemory:
     """Bytes on one device.  Weights and adapter stay; the other three take turns."""
 
     weights: int
@@ -113,71 +118,76 @@ class Memory:
         return self.weights + self.adapter + max(self.student, self.loss, self.sampler)
 
 
-def weight_bytes(run: TrainingConfig, shape: ModelDims, processes: int, element: int) -> int:
-    """The base on one device.  In shards: a share, the layer in use and the next one gathered, and
-    the head while it is whole.
-    """
-    if not isinstance(run.sharding, FSDP2) or processes == 1:
-        return element * shape.parameters
-    spread = shape.body_parameters + (0 if shape.tied else 2 * shape.head_parameters)
-    gathered = 2 * shape.body_parameters // shape.layers + shape.head_parameters
-    return element * (math.ceil(spread / processes) + gathered)
-
-
-def memory(
-    run: TrainingConfig,
-    shape: ModelDims,
+def device_memory(
+    config: TrainingConfig,
+    dims: ModelDims,
     lengths: Lengths,
     micro_tokens: int,
     rows: ChunkSizes,
-    element: int,
+    value_bytes: int,
     processes: int = 1,
-) -> Memory:
-    """Of a device that works on `micro_tokens` tokens at once, with `element` bytes a value of
-    weights and activations.
+) -> DeviceMemory:
+    """The memory of a device that works on `micro_tokens` tokens at once.
+
+    Weights and activations take `value_bytes` bytes a value.
     """
-    D, V = shape.hidden, shape.vocabulary
-    kept = element * micro_tokens * D * shape.layers
-    share = lengths.completion / (lengths.question + lengths.completion)
-    N = max(1, round(micro_tokens * share))
+    D, V = dims.hidden, dims.vocabulary
+    contexts = len(config.target.contexts)
+    layer_inputs = value_bytes * micro_tokens * D * dims.layers
+
+    # Completion tokens of the micro-batch, whose hidden states the loss reads.
+    completion_share = lengths.completion / (lengths.base + lengths.completion)
+    N = max(1, round(micro_tokens * completion_share))
+    states = (contexts + 1) * value_bytes * N * D + FLOAT32 * N * D
+
     chunk = min(rows.chunk, N)
-    buffers = (1 + min(2, len(run.target.contexts))) * chunk + STRIP_RESULTS * min(
-        rows.tile, chunk
-    )
-    states = (len(run.target.contexts) + 1) * element * N * D + FLOAT32 * N * D
-    return Memory(
-        weights=weight_bytes(run, shape, processes, element),
-        adapter=4 * FLOAT32 * shape.adapter_parameters(run.adapter),
-        student=kept + micro_tokens * layer_bytes(shape, element) + states,
-        loss=kept + FLOAT32 * buffers * V + states,
-        sampler=_sampler_bytes(run, shape, lengths, element),
+    tile = min(rows.tile, chunk)
+    buffer_rows = (1 + min(2, contexts)) * chunk + TILE_RESULTS * tile
+    return DeviceMemory(
+        weights=weight_bytes(config, dims, processes, value_bytes),
+        adapter=4 * FLOAT32 * dims.adapter_parameters(config.adapter),
+        student=layer_inputs + micro_tokens * layer_bytes(dims, value_bytes) + states,
+        loss=layer_inputs + FLOAT32 * buffer_rows * V + states,
+        sampler=_sampler_bytes(config, dims, lengths, value_bytes),
     )
 
 
-def _sampler_bytes(run: TrainingConfig, shape: ModelDims, lengths: Lengths, element: int) -> int:
+def weight_bytes(config: TrainingConfig, dims: ModelDims, processes: int, value_bytes: int) -> int:
+    """The base's weights on one device.
+
+    In shards, a device holds its share, the layer in use and the next one gathered, and the head
+    while it is whole.
+    """
+    if not isinstance(config.sharding, FSDP2) or processes == 1:
+        return value_bytes * dims.parameters
+    sharded = dims.body_parameters + (0 if dims.tied else 2 * dims.head_parameters)
+    gathered = 2 * dims.body_parameters // dims.layers + dims.head_parameters
+    return value_bytes * (math.ceil(sharded / processes) + gathered)
+
+
+def _sampler_bytes(
+    config: TrainingConfig, dims: ModelDims, lengths: Lengths, value_bytes: int
+) -> int:
     """The larger of reading the prompts and the last decoding step."""
-    rows, token = (
-        run.sampling.batch_size,
-        element * 2 * shape.kv_heads * shape.head_dim,
-    )  # a token's key and value in one layer
-    prompts = rows * lengths.question
-    reading = prompts * (
-        token * shape.layers + element * (3 * shape.hidden + 5 * shape.intermediate)
-    )
-    cached = rows * (lengths.question + lengths.completion) * token
-    logits = rows * shape.vocabulary * (element + 2 * FLOAT32)
-    return max(
-        reading, cached * (shape.layers + 1) + logits
-    )  # one layer's keys and values are copied as they grow
+    rows = config.sampling.batch_size
+    # A token's key and value in one layer.
+    token = value_bytes * 2 * dims.kv_heads * dims.head_dim
+
+    layer_states = value_bytes * (3 * dims.hidden + 5 * dims.intermediate)
+    prefill = rows * lengths.base * (token * dims.layers + layer_states)
+
+    # One layer's keys and values are copied as they grow.
+    cache = rows * (lengths.base + lengths.completion) * token * (dims.layers + 1)
+    logits = rows * dims.vocabulary * (value_bytes + 2 * FLOAT32)
+    return max(prefill, cache + logits)
 
 
-def layer_bytes(shape: ModelDims, element: int) -> int:
-    """A token's share of one layer's forward pass, kept for its way back, and of the gradients on
-    that way.
+def layer_bytes(dims: ModelDims, value_bytes: int) -> int:
+    """One token's share of a layer's forward pass, kept for backward, and of backward's gradients.
 
     Kept: both norms' inputs and outputs, queries, keys and values before and after their rotation,
-    the attention's output, the MLP's four products; on the way back one gradient of the MLP's width
-    and two of the hidden size.
+    the attention's output, the MLP's four products; in the backward pass one gradient of the MLP's
+    width and two of the hidden size.
     """
-    D, Q, KV = shape.hidden, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
-    return element * (6 * D + 4 * Q + 4 * KV + 5 * shape.intermediate)
+    D, Q, KV = dims.hidden, dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim
+    return value_bytes * (6 * D + 4 * Q + 4 * KV + 5 * dims.intermediate)

@@ -25,7 +25,7 @@ class ModelDims:
 
     @property
     def linears(self) -> Mapping[str, tuple[int, int]]:
-        """Inputs and outputs of a layer's linear maps, by the names LoRA knows them by."""
+        """Inputs and outputs of a layer's linear maps, by the names that LoRA knows them by."""
         D, wide = self.hidden, self.intermediate
         Q, KV = self.heads * self.head_dim, self.kv_heads * self.head_dim
         attention = {"q_proj": (D, Q), "k_proj": (D, KV), "v_proj": (D, KV), "o_proj": (Q, D)}
@@ -33,7 +33,7 @@ class ModelDims:
 
     @property
     def body_parameters(self) -> int:
-        """Of all layers' linear maps; norms and biases are left out (well below 0.1 %)."""
+        """All layers' linear maps; norms and biases are left out (well below 0.1 %)."""
         return self.layers * sum(inputs * outputs for inputs, outputs in self.linears.values())
 
     @property
@@ -45,10 +45,10 @@ class ModelDims:
         return self.body_parameters + (1 if self.tied else 2) * self.head_parameters
 
     def adapter_parameters(self, adapter: LoRA) -> int:
+        """The two matrices of each adapted linear map: [rank, inputs] and [outputs, rank]."""
         targets = self.linears if adapter.targets == ("all-linear",) else adapter.targets
-        return self.layers * sum(
-            adapter.rank * sum(self.linears[name]) for name in targets if name in self.linears
-        )
+        widths = sum(sum(self.linears[name]) for name in targets if name in self.linears)
+        return self.layers * adapter.rank * widths
 
 
 PUBLISHED: Mapping[str, ModelDims] = {
@@ -62,27 +62,27 @@ PUBLISHED: Mapping[str, ModelDims] = {
 """The recipes' models, so that they can be planned for without a download."""
 
 
-def model_dims_of(settings: Model) -> ModelDims:
-    """Raises ModelError where the configuration cannot be read or is not that of a dense decoder."""
-    if settings.path in PUBLISHED:
-        return PUBLISHED[settings.path]
+def model_dims_of(model: Model) -> ModelDims:
+    """Reads a model's sizes.
+
+    Raises ModelError where the configuration cannot be read or is not that of a dense decoder.
+    """
+    if model.path in PUBLISHED:
+        return PUBLISHED[model.path]
     try:
-        config = AutoConfig.from_pretrained(
-            settings.path, revision=settings.revision
-        ).get_text_config()
+        loaded = AutoConfig.from_pretrained(model.path, revision=model.revision)
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"The configuration of {settings.path} cannot be read, so its sizes are not known. "
+            f"The configuration of {model.path} cannot be read, so its sizes are not known. "
             "Give a hub id that can be reached or a folder with a config.json; known without "
             f"either: {', '.join(PUBLISHED)}."
         ) from error
+    config = loaded.get_text_config()
     values = config.to_dict()
-    if (
-        any("expert" in name and count for name, count in values.items())
-        or "intermediate_size" not in values
-    ):
+    has_experts = any("expert" in name and count for name, count in values.items())
+    if has_experts or "intermediate_size" not in values:
         raise ModelError(
-            f"{settings.path} is a {config.model_type}: a plan knows dense decoders only, with no "
+            f"{model.path} is a {config.model_type}: a plan knows dense decoders only, with no "
             "experts."
         )
     heads = config.num_attention_heads

@@ -1,9 +1,9 @@
-"""Steps on many GPUs, simulated event by event: samplers whose rows end one by one, trainers who
-wait for the last of them.
+"""Steps on many GPUs, simulated event by event.
 
-A step is synchronous, as the loop is: the adapter goes out, all completions are drawn, each trainer
-takes its share of them, gradients are summed.  docs/scaling.md tells the model, what of it was
-checked against a run, and what was not.
+Samplers' rows end one by one, and trainers wait for the last of them. A step is synchronous, as the
+loop is: the adapter goes out, all completions are drawn, each trainer takes its share of them,
+gradients are summed.  docs/scaling.md describes the model, what of it was checked against a run,
+and what was not.
 """
 
 import heapq
@@ -32,9 +32,9 @@ class Rates:
     """Seconds of the parts of a step."""
 
     prefill: float
-    """Of one question, on one sampler."""
+    """One question, on one sampler."""
     decode: Callable[[int], float]
-    """Of one token of each of so many rows, on one sampler."""
+    """One token of each of so many rows, on one sampler."""
     train: Callable[[int], float]
     """Frozen passes, student and loss of a completion of so many tokens, on one trainer."""
     adapter: float
@@ -42,11 +42,11 @@ class Rates:
     gradient: float
     """Summing the gradient over the trainers, and the optimizer's step."""
     checkpoint: float
-    """Of a checkpoint, a step's share."""
+    """A step's share of a checkpoint."""
 
 
 @dataclass(frozen=True)
-class Simulated:
+class SimulationResult:
     """Means over the simulated steps."""
 
     seconds: dict[str, float]
@@ -63,27 +63,30 @@ class Simulated:
         return sum(self.seconds.values())
 
 
-def simulate(cluster: Cluster, rates: Rates, lengths: Sequence[Sequence[int]]) -> Simulated:
-    """One step for each entry of `lengths`, the tokens of that step's completions in the order of
-    the batch.
+def simulate(cluster: Cluster, rates: Rates, lengths: Sequence[Sequence[int]]) -> SimulationResult:
+    """Simulates one step for each entry of `lengths`.
+
+    An entry holds the tokens of that step's completions in the order of the batch.
     """
     rollouts = [rollout(cluster, rates, step) for step in lengths]
     trainings = [training(cluster, rates, step) for step in lengths]
-    means = {
+    seconds = {
+        "adapter": rates.adapter,
         "rollout": fmean(end for end, _ in rollouts),
         "training": fmean(end for end, _ in trainings),
+        "gradient": rates.gradient,
+        "checkpoint": rates.checkpoint,
     }
-    fixed = {"adapter": rates.adapter, "gradient": rates.gradient, "checkpoint": rates.checkpoint}
-    return Simulated(
-        seconds={part: (means | fixed)[part] for part in PARTS},
-        waiting=fmean(_idle(end * cluster.samplers, busy) for end, busy in rollouts),
-        straggling=fmean(_idle(end * cluster.trainers, busy) for end, busy in trainings),
+    return SimulationResult(
+        seconds=seconds,
+        waiting=fmean(_idle_share(end * cluster.samplers, busy) for end, busy in rollouts),
+        straggling=fmean(_idle_share(end * cluster.trainers, busy) for end, busy in trainings),
     )
 
 
-def _idle(whole: float, busy: float) -> float:
-    """Share of the seconds in which nothing was done; of none at all, none."""
-    return 1 - busy / whole if whole else 0.0
+def _idle_share(total: float, busy: float) -> float:
+    """Share of the seconds in which nothing was done; 0 where there are no seconds."""
+    return 1 - busy / total if total else 0.0
 
 
 def rollout(cluster: Cluster, rates: Rates, lengths: Sequence[int]) -> tuple[float, float]:
@@ -93,60 +96,69 @@ def rollout(cluster: Cluster, rates: Rates, lengths: Sequence[int]) -> tuple[flo
     """
     unclaimed = list(reversed(lengths))
     share = min(cluster.rows, math.ceil(len(lengths) / cluster.samplers))
-    rows: list[list[int]] = [
-        [] for _ in range(cluster.samplers)
-    ]  # tokens that each row has still to draw
+    # By sampler: the tokens that each of its rows has still to draw.
+    remaining: list[list[int]] = [[] for _ in range(cluster.samplers)]
     events = [(0.0, sampler) for sampler in range(cluster.samplers)]
     end = busy = 0.0
     while events:
         now, sampler = heapq.heappop(events)
-        taken = min(share - len(rows[sampler]), len(unclaimed))
-        rows[sampler] += [unclaimed.pop() for _ in range(taken)]
-        if not rows[sampler]:
+        rows = remaining[sampler]
+        taken = min(share - len(rows), len(unclaimed))
+        rows += [unclaimed.pop() for _ in range(taken)]
+        if not rows:
             continue
-        tokens = min(rows[sampler])
-        seconds = taken * rates.prefill + tokens * rates.decode(len(rows[sampler]))
-        rows[sampler] = [left - tokens for left in rows[sampler] if left > tokens]
-        busy, end = busy + seconds, max(end, now + seconds)
+        # The sampler's next event is the end of its shortest row.
+        tokens = min(rows)
+        seconds = taken * rates.prefill + tokens * rates.decode(len(rows))
+        remaining[sampler] = [left - tokens for left in rows if left > tokens]
+        busy += seconds
+        end = max(end, now + seconds)
         heapq.heappush(events, (now + seconds, sampler))
     return end, busy
 
 
 def training(cluster: Cluster, rates: Rates, lengths: Sequence[int]) -> tuple[float, float]:
-    """When the last trainer is done, and the seconds in which trainers were at work; places are
-    dealt one after another.
+    """When the last trainer is done, and the seconds in which trainers were at work.
+
+    Completions are dealt to the trainers one after another.
     """
-    shares = [
-        sum(rates.train(length) for length in lengths[t :: cluster.trainers])
-        for t in range(cluster.trainers)
-    ]
-    return max(shares), sum(shares)
+    trainers = cluster.trainers
+    dealt = [lengths[trainer::trainers] for trainer in range(trainers)]
+    seconds = [sum(map(rates.train, completions)) for completions in dealt]
+    return max(seconds), sum(seconds)
 
 
-def long_tailed(
+def lognormal_lengths(
     median: int, spread: float, longest: int, batch: int, steps: int
 ) -> list[list[int]]:
-    """Lengths whose logarithms are normal with deviation `spread`, cut off at `longest`; the same
-    at every call.
+    """Lengths of the completions of each step; the same at every call.
+
+    Their logarithms are normal with deviation `spread`, cut off at `longest`.
     """
     draw = random.Random(0)
-    drawn = (
-        (max(1, round(median * math.exp(draw.gauss(0, spread)))) for _ in range(batch))
-        for _ in range(steps)
-    )
-    return [[min(length, longest) for length in step] for step in drawn]
+
+    def length() -> int:
+        drawn = round(median * math.exp(draw.gauss(0, spread)))
+        return min(max(1, drawn), longest)
+
+    return [[length() for _ in range(batch)] for _ in range(steps)]
 
 
-def exponents(sizes: Sequence[int], results: Sequence[Simulated]) -> dict[str, float]:
-    """By part and for the whole step: the slope of log seconds over log size.  −1: each doubling
-    halves it; 0: no gain.
+def scaling_exponents(
+    sizes: Sequence[int], results: Sequence[SimulationResult]
+) -> dict[str, float]:
+    """The slope of log seconds over log size, by part and for the whole step.
+
+    −1: each doubling halves the seconds; 0: no gain.
     """
-    x = [math.log(size) for size in sizes]
     series = {
-        part: [result.seconds[part] for result in results] for part in ("rollout", "training")
+        "rollout": [result.seconds["rollout"] for result in results],
+        "training": [result.seconds["training"] for result in results],
+        "step": [result.step_seconds for result in results],
     }
-    series["step"] = [result.step_seconds for result in results]
-    return {
-        part: linear_regression(x, [math.log(value) for value in values]).slope
-        for part, values in series.items()
-    }
+    log_sizes = [math.log(size) for size in sizes]
+    exponents = {}
+    for part, seconds in series.items():
+        log_seconds = [math.log(value) for value in seconds]
+        exponents[part] = linear_regression(log_sizes, log_seconds).slope
+    return exponents

@@ -1,8 +1,7 @@
-"""An adapter that was trained elsewhere, on the base that it was trained on: all of it, or an
-error.
-"""
+"""An adapter from a folder in PEFT's format, put on its base: the whole adapter, or an error."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
@@ -22,7 +21,8 @@ from transformers import PreTrainedTokenizerBase
 from purified_opsd.errors import ModelError
 
 from .lm_head import find_head
-from .model import Model, Policy, load_base
+from .loading import load_base
+from .model import Model, Policy
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -32,11 +32,10 @@ def load_adapted(
 ) -> Policy:
     """A base with the LoRA adapter in a folder of PEFT's format.
 
-    Raises ModelError where there is no whole adapter, or where any tensor of it has no place of its
-    shape in the base, or any place no tensor: what was loaded would be the base, or something in
-    between.
+    Raises ModelError where there is no whole adapter, or where the base and the adapter differ in
+    any tensor's name or shape: what was loaded would be the base, or something in between.
     """
-    config, tensors = _config(adapter), _tensors(adapter)
+    config, tensors = _load_config(adapter), _load_tensors(adapter)
     trained_on = config.base_model_name_or_path or "no base"
     config.base_model_name_or_path = settings.path
     base = load_base(settings, device)
@@ -48,26 +47,27 @@ def load_adapted(
             f"({str(error).splitlines()[0]}). Its configuration names {trained_on} as its base; "
             "evaluate it on that one."
         ) from error
-    there = {
-        name: tuple(t.shape)
-        for name, t in get_peft_model_state_dict(model, save_embedding_layers=False).items()
-    }
-    given = {name: tuple(t.shape) for name, t in tensors.items()}
-    if there != given:
-        name = min(
-            name for name in there.keys() | given.keys() if there.get(name) != given.get(name)
-        )
+    expected = _shapes(get_peft_model_state_dict(model, save_embedding_layers=False))
+    stored = _shapes(tensors)
+    names = expected.keys() | stored.keys()
+    different = [name for name in names if expected.get(name) != stored.get(name)]
+    if different:
+        name = min(different)
         raise ModelError(
             f"The adapter {adapter} does not fit {settings.path}: of {name} it holds "
-            f"{given.get(name, 'nothing')}, and the model with the settings in {CONFIG} wants "
-            f"{there.get(name, 'nothing')}. Its files are not of one adapter, or it was trained on "
-            f"another base: its configuration names {trained_on}."
+            f"{stored.get(name, 'nothing')}, and the model with the settings in {CONFIG} wants "
+            f"{expected.get(name, 'nothing')}. Its files are not of one adapter, or it was trained "
+            f"on another base: its configuration names {trained_on}."
         )
     set_peft_model_state_dict(model, tensors)
     return Policy(model.eval(), tokenizer, find_head(base))
 
 
-def _config(adapter: Path) -> LoraConfig:
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _load_config(adapter: Path) -> LoraConfig:
     missing = [name for name in (CONFIG, TENSORS) if not (adapter / name).is_file()]
     if missing:
         raise ModelError(
@@ -75,26 +75,24 @@ def _config(adapter: Path) -> LoraConfig:
             f"the folder that holds {CONFIG} and {TENSORS}, such as "
             "RUN/checkpoints/step-000050/adapter. Adapters in pickle format (.bin) are not read."
         )
+    file = adapter / CONFIG
     try:
-        kind = json.loads((adapter / CONFIG).read_text(encoding="utf-8"))["peft_type"]
+        kind = json.loads(file.read_text(encoding="utf-8"))["peft_type"]
         if kind != "LORA":
             raise ModelError(
-                f"{adapter / CONFIG} is of kind {kind}; only LoRA adapters are evaluated. Merge it "
+                f"{file} is of kind {kind}; only LoRA adapters are evaluated. Merge it "
                 "and give the model."
             )
         config = cast(LoraConfig, LoraConfig.from_pretrained(str(adapter)))
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(
-            f"{adapter / CONFIG} is damaged: {type(error).__name__}: {error}. Copy the adapter "
-            "again."
+            f"{file} is damaged: {type(error).__name__}: {error}. Copy the adapter again."
         ) from error
-    config.inference_mode = (
-        False  # PEFT then lays out the places, which is all that is asked of it here
-    )
+    config.inference_mode = False  # PEFT then makes the adapter's tensors, to be filled later
     return config
 
 
-def _tensors(adapter: Path) -> dict[str, Tensor]:
+def _load_tensors(adapter: Path) -> dict[str, Tensor]:
     try:
         return load_file(adapter / TENSORS)
     except (SafetensorError, OSError) as error:

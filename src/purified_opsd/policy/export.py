@@ -9,12 +9,13 @@ import torch
 from peft import PeftModel
 from peft.tuners.lora import Linear as LoraLinear
 
-from .model import Model, load_base, load_tokenizer, saved_dtype
+from .loading import load_base, load_tokenizer, saved_dtype
+from .model import Model
 
 
 def export(settings: Model, adapter: Path, output: Path) -> float:
-    """Merges in float32, saves in the dtype of `settings`; returns the share of the update that
-    rounding to it changed.
+    """Merges in float32, saves in the dtype of `settings`, and returns the share of the update that
+    rounding to that dtype changed.
 
     The share is ‖rounded − exact‖ / ‖exact − base‖ over all merged weights: near 0 the saved model
     is the trained one, near 1 it has little to do with it.  Raises ModelError where the base cannot
@@ -23,7 +24,7 @@ def export(settings: Model, adapter: Path, output: Path) -> float:
     base = load_base(replace(settings, dtype="float32"), torch.device("cpu"))
     dtype = saved_dtype(settings)
     adapted = PeftModel.from_pretrained(base, str(adapter))
-    lost = _rounding_loss(adapted, dtype)
+    lost = _rounding_share(adapted, dtype)
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     adapted.merge_and_unload().to(dtype).save_pretrained(temporary)
@@ -32,7 +33,7 @@ def export(settings: Model, adapter: Path, output: Path) -> float:
     return lost
 
 
-def _rounding_loss(adapted: PeftModel, dtype: torch.dtype) -> float:
+def _rounding_share(adapted: PeftModel, dtype: torch.dtype) -> float:
     error = update = 0.0
     for layer in adapted.modules():
         if not isinstance(layer, LoraLinear):

@@ -1,4 +1,7 @@
-"""One set of weights, two policies: the base with its LoRA adapter off, the student with it on."""
+"""A model's head: from its decoder's last hidden states to logits.
+
+N rows of hidden states, D hidden size, V rows of the head.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
 
-class GeneralHead:
+class ModelHead:
     """What a model does after its decoder, whatever that is: soft-capped, scaled, or linear.
 
     Runs the model's own forward pass with the decoder replaced by the given hidden states and the
@@ -20,7 +23,7 @@ class GeneralHead:
     """
 
     def __init__(self, base: PreTrainedModel):
-        output = _output_layer(base)
+        output = output_layer(base)
         (name,) = (name for name, module in base.named_modules() if module is output)
         self.base = base
         self.wide = {
@@ -31,10 +34,10 @@ class GeneralHead:
     def __call__(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         token_1N = torch.zeros(1, len(hidden_ND), dtype=torch.long, device=hidden_ND.device)
         states = BaseModelOutputWithPast(last_hidden_state=cast(Any, _wide(hidden_ND)[None]))
+        inputs = {"input_ids": token_1N, "use_cache": False}
         with _replaced_forward(self.base.get_decoder(), lambda *_, **__: states):
-            return torch.func.functional_call(
-                self.base, self.wide, (), {"input_ids": token_1N, "use_cache": False}
-            ).logits[0]
+            output = torch.func.functional_call(self.base, self.wide, (), inputs)
+        return output.logits[0]
 
 
 def _wide(tensor: Tensor) -> Tensor:
@@ -51,25 +54,25 @@ def _replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
         del module.forward
 
 
-def find_head(base: PreTrainedModel) -> nn.Linear | GeneralHead:
-    """The output layer itself where the model's logits are just that of the last hidden states;
-    else its general head.
+def find_head(base: PreTrainedModel) -> nn.Linear | ModelHead:
+    """The output layer itself where the model's logits are just its product with the last hidden
+    states; else the model's own head.
 
-    Found out by comparing the two on random hidden states, with no model's name and no
-    configuration key.
+    The two are compared on random hidden states; no model's name and no configuration key decides.
     """
-    output, general = _output_layer(base), GeneralHead(base)
+    output, own = output_layer(base), ModelHead(base)
     if not isinstance(output, nn.Linear):
-        return general
+        return own
     D = base.config.get_text_config().hidden_size
     draw = torch.Generator().manual_seed(0)
     hidden_ND = torch.randn(8, D, generator=draw).to(base.device) * 4
     with torch.no_grad():
-        logits_NV = general(hidden_ND)
+        logits_NV = own(hidden_ND)
         bias = None if output.bias is None else output.bias.float()
-        plain_NV = nn.functional.linear(hidden_ND, output.weight.float(), bias)
-    return output if torch.allclose(logits_NV, plain_NV, rtol=1e-4, atol=1e-5) else general
+        linear_NV = nn.functional.linear(hidden_ND, output.weight.float(), bias)
+    return output if torch.allclose(logits_NV, linear_NV, rtol=1e-4, atol=1e-5) else own
 
 
-def _output_layer(base: PreTrainedModel) -> nn.Module:
+def output_layer(base: PreTrainedModel) -> nn.Module:
+    """The module whose weights are the head's."""
     return cast(nn.Module, base.get_output_embeddings())

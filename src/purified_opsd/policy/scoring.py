@@ -1,9 +1,7 @@
-"""Hidden states that predict the tokens of completions, under any prompt.
+"""Hidden states that predict the tokens of completions, under any prompt, and the micro-batches in
+which they are computed.
 
-B sequences; N completion tokens, laid end to end; D hidden size.
-
-Micro-batches by a token budget: sequences of like length together, so that little of what is
-computed is padding.
+B sequences, S padded length; N completion tokens, laid end to end; D hidden size.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,9 +15,10 @@ from torch import Tensor
 
 from .model import base_of
 
-pass
-
 Ids = Sequence[int]
+
+MOST_PADDING = 0.1
+"""The share of a micro-batch's tokens that may be padding."""
 
 
 def completion_hidden(
@@ -28,24 +27,26 @@ def completion_hidden(
     """The decoder's last hidden states, after its final norm, at the positions that predict each
     completion token.
 
-    One padded batch, padded on the right only, so prompt and completion are never apart, and causal
+    The batch is padded on the right only, so prompt and completion are never apart, and causal
     attention sees no padding without a mask, which would keep it from the kernel that leaves out
-    what lies ahead. Row n is the n-th token of the completions laid end to end.
+    what lies ahead.  Row n is the n-th token of the completions laid end to end.
     """
-    sequences = [
-        [*prompt, *completion[:-1]] for prompt, completion in zip(prompts, completions, strict=True)
-    ]
+    pairs = list(zip(prompts, completions, strict=True))
+    # 1. One padded batch.  Nothing is predicted after a completion's last token: it is left out.
+    sequences = [[*prompt, *completion[:-1]] for prompt, completion in pairs]
     S = max(map(len, sequences))
-    ids_BS = torch.tensor(
-        [[*sequence, *[0] * (S - len(sequence))] for sequence in sequences], device=model.device
-    )
+    padded = [[*sequence, *[0] * (S - len(sequence))] for sequence in sequences]
+    ids_BS = torch.tensor(padded, device=model.device)
+    # 2. One pass of the decoder.
     with working_precision(model):
         decoder = base_of(model).get_decoder()
         hidden_BSD = decoder(input_ids=ids_BS, use_cache=False).last_hidden_state
-    rows = zip(hidden_BSD, prompts, completions, strict=True)
-    return torch.cat(
-        [hidden[len(prompt) - 1 :][: len(completion)] for hidden, prompt, completion in rows]
-    )
+    # 3. A completion's first token is predicted at the prompt's last position.
+    pieces = [
+        hidden_SD[len(prompt) - 1 :][: len(completion)]
+        for hidden_SD, (prompt, completion) in zip(hidden_BSD, pairs, strict=True)
+    ]
+    return torch.cat(pieces)
 
 
 def contexts_hidden(
@@ -54,21 +55,24 @@ def contexts_hidden(
     completions: Sequence[Ids],
     token_budget: int,
 ) -> dict[str, Float[Tensor, "N D"]]:
-    """`completion_hidden` of the same completions under several contexts, batched together by
-    length.  Without a graph.
+    """`completion_hidden` of the same completions under several contexts, by context.  Sequences of
+    all contexts are batched together by length, without a graph.
     """
+    # 1. Every completion under every context, one context after another.
     every_prompt = list(chain(*prompts.values()))
     every_completion = list(completions) * len(prompts)
     lengths = [len(p) + len(c) - 1 for p, c in zip(every_prompt, every_completion, strict=True)]
+    # 2. The states of each, in micro-batches of like length.
     pieces: list[Tensor] = [torch.empty(0)] * len(lengths)
     with torch.no_grad():
-        for group in micro_batches(lengths, token_budget):
-            of_group = [every_completion[i] for i in group]
-            hidden_ND = completion_hidden(model, [every_prompt[i] for i in group], of_group)
-            for place, piece in zip(
-                group, hidden_ND.split([len(c) for c in of_group]), strict=True
-            ):
-                pieces[place] = piece
+        for indices in micro_batches(lengths, token_budget):
+            batch_prompts = [every_prompt[i] for i in indices]
+            batch_completions = [every_completion[i] for i in indices]
+            hidden_ND = completion_hidden(model, batch_prompts, batch_completions)
+            batch_pieces = hidden_ND.split([len(completion) for completion in batch_completions])
+            for index, piece in zip(indices, batch_pieces, strict=True):
+                pieces[index] = piece
+    # 3. Each context's, laid end to end.
     B = len(completions)
     return {name: torch.cat(pieces[k * B : (k + 1) * B]) for k, name in enumerate(prompts)}
 
@@ -76,29 +80,27 @@ def contexts_hidden(
 def working_precision(model: PeftModel) -> AbstractContextManager:
     """Matrix products in the base's dtype also where the adapter's float32 weights take part."""
     dtype = base_of(model).dtype
-    return (
-        torch.autocast(model.device.type, dtype=dtype) if dtype == torch.bfloat16 else nullcontext()
-    )
-
-
-MOST_PADDING = 0.1
-"""The share of a micro-batch's tokens that may be padding."""
+    if dtype == torch.bfloat16:
+        return torch.autocast(model.device.type, dtype=dtype)
+    return nullcontext()
 
 
 def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
-    """Places of the sequences, shortest first, in groups whose padded size (rows x longest) stays
-    within the budget and whose padding stays within `MOST_PADDING` of it.
+    """Indices of the sequences, shortest first, in micro-batches whose padded size (rows x longest)
+    stays within the budget and whose padding stays within `MOST_PADDING` of it.
 
-    A sequence longer than the budget gets a group of its own.
+    Sequences of like length are together, so that little of what is computed is padding.  A
+    sequence longer than the budget gets a micro-batch of its own.
     """
-    groups: list[list[int]] = []
+    batches: list[list[int]] = []
     tokens = 0
-    for place in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
-        padded = (len(groups[-1]) + 1) * lengths[place] if groups else token_budget + 1
-        if padded <= token_budget and tokens + lengths[place] >= (1 - MOST_PADDING) * padded:
-            groups[-1].append(place)
-            tokens += lengths[place]
+    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+        length = lengths[index]
+        padded = (len(batches[-1]) + 1) * length if batches else token_budget + 1
+        if padded <= token_budget and tokens + length >= (1 - MOST_PADDING) * padded:
+            batches[-1].append(index)
+            tokens += length
         else:
-            groups.append([place])
-            tokens = lengths[place]
-    return groups
+            batches.append([index])
+            tokens = length
+    return batches

@@ -12,19 +12,25 @@ from .prepare import Finding
 
 @dataclass(frozen=True)
 class AnswerMismatch:
-    """Drops a row whose answer disagrees with the last box of its solution; remarks on one where
-    that cannot be told.
+    """Drops a row whose answer disagrees with the last box of its solution.
+
+    Where that cannot be told, the row stays with a remark.
     """
 
     grader: Grader = MathGrader()
 
     def __call__(self, examples: Sequence[Example]) -> Sequence[Finding | None]:
         with_answer = [example for example in examples if example.answer is not None]
-        grades = grade_all(
-            self.grader, [(e.problem, _unboxed(e.answer or ""), e.reference) for e in with_answer]
-        )
-        found = {e.id: _finding(e, grade) for e, grade in zip(with_answer, grades, strict=True)}
-        return [found.get(example.id) for example in examples]
+        pairs = [
+            (example.problem, _unboxed(example.answer or ""), example.reference)
+            for example in with_answer
+        ]
+        grades = grade_all(self.grader, pairs)
+        findings = {
+            example.id: _finding(example, grade)
+            for example, grade in zip(with_answer, grades, strict=True)
+        }
+        return [findings.get(example.id) for example in examples]
 
 
 def _unboxed(answer: str) -> str:
@@ -35,9 +41,7 @@ def _unboxed(answer: str) -> str:
 def _finding(example: Example, grade: Grade) -> Finding | None:
     if grade.correct:
         return None
-    if grade.verdict == "incorrect":
-        detail = (
-            f"the answer is {example.answer}, the last box of the solution holds {grade.answer}"
-        )
-        return Finding("answer disagrees with the last box", detail, drops=True)
-    return Finding("answer not compared with a box", grade.reason, drops=False)
+    if grade.verdict != "incorrect":
+        return Finding("answer not compared with a box", grade.reason, drops=False)
+    detail = f"the answer is {example.answer}, the last box of the solution holds {grade.answer}"
+    return Finding("answer disagrees with the last box", detail, drops=True)

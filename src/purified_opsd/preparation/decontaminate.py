@@ -1,5 +1,6 @@
-"""Training problems that are questions of a benchmark, by the share of the question's 8-grams that
-they hold.
+"""Finds training problems that are questions of a benchmark.
+
+What counts is the share of the question's 8-grams that a problem holds.
 """
 
 import re
@@ -14,8 +15,8 @@ from .prepare import Finding
 
 WORDS = 8
 THRESHOLD = 0.5
-"""Above what unlike problems reach (0.42) and below lightly edited copies: docs/data.md has the
-measurement.
+"""Above what unlike problems reach (0.42) and below lightly edited copies, as measured in
+docs/data.md.
 """
 
 Gram = tuple[str, ...]
@@ -28,22 +29,22 @@ def grams(text: str, size: int = WORDS) -> set[Gram]:
 
 
 def _words(text: str) -> list[str]:
-    """Letters and digits in lower case.  Commands of LaTeX and Greek letters do not count: copies
-    of a problem differ in them.
+    """Letters and digits in lower case.
+
+    Commands of LaTeX and Greek letters do not count: copies of a problem differ in them.
     """
-    return re.findall(r"[^\W_\u0370-\u03ff]+", re.sub(r"\\[a-zA-Z]+", " ", text).lower())
+    without_commands = re.sub(r"\\[a-zA-Z]+", " ", text)
+    return re.findall(r"[^\W_\u0370-\u03ff]+", without_commands.lower())
 
 
 def question_grams(question: str) -> set[Gram]:
-    """The 8-grams of a question; of one with fewer words, all of them as one run."""
+    """The 8-grams of a question; a question with fewer words counts as one run of them all."""
     return grams(question) or grams(question, max(1, len(_words(question))))
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Finds the rows whose problem contains a benchmark's question, all benchmarks looked through
-    at once.
-    """
+    """Finds the rows whose problem contains a question of any of the benchmarks."""
 
     benchmarks: Sequence[Benchmark]
     threshold: float = THRESHOLD
@@ -64,10 +65,12 @@ class Overlap:
             )
         for benchmark in self.benchmarks:
             for question in benchmark.questions:
-                wanted = question_grams(question.problem)
-                self._questions.append((f"{benchmark.name} {question.id}", len(wanted)))
-                for gram in wanted:
-                    self._holders.setdefault(gram, []).append(len(self._questions) - 1)
+                grams_of_question = question_grams(question.problem)
+                index = len(self._questions)
+                name = f"{benchmark.name} {question.id}"
+                self._questions.append((name, len(grams_of_question)))
+                for gram in grams_of_question:
+                    self._holders.setdefault(gram, []).append(index)
                     self._lengths.add(len(gram))
 
     def __call__(self, examples: Sequence[Example]) -> Sequence[Finding | None]:
@@ -75,19 +78,21 @@ class Overlap:
 
     def nearest(self, problem: str) -> tuple[str, float]:
         """The question that is most contained in a problem, and its containment."""
-        here = {gram for size in self._lengths for gram in grams(problem, size)}
-        shared = Counter(place for gram in here for place in self._holders.get(gram, ()))
-        shares = [
-            (count / self._questions[place][1], self._questions[place][0])
-            for place, count in shared.items()
-        ]
-        share, name = max(shares, default=(0.0, ""))
-        return name, share
+        problem_grams: set[Gram] = set()
+        for size in self._lengths:
+            problem_grams |= grams(problem, size)
+        shared = Counter(index for gram in problem_grams for index in self._holders.get(gram, ()))
+        nearest, largest = "", 0.0
+        for index, count in shared.items():
+            name, grams_of_question = self._questions[index]
+            share = count / grams_of_question
+            if (share, name) > (largest, nearest):
+                nearest, largest = name, share
+        return nearest, largest
 
     def _finding(self, problem: str) -> Finding | None:
         name, share = self.nearest(problem)
         if share < self.threshold:
             return None
-        return Finding(
-            "overlap with a benchmark", f"{name} ({share:.0%} of its 8-grams)", self.drops
-        )
+        detail = f"{name} ({share:.0%} of its 8-grams)"
+        return Finding("overlap with a benchmark", detail, self.drops)

@@ -1,6 +1,7 @@
-"""A training set prepared: its rows checked in the order of their draws until the sample is full.
+"""Prepares a training set: rows are checked in the order of their draws until the sample is full.
 
-The rows of a set in the order in which a sample takes them, however large the set.
+The draws are those of a training's `subset`, so without a row to drop the sample is the very one
+that training takes. A set may be of any size: a bounded number of its rows is held at a time.
 """
 
 from collections import Counter
@@ -16,17 +17,17 @@ from purified_opsd.data.dataset import Example, TrainingSet, refuse_bad_rows, us
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.errors import DataError
 
-pass
-
-AT_ONCE = 64
+CHECK_BATCH = 64
 """Rows checked together."""
+ROWS_HELD = 10_000
+"""Rows held in memory at a time, or as many as `subset` where that is more."""
 
 
 class Finding(NamedTuple):
-    """What a check has to say of a row."""
+    """What a check says about a row."""
 
     reason: str
-    """The same words for every row of which the same is to be said."""
+    """The same words for every row about which the same is said."""
     detail: str
     drops: bool
     """The row is left out; otherwise it stays, with a remark."""
@@ -47,19 +48,19 @@ class LongReference:
         return [self._finding(example.reference) for example in examples]
 
     def _finding(self, reference: str) -> Finding | None:
-        if len(reference.encode()) <= self.limit:  # a token is a byte at least
+        # A token is a byte at least.
+        if len(reference.encode()) <= self.limit:
             return None
         ids = cast(list[int], self.tokenizer(reference, add_special_tokens=False)["input_ids"])
         if len(ids) <= self.limit:
             return None
-        return Finding(
-            f"reference longer than {self.limit:,} tokens", f"{len(ids):,} tokens", drops=True
-        )
+        reason = f"reference longer than {self.limit:,} tokens"
+        return Finding(reason, f"{len(ids):,} tokens", drops=True)
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The rows that stay, in the order of their set, and what was found on the way."""
+    """The rows that stay, in the order of their set, and what the checks found."""
 
     rows: tuple[Example, ...]
     findings: tuple[tuple[Example, Finding], ...]
@@ -72,14 +73,15 @@ class Prepared:
     """Rows that were drawn: a full sample draws no further."""
 
     def counts(self, drops: bool) -> Counter[str]:
-        """Rows dropped, or kept with a remark, by reason; one dropped for two reasons counts under
-        both.
+        """Rows dropped, or kept with a remark, by reason.
+
+        A row dropped for two reasons counts under both.
         """
-        gone = {example.id for example, finding in self.findings if finding.drops}
+        dropped = _dropped_ids(self.findings)
         return Counter(
-            f.reason
-            for example, f in self.findings
-            if f.drops is drops and (drops or example.id not in gone)
+            finding.reason
+            for example, finding in self.findings
+            if finding.drops is drops and (drops or example.id not in dropped)
         )
 
 
@@ -95,24 +97,24 @@ def prepare_rows(settings: TrainingSet, checks: Sequence[Check]) -> Prepared:
             f"{settings.path} has {draws.usable} usable rows, but a sample of {settings.subset} is "
             "asked for. Ask for between 1 and that many with --subset."
         )
-    wanted = draws.usable if settings.subset is None else settings.subset
+    size = draws.usable if settings.subset is None else settings.subset
     kept: dict[int, Example] = {}
     findings: list[tuple[Example, Finding]] = []
     looked_at = 0
-    with tqdm(total=wanted, unit=" rows", disable=None) as bar:
-        while drawn := list(islice(draws.examples, min(AT_ONCE, wanted - len(kept)))):
-            looked_at += len(drawn)
-            found = _findings([example for _, example in drawn], checks)
-            findings += found
-            gone = {example.id for example, finding in found if finding.drops}
-            kept |= {place: example for place, example in drawn if example.id not in gone}
-            bar.update(len(drawn) - len(gone))
+    with tqdm(total=size, unit=" rows", disable=None) as bar:
+        while batch := list(islice(draws.examples, min(CHECK_BATCH, size - len(kept)))):
+            looked_at += len(batch)
+            batch_findings = _findings([example for _, example in batch], checks)
+            findings += batch_findings
+            dropped = _dropped_ids(batch_findings)
+            kept |= {index: example for index, example in batch if example.id not in dropped}
+            bar.update(len(batch) - len(dropped))
     prepared = Prepared(
-        tuple(kept[place] for place in sorted(kept)),
-        tuple(findings),
-        draws.usable,
-        draws.skipped,
-        looked_at,
+        rows=tuple(kept[index] for index in sorted(kept)),
+        findings=tuple(findings),
+        usable=draws.usable,
+        skipped=draws.skipped,
+        looked_at=looked_at,
     )
     if not kept or (settings.subset is not None and len(kept) < settings.subset):
         raise DataError(_too_few(settings, prepared))
@@ -122,46 +124,41 @@ def prepare_rows(settings: TrainingSet, checks: Sequence[Check]) -> Prepared:
 def _findings(
     examples: Sequence[Example], checks: Sequence[Check]
 ) -> list[tuple[Example, Finding]]:
-    """By row, then by check."""
-    if not checks:
-        return []
+    """What the checks found, by row, then by check."""
     by_check = [check(examples) for check in checks]
-    by_row = zip(*by_check, strict=True)
-    return [
-        (example, finding)
-        for example, found in zip(examples, by_row, strict=True)
-        for finding in found
-        if finding
-    ]
+    findings = []
+    for index, example in enumerate(examples):
+        for of_check in by_check:
+            finding = of_check[index]
+            if finding is not None:
+                findings.append((example, finding))
+    return findings
+
+
+def _dropped_ids(findings: Sequence[tuple[Example, Finding]]) -> set[str]:
+    return {example.id for example, finding in findings if finding.drops}
 
 
 def _too_few(settings: TrainingSet, prepared: Prepared) -> str:
-    dropped = ", ".join(
-        f"{reason} ({count})" for reason, count in prepared.counts(drops=True).most_common()
-    )
-    asked = f", but a sample of {settings.subset} is asked for" if settings.subset else ""
-    example, finding = next((e, f) for e, f in prepared.findings if f.drops)
+    dropped = prepared.counts(drops=True).most_common()
+    reasons = ", ".join(f"{reason} ({count})" for reason, count in dropped)
+    request = f", but a sample of {settings.subset} is asked for" if settings.subset else ""
+    example, finding = next(pair for pair in prepared.findings if pair[1].drops)
     return (
         f"{len(prepared.rows)} of the {prepared.usable} usable rows of {settings.path} "
-        f"pass{asked}. Dropped: {dropped}; the first, {example.where}: {finding.detail}. Nothing "
+        f"pass{request}. Dropped: {reasons}; the first, {example.where}: {finding.detail}. Nothing "
         "was written. Ask for fewer rows, or for a milder check."
     )
 
 
-HELD = 10_000
-"""Rows held at a time, or as many as `subset` where that is more."""
-
-
 class Draws(NamedTuple):
-    """What a set has to draw from."""
+    """The rows of a set in the order in which a sample takes them."""
 
     usable: int
     skipped: int
     """Bad rows left out under `on_bad_row: skip`."""
     examples: Iterator[tuple[int, Example]]
-    """Each usable row with its place among them: by its draw, the one of a training's `subset`;
-    without one, as they stand.
-    """
+    """Each usable row with its index among them, by its draw; without a `subset`, as they stand."""
 
 
 def draw_examples(settings: TrainingSet) -> Draws:
@@ -169,26 +166,28 @@ def draw_examples(settings: TrainingSet) -> Draws:
 
     Raises DataError as `load_examples` does.
     """
-    bad: list[str] = []
+    errors: list[str] = []
     draws = [
         seed_for(settings.subset_seed, "subset", example.id)
-        for example in usable_examples(settings, bad)
+        for example in usable_examples(settings, errors)
     ]
-    refuse_bad_rows(settings, bad, len(draws))
-    return Draws(len(draws), len(bad), _in_order(settings, draws))
+    refuse_bad_rows(settings, errors, len(draws))
+    return Draws(len(draws), len(errors), _in_order(settings, draws))
 
 
-def _in_order(settings: TrainingSet, draws: list[int]) -> Iterator[tuple[int, Example]]:
+def _in_order(settings: TrainingSet, draws: Sequence[int]) -> Iterator[tuple[int, Example]]:
     if settings.subset is None:
         yield from enumerate(usable_examples(settings, []))
         return
-    order = sorted(range(len(draws)), key=lambda place: (draws[place], place))
-    size = max(settings.subset, HELD)
-    for chunk in (order[start : start + size] for start in range(0, len(order), size)):
-        wanted = set(chunk)
+    order = sorted(range(len(draws)), key=lambda index: (draws[index], index))
+    size = max(settings.subset, ROWS_HELD)
+    for start in range(0, len(order), size):
+        chunk = order[start : start + size]
+        members = set(chunk)
         held = {
-            place: example
-            for place, example in enumerate(usable_examples(settings, []))
-            if place in wanted
+            index: example
+            for index, example in enumerate(usable_examples(settings, []))
+            if index in members
         }
-        yield from ((place, held[place]) for place in chunk)
+        for index in chunk:
+            yield index, held[index]

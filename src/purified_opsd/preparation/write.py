@@ -1,5 +1,6 @@
-"""A prepared set as files: the rows, a manifest beside them that says which they are, and a report
-of what was found.
+"""Writes a prepared set: the rows, a manifest beside them that says which they are, and a report.
+
+The report holds what the checks found, one finding a line.
 """
 
 import json
@@ -20,12 +21,11 @@ def beside(output: Path) -> tuple[Path, Path]:
 
 
 def write_prepared(prepared: Prepared, record: Mapping[str, Any], output: Path) -> None:
-    """Writes x.parquet, x.manifest.json and x.report.jsonl; x.parquet comes last, so where it is,
-    all is there.
+    """Writes x.manifest.json, x.report.jsonl and x.parquet.
 
-    `record` says how the set was made; the manifest holds it with counts, fingerprint and the ids
-    in order.  Raises OSError where the disk is full or the folder cannot be written to: then
-    nothing is left behind.
+    The rows come last, so where x.parquet is, all is there. `record` says how the set was made; the
+    manifest holds it with counts, fingerprint and the ids in order.  Raises OSError where the disk
+    is full or the folder cannot be written to: then nothing is left behind.
     """
     import pyarrow
     import pyarrow.parquet
@@ -43,27 +43,28 @@ def write_prepared(prepared: Prepared, record: Mapping[str, Any], output: Path) 
         "ids": [example.id for example in prepared.rows],
     }
     manifest_file, report_file = beside(output)
-    with _whole(manifest_file, report_file, output) as (manifest_part, report_part, output_part):
-        manifest_part.write_text(
-            json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
+    with _all_or_none(manifest_file, report_file, output) as (
+        manifest_part,
+        report_part,
+        output_part,
+    ):
+        text = json.dumps(manifest, indent=1, ensure_ascii=False)
+        manifest_part.write_text(text + "\n", encoding="utf-8")
         report_part.write_text("".join(_report_lines(prepared)), encoding="utf-8")
-        table = pyarrow.Table.from_pylist(
-            [_row(example, remarks.get(example.id)) for example in prepared.rows], _schema()
-        )
+        rows = [_row(example, remarks.get(example.id)) for example in prepared.rows]
+        table = pyarrow.Table.from_pylist(rows, _schema())
         pyarrow.parquet.write_table(table, output_part, compression="zstd", row_group_size=1024)
 
 
 def _schema() -> Any:
     import pyarrow
 
-    return pyarrow.schema(
-        [(name, pyarrow.string()) for name in ("id", "problem", "solution", "answer", "remark")]
-    )
+    columns = ("id", "problem", "solution", "answer", "remark")
+    return pyarrow.schema([(column, pyarrow.string()) for column in columns])
 
 
 def _row(example: Example, remark: str | None) -> dict[str, str | None]:
-    """Under the names that training looks for."""
+    """A row under the column names that training looks for."""
     return {
         "id": example.id,
         "problem": example.problem,
@@ -74,11 +75,11 @@ def _row(example: Example, remark: str | None) -> dict[str, str | None]:
 
 
 def _remarks(prepared: Prepared) -> dict[str, str]:
-    """By id, all that was found about a row."""
-    found: dict[str, list[str]] = {}
+    """All findings about a row in one text, by the row's id."""
+    by_id: dict[str, list[str]] = {}
     for example, finding in prepared.findings:
-        found.setdefault(example.id, []).append(f"{finding.reason}: {finding.detail}")
-    return {id: "; ".join(remarks) for id, remarks in found.items()}
+        by_id.setdefault(example.id, []).append(f"{finding.reason}: {finding.detail}")
+    return {id: "; ".join(remarks) for id, remarks in by_id.items()}
 
 
 def _report_lines(prepared: Prepared) -> Iterator[str]:
@@ -95,9 +96,10 @@ def _report_lines(prepared: Prepared) -> Iterator[str]:
 
 
 @contextmanager
-def _whole(*files: Path) -> Iterator[tuple[Path, ...]]:
-    """Other names to write to; all files take their own names in order once all are on the disk, or
-    none is there.
+def _all_or_none(*files: Path) -> Iterator[tuple[Path, ...]]:
+    """Yields temporary files to write to, which take their own names once all are on the disk.
+
+    They take them in order. Where writing fails, none of the files is left.
     """
     parts = tuple(file.with_name(f".{file.name}.tmp") for file in files)
     try:

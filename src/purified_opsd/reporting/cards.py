@@ -5,10 +5,10 @@ the base and of the last checkpoint.
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from .completions import EVALUATION
 from .curves import benchmarks_of, mean_accuracies
 from .marker_counts import MarkerTally
 from .marker_figures import TalliesByRun
+from .run_completions import EVALUATION
 from .runs import Estimate, RunRecord
 
 

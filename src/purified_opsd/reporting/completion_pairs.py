@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from .completions import (
+from .marker_counts import MarkerWords
+from .run_completions import (
     EVALUATION,
     SOURCES,
     ReportedCompletion,
     read_completions,
     read_problems,
 )
-from .marker_counts import MarkerWords
 from .runs import RunRecord
 from .sanitize import shortened
 
@@ -110,7 +110,7 @@ def _show(author: str, completion: ReportedCompletion, markers: MarkerWords) -> 
     facts = [
         completion.verdict,
         f"{completion.tokens:,} tokens",
-        "" if completion.ended else "cut off",
+        "" if completion.finish_reason == "stop" else "cut off",
         f"{count} markers",
     ]
     pattern = f"({'|'.join(map(re.escape, markers.all))})" if markers.all else "(?!)"

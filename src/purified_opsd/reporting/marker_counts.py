@@ -7,7 +7,7 @@ from math import sqrt
 from pathlib import Path
 from statistics import fmean, stdev
 
-from .completions import EVALUATION, read_completions, requested_completions
+from .run_completions import EVALUATION, read_completions, requested_completions
 from .runs import Estimate
 
 Count = Callable[[Iterable[str], Sequence[str]], Counter[str]]

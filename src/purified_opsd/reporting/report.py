@@ -20,12 +20,12 @@ from purified_opsd.storage.files import write_atomic
 
 from .cards import Card, before_after
 from .completion_pairs import CompletionPair, completion_pairs
-from .completions import SOURCES
 from .curves import colours
 from .elements import Figure, Section, Table
 from .figures import INKS, inline, write_figure
 from .marker_counts import MarkerWords, tally_markers
 from .microscope import fragment, read_trajectories
+from .run_completions import SOURCES
 from .runs import RunRecord, flat, read_runs
 from .sanitize import visible
 from .sections import sections

@@ -9,7 +9,7 @@ from purified_opsd.errors import RunError
 from purified_opsd.storage.files import read_json
 from purified_opsd.storage.run_dir import RunReader, step_of
 
-from .completions import requested_completions, requested_markers
+from .run_completions import requested_completions, requested_markers
 
 Score = Mapping[str, Any]
 """A row of `scores` in evaluation/results.json."""

@@ -4,10 +4,10 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 
 from . import curves, marker_figures, tables, training_curves
-from .completions import EVALUATION, SOURCES
 from .elements import Figure, Missing, Section, Table
 from .marker_counts import MarkerWords
 from .marker_figures import TalliesByRun
+from .run_completions import EVALUATION, SOURCES
 from .runs import RunRecord
 
 

@@ -4,8 +4,9 @@ Nothing in what a model wrote can move the cursor.
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+
+from purified_opsd.storage.completions import CompletionRow
 
 from .sanitize import visible
 
@@ -13,28 +14,30 @@ REFERENCE_SHOWN = 1_200
 """Characters of a reference that are shown; a reasoning trace would bury what was asked for."""
 
 
-def completion_text(row: Mapping[str, Any], width: int) -> str:
+def completion_text(completion: CompletionRow, width: int) -> str:
     """One line of RUN/samples/, for a terminal so many columns wide."""
-    title = f"── {row['number']} · {visible(row['id'])} "
+    row = completion.extras
+    title = f"── {row['number']} · {visible(completion.id)} "
     parts = {
         "Question": row["problem"],
         "Reference": _beginning(row["reference"]),
-        _heading(row): row["text"],
+        _heading(completion): completion.text,
     }
     sections = [f"{heading}\n{_body(text, width)}" for heading, text in parts.items()]
     return "\n\n".join([title + "─" * max(0, width - len(title)), *sections]) + "\n"
 
 
-def _heading(row: Mapping[str, Any]) -> str:
+def _heading(completion: CompletionRow) -> str:
     """Says whose completion it is, and how it was drawn."""
+    row = completion.extras
     author = row["from"] if row["step"] is None else f"{row['from']}, step {row['step']}"
     if row["from"] == "target":
         settings = {name: value for name, value in row["target"].items() if value is not None}
         author = ", ".join(
             ["purified target", *(f"{name} {value:g}" for name, value in settings.items())]
         )
-    end = "ended by itself" if row["ended"] else "cut off"
-    temperature, tokens = row["sampling"]["temperature"], len(row["completion_ids"])
+    end = "ended by itself" if completion.finish_reason == "stop" else "cut off"
+    temperature, tokens = row["sampling"]["temperature"], len(completion.completion_ids)
     heading = f"{author}: temperature {temperature:g}, {tokens} tokens, {end}"
     return heading[:1].upper() + heading[1:]
 

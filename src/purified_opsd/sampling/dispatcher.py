@@ -1,4 +1,4 @@
-"""A round of completions spread over servers, with further tries where one fails."""
+"""Completions spread over servers, with another attempt where one fails."""
 
 import asyncio
 import logging
@@ -12,112 +12,116 @@ import httpx
 from purified_opsd.errors import ModelError, ServersLost
 
 from .sampler import Completion, Ids
-from .vllm_client import Drawing, Refused, Unreachable, VLLMClient, Wanted
+from .vllm_api import RequestRefused, ServerUnreachable
+from .vllm_client import GenerationSettings, ServingRequirements, VLLMClient
 
 logger = logging.getLogger(__name__)
 
-FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
-"""Before a server that failed is asked again; doubled each time."""
+FIRST_BACKOFF_S, MAX_BACKOFF_S = 1.0, 60.0
+"""How long a server that failed is left alone; doubled with each failure in a row."""
+RETRIED_REFUSALS = (404, 500)
+"""Statuses of a server that was restarted and knows no such adapter, or whose engine failed."""
 
 
 @dataclass
 class ServerSlot:
-    """A server, how much it has to do, and when it may be asked again."""
+    """A server, how many requests it has, and when it may be asked again."""
 
     server: VLLMClient
     in_flight: int = 0
     failures: int = 0
     """In a row."""
-    ready_at: float = 0.0
+    retry_at: float = 0.0
 
-    def failed(self, reason: str) -> None:
+    def mark_failed(self, reason: str) -> None:
         self.server.forget()
         now = time.monotonic()
-        if now < self.ready_at:  # of several requests that fail together the first counts
+        if now < self.retry_at:  # of several requests that fail together the first counts
             return
-        wait = min(FIRST_WAIT_S * 2**self.failures, LONGEST_WAIT_S) * random.uniform(0.5, 1.0)
-        self.failures, self.ready_at = self.failures + 1, now + wait
+        backoff = min(FIRST_BACKOFF_S * 2**self.failures, MAX_BACKOFF_S)
+        wait = backoff * random.uniform(0.5, 1.0)
+        self.failures += 1
+        self.retry_at = now + wait
         logger.warning("No completion of %s. It is asked again in %.1f s.", reason, wait)
 
 
 class Dispatcher:
-    """What is done with the servers between two syncs, in one event loop."""
+    """Sends the requests of one event loop to the servers, all for the same weights."""
 
     def __init__(
         self,
         client: httpx.AsyncClient,
-        posts: Sequence[ServerSlot],
-        wanted: Wanted,
+        slots: Sequence[ServerSlot],
+        required: ServingRequirements,
         max_attempts: int,
     ):
-        self.client, self.posts, self.wanted, self.max_attempts = (
-            client,
-            posts,
-            wanted,
-            max_attempts,
-        )
-        self.locks = {post.server.url: asyncio.Lock() for post in posts}
+        self.client = client
+        self.slots = slots
+        self.required = required
+        self.max_attempts = max_attempts
+        self.locks = {slot.server.url: asyncio.Lock() for slot in slots}
 
     async def load(self) -> None:
-        """Has every server that answers serve what is wanted.  Raises ModelError."""
-        await asyncio.gather(*map(self._load, self.posts))
+        """Has every server that answers serve what is required.  Raises ModelError."""
+        await asyncio.gather(*map(self._load, self.slots))
 
-    async def complete(self, prompt: Ids, seed: int, drawing: Drawing) -> Completion:
-        """One completion, from whichever server: its seed is its own, so another try draws the
-        same.
+    async def complete(self, prompt: Ids, seed: int, settings: GenerationSettings) -> Completion:
+        """Returns one completion, from whichever server: its seed is its own, so another attempt
+        draws the same.
 
-        Raises ServersLost after the last try, ModelError where a server is not what it should be.
+        Raises ServersLost after the last attempt, ModelError where a server is not what it should
+        be.
         """
         reason = ""
         for _ in range(self.max_attempts):
-            post = await self._free()
-            post.in_flight += 1
+            slot = await self._free_slot()
+            url = slot.server.url
+            slot.in_flight += 1
             try:
-                model = await self._ready(post)
-                completion = await post.server.complete(self.client, model, prompt, seed, drawing)
-            except Unreachable as error:
-                reason = f"{post.server.url}: {error}"
-            except Refused as error:
-                if error.status not in (
-                    404,
-                    500,
-                ):  # 404: it was restarted and knows no such adapter
+                model = await self._ensure_ready(slot)
+                completion = await slot.server.complete(self.client, model, prompt, seed, settings)
+            except ServerUnreachable as error:
+                reason = f"{url}: {error}"
+            except RequestRefused as error:
+                if error.status not in RETRIED_REFUSALS:
                     raise ModelError(
-                        f"{post.server.url} refuses a prompt of {len(prompt)} tokens: {error}."
+                        f"{url} refuses a prompt of {len(prompt)} tokens: {error}."
                     ) from error
-                reason = f"{post.server.url}: {error}"
+                reason = f"{url}: {error}"
             else:
-                post.failures = 0
+                slot.failures = 0
                 return completion
             finally:
-                post.in_flight -= 1
-            post.failed(reason)
+                slot.in_flight -= 1
+            slot.mark_failed(reason)
         raise ServersLost(
-            f"A completion was asked for {self.max_attempts} times (sampler.max_attempts) in vain, at last of "
-            f"{reason}."
+            f"A completion was asked for {self.max_attempts} times (sampler.max_attempts) in vain, "
+            f"at last of {reason}."
         )
 
-    async def _load(self, post: ServerSlot) -> None:
-        """Of one that has failed, later: with the first completion that is asked of it."""
+    async def _load(self, slot: ServerSlot) -> None:
+        """A server that fails here gets its weights later, with the first request it is sent."""
         try:
-            await self._ready(post)
-        except (Unreachable, Refused) as error:
-            post.failed(f"{post.server.url}: {error}")
+            await self._ensure_ready(slot)
+        except (ServerUnreachable, RequestRefused) as error:
+            slot.mark_failed(f"{slot.server.url}: {error}")
 
-    async def _ready(self, post: ServerSlot) -> str:
-        """The name to ask for.  Where it fails one request, those that waited behind it go
-        elsewhere at once.
+    async def _ensure_ready(self, slot: ServerSlot) -> str:
+        """Returns the model's name to ask for.  Where the server fails one request, those that
+        waited behind it go elsewhere at once.
         """
-        async with self.locks[post.server.url]:
-            if post.ready_at > time.monotonic():
-                raise Unreachable("it has failed just now")
-            return await post.server.ready(self.client, self.wanted)
+        async with self.locks[slot.server.url]:
+            if slot.retry_at > time.monotonic():
+                raise ServerUnreachable("it has failed just now")
+            return await slot.server.ensure_ready(self.client, self.required)
 
-    async def _free(self) -> ServerSlot:
-        """Of the servers that may be asked, the one with the least to do; waits where none may."""
+    async def _free_slot(self) -> ServerSlot:
+        """Of the servers that may be asked, the one with the fewest requests in flight; waits where
+        none may be asked.
+        """
         while True:
             now = time.monotonic()
-            ready = [post for post in self.posts if post.ready_at <= now]
+            ready = [slot for slot in self.slots if slot.retry_at <= now]
             if ready:
-                return min(ready, key=lambda post: post.in_flight)
-            await asyncio.sleep(min(post.ready_at for post in self.posts) - now)
+                return min(ready, key=lambda slot: slot.in_flight)
+            await asyncio.sleep(min(slot.retry_at for slot in self.slots) - now)

@@ -1,8 +1,7 @@
-"""Where completions are drawn: what a run can name under `sampler`.
+"""Completions drawn in this process, by the very model that is trained.
 
-Completions of the student: token ids in, token ids out, with the log-prob of each sampled token.
-
-B rows of a batch, S prompt tokens, T completion tokens, V rows of the head.
+B rows of a batch, U different prompts among them, S prompt tokens, T completion tokens, V rows of
+the head, K candidates for the next token.
 """
 
 from collections.abc import Sequence
@@ -18,76 +17,94 @@ from transformers import DynamicCache
 from purified_opsd.policy.model import Model, Policy, base_of
 from purified_opsd.policy.scoring import working_precision
 
-from .sampler import Completion, Ids, Sampling
+from .sampler import Completion, Ids, Sampler, Sampling
 
 NUCLEUS = 1024
 """Likeliest tokens among which a nucleus is looked for before the whole vocabulary is sorted."""
 
+Drawn = tuple[Tensor, Tensor, Tensor]
+"""One decoding step: the rows that are still going, their tokens and those tokens' log-probs."""
 
-class HFSampler:
+
+@dataclass(frozen=True)
+class HF:
+    """In this process, with the very model that is trained."""
+
+    library: ClassVar[str] = "transformers"
+
+    def open(
+        self, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
+    ) -> "HFSampler":
+        return HFSampler(policy.model, sampling)
+
+
+class HFSampler(Sampler):
     """Samples with the training model itself, adapter on, so there is nothing to sync."""
 
     def __init__(self, model: PeftModel, sampling: Sampling):
-        self.model, self.sampling = model, sampling
+        self.model = model
+        self.sampling = sampling
         self.eos = eos_ids(model).to(model.device)
 
     def sync(self, step: int) -> None:
         pass
 
     def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
-        """Batches of `sampling.batch_size` prompts of like length."""
+        """Draws in batches of `sampling.batch_size` prompts of like length."""
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
-        done: dict[int, Completion] = {}
+        size = self.sampling.batch_size
+        completions: dict[int, Completion] = {}
         training = self.model.training
         self.model.eval()
         with torch.no_grad(), working_precision(self.model):
-            for first in range(0, len(order), self.sampling.batch_size):
-                group = order[first : first + self.sampling.batch_size]
-                done |= zip(
-                    group,
-                    self._batch([prompts[i] for i in group], [seeds[i] for i in group]),
-                    strict=True,
-                )
+            for first in range(0, len(order), size):
+                indices = order[first : first + size]
+                batch = self._batch([prompts[i] for i in indices], [seeds[i] for i in indices])
+                completions |= zip(indices, batch, strict=True)
         self.model.train(training)
-        return [done[i] for i in range(len(prompts))]
+        return [completions[i] for i in range(len(prompts))]
 
     def _batch(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
-        """One batch with a KV cache; a prompt that rows share is read once, and a row leaves as
-        soon as it has ended.
-        """
+        """Decodes one batch with a KV cache, which rows leave as soon as they have ended."""
         device, T = self.model.device, self.sampling.max_new_tokens
+        # 1. All random numbers of every row, before any token is drawn.
         uniform_BT = torch.stack([uniforms(seed, T) for seed in seeds]).to(device)
+        # 2. The prompts fill the cache.
         cache = DynamicCache(config=base_of(self.model).config)
-        logits_BV, mask_BS = self._read(prompts, cache)
-        alive_B = torch.arange(len(prompts), device=device)
-        steps: list[tuple[Tensor, Tensor, Tensor]] = []
+        logits_BV, mask_BS = self._prefill(prompts, cache)
+        row_B = torch.arange(len(prompts), device=device)
+        drawn: list[Drawn] = []
         for t in range(T):
-            token_B, log_prob_B = draw(logits_BV, uniform_BT[alive_B, t], self.sampling)
-            steps.append((alive_B, token_B, log_prob_B))
+            # 3. One token a row.
+            token_B, log_prob_B = draw(logits_BV, uniform_BT[row_B, t], self.sampling)
+            drawn.append((row_B, token_B, log_prob_B))
             going_B = ~torch.isin(token_B, self.eos)
             if t + 1 == T or not going_B.any():
                 break
+            # 4. Rows that have ended leave the batch and its cache.
             if not going_B.all():
                 cache.batch_select_indices(going_B.nonzero().squeeze(-1))
-            alive_B = alive_B[going_B]
-            mask_BS = torch.cat([mask_BS[going_B], mask_BS.new_ones(len(alive_B), 1)], dim=1)
+            row_B = row_B[going_B]
+            # 5. The new tokens of the others give their next logits.
+            mask_BS = torch.cat([mask_BS[going_B], mask_BS.new_ones(len(row_B), 1)], dim=1)
             logits_BV = self._next_logits(token_B[going_B, None], mask_BS, cache)
-        return self._completions(len(prompts), steps)
+        # 6. The steps, which held all rows side by side, become one completion a row.
+        return self._completions(len(prompts), drawn)
 
-    def _read(
+    def _prefill(
         self, prompts: Sequence[Ids], cache: DynamicCache
     ) -> tuple[Float[Tensor, "B V"], Int[Tensor, "B S"]]:
-        """What follows each prompt, and the prompts' mask; equal prompts are computed once and
-        share what was computed.
+        """The logits after each prompt, and the prompts' mask.  A prompt that several rows share is
+        computed once, and each of them gets a copy of its cache.
         """
         rows = [tuple(prompt) for prompt in prompts]
-        place_of = {prompt: place for place, prompt in enumerate(dict.fromkeys(rows))}
-        ids_US, mask_US = pad_left(list(place_of), self.model.device)
+        index_of = {prompt: index for index, prompt in enumerate(dict.fromkeys(rows))}
+        ids_US, mask_US = pad_left(list(index_of), self.model.device)
         logits_UV = self._next_logits(ids_US, mask_US, cache)
-        place_B = torch.tensor([place_of[row] for row in rows], device=self.model.device)
-        if len(place_of) < len(rows):
-            cache.batch_select_indices(place_B)
-        return logits_UV[place_B], mask_US[place_B]
+        index_B = torch.tensor([index_of[row] for row in rows], device=self.model.device)
+        if len(index_of) < len(rows):
+            cache.batch_select_indices(index_B)
+        return logits_UV[index_B], mask_US[index_B]
 
     def _next_logits(
         self, ids_BS: Tensor, mask_BS: Tensor, cache: DynamicCache
@@ -102,47 +119,59 @@ class HFSampler:
         )
         return output.logits[:, -1].float()
 
-    def _completions(self, B: int, steps: list[tuple[Tensor, Tensor, Tensor]]) -> list[Completion]:
+    def _completions(self, B: int, drawn: Sequence[Drawn]) -> list[Completion]:
         ids: list[list[int]] = [[] for _ in range(B)]
         log_probs: list[list[float]] = [[] for _ in range(B)]
-        for alive_B, token_B, log_prob_B in steps:
-            for row, token, log_prob in zip(
-                alive_B.tolist(), token_B.tolist(), log_prob_B.tolist(), strict=True
-            ):
+        for row_B, token_B, log_prob_B in drawn:
+            step = zip(row_B.tolist(), token_B.tolist(), log_prob_B.tolist(), strict=True)
+            for row, token, log_prob in step:
                 ids[row].append(token)
                 log_probs[row].append(log_prob)
         eos = set(self.eos.tolist())
-        return [Completion(i, p, ended=i[-1] in eos) for i, p in zip(ids, log_probs, strict=True)]
+        return [
+            Completion(row_ids, row_log_probs, "stop" if row_ids[-1] in eos else "length")
+            for row_ids, row_log_probs in zip(ids, log_probs, strict=True)
+        ]
 
 
 def draw(
     logits_BV: Float[Tensor, "B V"], uniform_B: Float[Tensor, " B"], sampling: Sampling
 ) -> tuple[Int[Tensor, " B"], Float[Tensor, " B"]]:
-    """One token a row by inversion: the first candidate at which the cumulative probability passes
-    the row's uniform number. Temperature, then top-k, then top-p.  Also its log-prob under the
-    untempered logits.
+    """One token a row by inversion, and its log-prob under the untempered logits.
+
+    Temperature, then top-k, then top-p leave candidates; drawn is the first of them at which the
+    cumulative probability passes the row's uniform number.
 
     Raises FloatingPointError where a row's logits are no distribution.
     """
     normalizer_B = logits_BV.logsumexp(-1)
-    if not torch.isfinite(normalizer_B).all():
+    finite_B = torch.isfinite(normalizer_B)
+    if not finite_B.all():
         raise FloatingPointError(
-            f"{int((~torch.isfinite(normalizer_B)).sum())} of {len(logits_BV)} completions have "
-            "logits that are NaN or infinite, so no token can be drawn: the student has diverged. "
-            "Resume from an earlier checkpoint with a lower learning rate, or train in float32 "
-            "with --model.dtype float32."
+            f"{int((~finite_B).sum())} of {len(logits_BV)} completions have logits that are NaN or "
+            "infinite, so no token can be drawn: the student has diverged. Resume from an earlier "
+            "checkpoint with a lower learning rate, or train in float32 with --model.dtype float32."
         )
     if sampling.temperature == 0:
         token_B = logits_BV.argmax(-1)
     else:
-        probs_BK, tokens_BK = _candidates(logits_BV, sampling)
-        probs_BK = probs_BK * (probs_BK.cumsum(-1) - probs_BK < sampling.top_p)
-        cdf_BK = probs_BK.cumsum(-1)
-        total_B1 = cdf_BK[:, -1:].contiguous()
-        place_B1 = torch.searchsorted(cdf_BK, uniform_B[:, None] * total_B1, right=True)
-        last_B1 = torch.searchsorted(cdf_BK, total_B1)  # where rounding would pass the end
-        token_B = tokens_BK.gather(-1, torch.minimum(place_B1, last_B1)).squeeze(-1)
+        token_B = _inversion(logits_BV, uniform_B, sampling)
     return token_B, logits_BV.gather(-1, token_B[:, None]).squeeze(-1) - normalizer_B
+
+
+def _inversion(
+    logits_BV: Float[Tensor, "B V"], uniform_B: Float[Tensor, " B"], sampling: Sampling
+) -> Int[Tensor, " B"]:
+    # 1. The candidates, likeliest first, and of them the least number that reaches top_p.
+    probs_BK, tokens_BK = _candidates(logits_BV, sampling)
+    probs_BK = probs_BK * (probs_BK.cumsum(-1) - probs_BK < sampling.top_p)
+    # 2. The uniform number, stretched to what is left of the probability, names a candidate.
+    cdf_BK = probs_BK.cumsum(-1)
+    total_B1 = cdf_BK[:, -1:].contiguous()
+    index_B1 = torch.searchsorted(cdf_BK, uniform_B[:, None] * total_B1, right=True)
+    # 3. Where rounding would pass the end, the last one with any probability.
+    last_B1 = torch.searchsorted(cdf_BK, total_B1)
+    return tokens_BK.gather(-1, torch.minimum(index_B1, last_B1)).squeeze(-1)
 
 
 def _candidates(
@@ -158,15 +187,10 @@ def _candidates(
     probs_BV = (logits_BV / sampling.temperature).softmax(-1)
     if sampling.top_p == 1:
         return probs_BV, torch.arange(V, device=logits_BV.device).expand_as(probs_BV)
-    for K in (
-        NUCLEUS,
-        V,
-        # a nucleus is hardly ever wider than the first: sorting the whole vocabulary is the
-        # exception
-    ):
-        probs_BK, tokens_BK = probs_BV.topk(min(K, V))
-        if K >= V or (probs_BK.sum(-1) >= sampling.top_p).all():
-            break
+    # A nucleus is hardly ever wider than NUCLEUS: sorting the whole vocabulary is the exception.
+    probs_BK, tokens_BK = probs_BV.topk(min(NUCLEUS, V))
+    if NUCLEUS < V and not (probs_BK.sum(-1) >= sampling.top_p).all():
+        return probs_BV.topk(V)
     return probs_BK, tokens_BK
 
 
@@ -176,7 +200,7 @@ def uniforms(seed: int, T: int) -> Float[Tensor, " T"]:
 
 
 def positions(mask_BS: Int[Tensor, "B S"], new: int) -> Int[Tensor, "B new"]:
-    """Of the last `new` tokens of rows that are padded on the left."""
+    """The positions of the last `new` tokens of rows that are padded on the left."""
     return (mask_BS.cumsum(-1) - 1).clamp(min=0)[:, -new:]
 
 
@@ -193,22 +217,11 @@ def pad_left(
 def eos_ids(model: PeftModel) -> Int[Tensor, " E"]:
     """Every token that ends a completion, from the generation config, else the model's own."""
     base = base_of(model)
-    found = base.generation_config.eos_token_id if base.generation_config else None
-    if found is None:
-        found = base.config.get_text_config().eos_token_id
-    return torch.tensor(
-        [] if found is None else [found] if isinstance(found, int) else list(found),
-        dtype=torch.long,
-    )
-
-
-@dataclass(frozen=True)
-class HF:
-    """In this process, with the very model that is trained."""
-
-    library: ClassVar[str] = "transformers"
-
-    def open(
-        self, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
-    ) -> HFSampler:
-        return HFSampler(policy.model, sampling)
+    eos = base.generation_config.eos_token_id if base.generation_config else None
+    if eos is None:
+        eos = base.config.get_text_config().eos_token_id
+    if eos is None:
+        eos = []
+    elif isinstance(eos, int):
+        eos = [eos]
+    return torch.tensor(list(eos), dtype=torch.long)

@@ -1,6 +1,6 @@
-"""What the trainer thinks of one token, to be held against what an engine thinks of it.
+"""The trainer's log-probs of one token, to be compared with an engine's.
 
-V rows of the head.
+They tell whether the engine holds the weights that it should hold.  V rows of the head.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,9 @@ from .sampler import Sampling
 TEXT = "What is 17 + 25? Let me think step by step. "
 GREEDY = Sampling(temperature=0.0, top_p=1.0, top_k=0, max_new_tokens=1)
 TOP = 5
-"""Likeliest next tokens that are compared."""
+"""How many of the likeliest next tokens are compared."""
 TOLERANCE = {torch.float32: 0.01, torch.bfloat16: 0.3}
-"""Nats in the mean, by the trainer's dtype: more than rounding makes, less than other weights do.
-"""
+"""Mean difference in nats that can be rounding, by the trainer's dtype; other weights make more."""
 
 
 @dataclass(frozen=True)
@@ -33,40 +32,40 @@ class LogProbCheck:
     log_prob_V: Float[Tensor, " V"]
     tolerance: float
 
-    def distance(self, found: Mapping[int, float]) -> float:
-        """Mean over an engine's likeliest tokens of the absolute difference; infinite where it
-        knows tokens that we do not.
+    def mean_difference(self, top_log_probs: Mapping[int, float]) -> float:
+        """The mean absolute difference over an engine's likeliest tokens; infinite where the engine
+        knows tokens that the policy does not.
         """
-        if not found or max(found) >= len(self.log_prob_V):
+        if not top_log_probs or max(top_log_probs) >= len(self.log_prob_V):
             return float("inf")
-        return sum(
-            abs(self.log_prob_V[token].item() - log_prob) for token, log_prob in found.items()
-        ) / len(found)
+        differences = [
+            abs(self.log_prob_V[token].item() - log_prob)
+            for token, log_prob in top_log_probs.items()
+        ]
+        return sum(differences) / len(differences)
 
-    def check(self, found: Mapping[int, float], accusation: str) -> None:
-        """Raises ModelError with the accusation where the engine's log-probs are too far away to be
-        rounding.
+    def check(self, top_log_probs: Mapping[int, float], problem: str) -> None:
+        """Raises ModelError, whose message begins with the problem, where the engine's log-probs
+        are too far from the trainer's to be rounding.
         """
-        distance = self.distance(found)
-        if not distance <= self.tolerance:
+        difference = self.mean_difference(top_log_probs)
+        if not difference <= self.tolerance:
             raise ModelError(
-                f"{accusation}: its log-probs of the {TOP} likeliest tokens after a fixed text are "
-                f"{distance:.2g} nats from the trainer's in the mean, and up to {self.tolerance} "
+                f"{problem}: its log-probs of the {TOP} likeliest tokens after a fixed text are "
+                f"{difference:.2g} nats from the trainer's in the mean, and up to {self.tolerance} "
                 "can be rounding. Start it with the settings of this run (`purified-opsd serve` "
                 "does), or sample with --sampler hf."
             )
 
 
 def logprob_check_of(policy: Policy) -> LogProbCheck:
-    """Of the policy as it is: of the base where its adapter is off."""
+    """The check of the policy as it is: of the base where the adapter is off."""
     prompt = list(policy.tokenizer.encode(TEXT, add_special_tokens=False))
     model, training = policy.model, policy.model.training
     model.eval()
     with torch.no_grad(), working_precision(model):
-        logits_1V = base_of(model)(
-            input_ids=torch.tensor([prompt], device=model.device), use_cache=False, logits_to_keep=1
-        ).logits
+        ids_1S = torch.tensor([prompt], device=model.device)
+        output = base_of(model)(input_ids=ids_1S, use_cache=False, logits_to_keep=1)
     model.train(training)
-    return LogProbCheck(
-        prompt, logits_1V[0, -1].float().log_softmax(-1).cpu(), TOLERANCE[policy.base.dtype]
-    )
+    log_prob_V = output.logits[0, -1].float().log_softmax(-1).cpu()
+    return LogProbCheck(prompt, log_prob_V, TOLERANCE[policy.base.dtype])

@@ -1,22 +1,23 @@
-"""Where completions are drawn: what a run can name under `sampler`.
+"""What a sampler is: prompts as token ids in, completions as token ids out, with the log-prob of
+each sampled token.
 
-Completions of the student: token ids in, token ids out, with the log-prob of each sampled token.
-
-B rows of a batch, S prompt tokens, T completion tokens, V rows of the head.
+`HFSampler`, `VLLMSampler` and `ServerSampler` are samplers; `HF`, `VLLM` and `VLLMServers` are the
+settings that open them.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 from purified_opsd.policy.model import Model, Policy
+from purified_opsd.storage.completions import FinishReason
 
 Ids = Sequence[int]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn.  Upstream's values; temperature 0 is greedy."""
+    """How completions are drawn.  The defaults are the upstream code's; temperature 0 is greedy."""
 
     temperature: float = 1.1
     top_p: float = 0.95
@@ -43,37 +44,40 @@ class Completion:
 
     ids: list[int]
     log_probs: list[float]
-    """Of each token under the untempered student."""
-    ended: bool
-    """It ended by itself; otherwise it was cut off at max_new_tokens."""
+    """Each token's, under the untempered student."""
+    finish_reason: FinishReason
+    """`stop`: it ended by itself; `length`: it was cut off at max_new_tokens."""
+
+
+OnDone = Callable[[Mapping[int, Completion]], None]
+"""Takes completions that are finished, by the index of their prompt."""
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Draws one completion a prompt.  Row i depends on its prompt, its seed and the policy; on its
-    neighbours in the batch only as far as they change the rounding of a matrix product.
+    """Draws one completion a prompt.
+
+    Row i depends on its prompt, its seed and the policy; on its neighbours in the batch only as far
+    as they change the rounding of a matrix product.
     """
 
     def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]: ...
 
+    def generate_missing(
+        self, prompts: Sequence[Ids], seeds: Sequence[int], missing: Sequence[int], on_done: OnDone
+    ) -> None:
+        """Draws the rows of a batch that `missing` lists, and hands them over.
+
+        Here the whole batch is drawn again: each row then has the neighbours that it would have had
+        without an interruption, and on CPU is the same, bit for bit.  A sampler whose rows have no
+        neighbours draws the missing ones alone and hands over each as soon as it is finished.
+        """
+        completions = self.generate(prompts, seeds)
+        on_done({index: completions[index] for index in missing})
+
     def sync(self, step: int) -> None:
         """Takes over the adapter as it is after `step` optimizer steps."""
         ...
-
-
-OnDone = Callable[[int, Completion], None]
-"""Takes a completion and the place of its prompt."""
-
-
-@runtime_checkable
-class OneByOne(Sampler, Protocol):
-    """A sampler whose rows have no neighbours, so that each may be kept as soon as it is there,
-    whatever becomes of the others.
-    """
-
-    def generate_each(
-        self, prompts: Sequence[Ids], seeds: Sequence[int], on_done: OnDone
-    ) -> None: ...
 
 
 @runtime_checkable
@@ -81,13 +85,13 @@ class Engine(Protocol):
     """Settings of a way to draw completions."""
 
     library: ClassVar[str]
-    """What draws: the same seed means other random numbers in another."""
+    """What draws: another library draws other completions from the same seed."""
 
     def open(
         self, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
     ) -> Sampler:
-        """A sampler of the policy, which was loaded from `model`.  Where the engine has weights of
-        its own, it draws from the base until the first `sync`.
+        """Returns a sampler of the policy, which was loaded from `model`.  An engine that holds
+        weights of its own draws from the base until the first `sync`.
 
         Raises ModelError where the engine cannot serve this model or prompts so long, ServersLost
         where it does not answer.

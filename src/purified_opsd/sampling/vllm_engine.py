@@ -17,14 +17,14 @@ from purified_opsd.policy.model import Model, Policy, frozen
 
 from .hf import eos_ids
 from .logprob_check import GREEDY, TOP, LogProbCheck, logprob_check_of
-from .sampler import Completion, Ids, Sampling
+from .sampler import Completion, Ids, Sampler, Sampling
 from .weight_sync import AdapterPublisher
 
 if TYPE_CHECKING:
     from vllm import LLM  # pyright: ignore[reportMissingImports]
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as the highest rank of an adapter."""
+"""The values that vLLM knows for max_lora_rank."""
 
 ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "WARNING"}
 """The engine runs in this very process and says only what matters, unless the environment says
@@ -43,7 +43,7 @@ class VLLM:
     memory and the card is free.
     """
     directory: Path | None = None
-    """Where adapters are handed over.  null: /dev/shm where there is room."""
+    """Where adapters are published.  null: /dev/shm where there is room."""
 
     def __post_init__(self):
         if not 0 < self.memory_fraction < 1:
@@ -55,37 +55,38 @@ class VLLM:
     def open(
         self, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
     ) -> "VLLMSampler":
-        """Raises ModelError where vLLM is not installed or cannot load the base, or where its base
-        is another.
-        """
+        """Raises ModelError where vLLM is not installed, cannot load the base, or loads another."""
         if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
             raise ModelError(
                 "sampler.kind vllm is for one process, and this run has several. Start servers "
                 "with `purified-opsd serve` and give --sampler.kind vllm-server --sampler.urls URL "
                 "URL."
             )
-        engine = _engine(self, model, policy, sampling, longest_prompt)
-        return VLLMSampler(engine, policy, sampling, AdapterPublisher(self.directory, policy.model))
+        engine = _start_engine(self, model, policy, sampling, longest_prompt)
+        publisher = AdapterPublisher(self.directory, policy.model)
+        return VLLMSampler(engine, policy, sampling, publisher)
 
 
-class VLLMSampler:
-    """Draws with an engine that holds the base; the adapter is handed to it as a new one at every
-    sync, and never merged.
+class VLLMSampler(Sampler):
+    """Draws with an engine that holds the base; at every sync the engine loads the adapter as a new
+    one, and never merges it.
     """
 
     def __init__(
-        self, engine: "LLM", policy: Policy, sampling: Sampling, adapters: AdapterPublisher
+        self, engine: "LLM", policy: Policy, sampling: Sampling, publisher: AdapterPublisher
     ):
-        self.engine, self.policy, self.sampling, self.adapters = engine, policy, sampling, adapters
+        self.engine = engine
+        self.policy = policy
+        self.sampling = sampling
+        self.publisher = publisher
         self.eos: list[int] = eos_ids(policy.model).tolist()
         self.sleeps = policy.model.device.type == "cuda"
         self.awake = True
         self.adapter: Any = None
-        """vLLM's name, number and place of the version that is served; None: the base."""
+        """vLLM's name, number and folder of the version that is served; None: the base."""
         with frozen(policy.model):
-            self._compare(
-                logprob_check_of(policy), "another base model, or this one in another dtype"
-            )
+            check = logprob_check_of(policy)
+            self._check_log_probs(check, "another base model, or this one in another dtype")
 
     def sync(self, step: int) -> None:
         """Has the engine load the adapter under a name and a number that it has not had.  Raises
@@ -93,10 +94,12 @@ class VLLMSampler:
         """
         from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
 
-        version, before = self.adapters.write(self.policy.model), self.adapter
+        # 1. The adapter as files; nothing else is to be done where it is the one that is served.
+        version, before = self.publisher.publish(self.policy.model), self.adapter
         if before and before.lora_name == version.name:
             return
         self._wake()
+        # 2. vLLM keeps the weights of a number that it has had, so each version has its own.
         number = before.lora_int_id + 1 if before else 1
         self.adapter = LoRARequest(version.name, number, str(version.folder))
         if before:
@@ -107,34 +110,37 @@ class VLLMSampler:
             raise ModelError(
                 f"vLLM does not load the adapter: {type(error).__name__}: {error}."
             ) from error
+        # 3. The engine lists it, and its log-probs are the trainer's.
         if number not in self.engine.llm_engine.list_loras():
             raise ModelError(
                 f"vLLM says that it has loaded the adapter of step {step}, and does not list it."
             )
-        self._compare(logprob_check_of(self.policy), "a stale adapter, or none at all")
+        check = logprob_check_of(self.policy)
+        self._check_log_probs(check, "a stale adapter, or none at all")
 
     def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
         self._wake()
-        asked = [self._parameters(self.sampling, seed, top=0) for seed in seeds]
-        found = self._ask(prompts, asked)
+        parameters = [self._parameters(self.sampling, seed, top=0) for seed in seeds]
+        outputs = self._run(prompts, parameters)
         if self.sleeps:  # the card is the trainer's until the next rollout
             self.engine.sleep(level=1)
             self.awake = False
-        return [self._completion(output) for output in found]
+        return [self._completion(output) for output in outputs]
 
     def _wake(self) -> None:
         if not self.awake:
             self.engine.wake_up()
             self.awake = True
 
-    def _ask(self, prompts: Sequence[Ids], parameters: Sequence[Any]) -> list[Any]:
+    def _run(self, prompts: Sequence[Ids], parameters: Sequence[Any]) -> list[Any]:
         ids = [{"prompt_token_ids": list(prompt)} for prompt in prompts]
-        answers = self.engine.generate(
+        results = self.engine.generate(
             cast(Any, ids), list(parameters), use_tqdm=False, lora_request=self.adapter
         )
-        return [answer.outputs[0] for answer in answers]
+        return [result.outputs[0] for result in results]
 
     def _parameters(self, sampling: Sampling, seed: int, top: int) -> Any:
+        """vLLM's sampling parameters, with the log-probs of the `top` likeliest tokens."""
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
 
         return SamplingParams(
@@ -150,24 +156,23 @@ class VLLMSampler:
         )
 
     def _completion(self, output: Any) -> Completion:
-        log_probs = [
-            found[token].logprob
-            for token, found in zip(output.token_ids, output.logprobs, strict=True)
-        ]
-        return Completion(list(output.token_ids), log_probs, ended=output.finish_reason == "stop")
+        steps = zip(output.token_ids, output.logprobs, strict=True)
+        log_probs = [by_token[token].logprob for token, by_token in steps]
+        reason = "stop" if output.finish_reason == "stop" else "length"
+        return Completion(list(output.token_ids), log_probs, reason)
 
-    def _compare(self, fingerprint: LogProbCheck, reason: str) -> None:
-        """Raises ModelError where its log-probs of the token after a fixed text are not the
-        trainer's.
+    def _check_log_probs(self, check: LogProbCheck, problem: str) -> None:
+        """Raises ModelError where the engine's log-probs of the token after a fixed text are not
+        the trainer's.
         """
-        (output,) = self._ask([fingerprint.prompt], [self._parameters(GREEDY, 0, TOP)])
-        fingerprint.check(
-            {token: found.logprob for token, found in output.logprobs[0].items()},
-            f"vLLM serves {reason}",
+        (output,) = self._run([check.prompt], [self._parameters(GREEDY, 0, TOP)])
+        first = output.logprobs[0]
+        check.check(
+            {token: entry.logprob for token, entry in first.items()}, f"vLLM serves {problem}"
         )
 
 
-def _engine(
+def _start_engine(
     settings: VLLM, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
 ) -> "LLM":
     if find_spec("vllm") is None:
@@ -176,10 +181,9 @@ def _engine(
         )
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    rank, cpu = (
-        lora_rank(cast(LoraConfig, policy.model.peft_config["default"]).r),
-        policy.model.device.type == "cpu",
-    )
+    adapter = cast(LoraConfig, policy.model.peft_config["default"])
+    rank = lora_rank(adapter.r)
+    cpu = policy.model.device.type == "cpu"
     try:
         from vllm import LLM  # pyright: ignore[reportMissingImports]
 
@@ -207,13 +211,13 @@ def _engine(
 
 
 def lora_rank(rank: int) -> int:
-    """The least highest rank that vLLM can be started with for an adapter of this rank.  Raises
+    """The smallest max_lora_rank of vLLM's that an adapter of this rank fits into.  Raises
     ModelError.
     """
-    fits = [known for known in LORA_RANKS if known >= rank]
-    if not fits:
+    sufficient = [known for known in LORA_RANKS if known >= rank]
+    if not sufficient:
         raise ModelError(
             f"vLLM takes adapters up to rank {LORA_RANKS[-1]}, and adapter.rank is {rank}. Sample "
             "with --sampler hf."
         )
-    return fits[0]
+    return sufficient[0]

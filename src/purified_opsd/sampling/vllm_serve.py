@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 
 from purified_opsd.errors import ModelError
-from purified_opsd.policy.model import LoRA, Model, context_length, saved_dtype
+from purified_opsd.policy.loading import context_length, saved_dtype
+from purified_opsd.policy.model import LoRA, Model
 
 from .sampler import Sampling
 from .vllm_engine import lora_rank
@@ -19,8 +20,8 @@ KEY_VARIABLE = "VLLM_API_KEY"
 def server_command(
     model: Model, adapter: LoRA, sampling: Sampling, longest_prompt: int, host: str, port: int
 ) -> list[str]:
-    """Starts a server that serves the run's base in the trainer's dtype, with adapters of its rank
-    and prompts of its length.
+    """The command that serves the run's base in the trainer's dtype, with adapters of the run's
+    rank and prompts of its length.
 
     Raises ModelError where the model's configuration cannot be read.
     """
@@ -38,37 +39,35 @@ def server_command(
     }
     if model.revision:
         flags["--revision"] = model.revision
-    trusted = ["--trust-remote-code"] if model.trust_remote_code_of == model.path else []
-    words = [word for flag in flags.items() for word in flag]
-    return [
-        sys.executable,
-        "-m",
-        "vllm.entrypoints.openai.api_server",
-        *words,
-        "--enable-lora",
-        *trusted,
-    ]
+    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
+    for name, value in flags.items():
+        command += [name, value]
+    command.append("--enable-lora")
+    if model.trust_remote_code_of == model.path:
+        command.append("--trust-remote-code")
+    return command
 
 
 def server_environment(environment: Mapping[str, str], *, open_to_all: bool) -> dict[str, str]:
-    """The environment with runtime loading of adapters on, and a key unless it has one or the
-    server is open to all.
+    """The server's environment: adapters can be loaded while it runs, and it has a key, its own or
+    a new one, unless it is open to all.
     """
-    added = {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
+    result = {KEY_VARIABLE: secrets.token_urlsafe(24), **environment}
     if open_to_all:
-        return {name: value for name, value in environment.items() if name != KEY_VARIABLE} | added
-    return {KEY_VARIABLE: secrets.token_urlsafe(24), **environment, **added}
+        del result[KEY_VARIABLE]
+    return result | {"VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1"}
 
 
 def refuse_unable(host: str, port: int) -> None:
-    """Raises ModelError where vLLM is not installed, or nobody can listen on the port, as where
-    another process does.
+    """Raises ModelError where vLLM is not installed, or where no server can listen on the port, as
+    when another process does.
     """
     if find_spec("vllm") is None:
         raise ModelError(
             "vllm is not installed: pip install 'purified-opsd[vllm]' where the server is to run."
         )
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))

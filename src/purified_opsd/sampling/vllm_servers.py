@@ -16,8 +16,9 @@ from purified_opsd.policy.model import Model, Policy, frozen
 from .dispatcher import Dispatcher, ServerSlot
 from .hf import eos_ids
 from .logprob_check import logprob_check_of
-from .sampler import Completion, Ids, OnDone, Sampling
-from .vllm_client import Drawing, Unreachable, VLLMClient, Wanted
+from .sampler import Completion, Ids, OnDone, Sampler, Sampling
+from .vllm_api import ServerUnreachable
+from .vllm_client import GenerationSettings, ServingRequirements, VLLMClient
 from .weight_sync import AdapterPublisher
 
 
@@ -28,9 +29,9 @@ class VLLMServers:
     library: ClassVar[str] = "vllm"
 
     urls: tuple[str, ...]
-    """Such as http://127.0.0.1:8000; a request goes to the one with the fewest under way."""
+    """Such as http://127.0.0.1:8000; a request goes to the one with the fewest in flight."""
     directory: Path | None = None
-    """Where adapters are handed over; servers on other machines need one that they share.  null:
+    """Where adapters are published; servers on other machines need one that they share.  null:
     /dev/shm where there is room.
     """
     key_variable: str = "VLLM_API_KEY"
@@ -39,20 +40,21 @@ class VLLMServers:
     read_seconds: float = 1800.0
     """The longest that one completion may take."""
     total_seconds: float = 3600.0
-    """The longest that all completions of a step may take, further tries included."""
+    """The longest that all completions of a step may take, further attempts included."""
     max_attempts: int = 10
-    """Of one completion."""
+    """How often one completion is asked for."""
 
     def __post_init__(self):
-        wrong = [url for url in self.urls if not _is_address(url)]
-        if wrong or not self.urls or len(set(self.urls)) < len(self.urls):
+        addresses = all(map(_is_address, self.urls))
+        if not (addresses and self.urls and len(set(self.urls)) == len(self.urls)):
             raise ValueError(
                 "sampler.urls needs the addresses of servers, each once, such as "
                 f"http://127.0.0.1:8000, got {list(self.urls)}."
             )
-        if min(self.connect_seconds, self.read_seconds, self.total_seconds, self.max_attempts) <= 0:
+        limits = (self.connect_seconds, self.read_seconds, self.total_seconds, self.max_attempts)
+        if min(limits) <= 0:
             raise ValueError(
-                "sampler needs connect_seconds, read_seconds, total_seconds and tries above 0, got "
+                "sampler needs connect_seconds, read_seconds, total_seconds and max_attempts above 0, got "
                 f"{self}."
             )
 
@@ -63,89 +65,102 @@ class VLLMServers:
         should be.
         """
         sampler = ServerSampler(self, policy, sampling, longest_prompt)
-        asyncio.run(sampler.meet())
+        asyncio.run(sampler.check_servers())
         return sampler
 
 
-class ServerSampler:
-    """Draws from servers that hold the base; the adapter is handed to them as a new one at every
-    sync.
-    """
+class ServerSampler(Sampler):
+    """Draws from servers that hold the base; at every sync they load the adapter as a new one."""
 
     def __init__(
         self, settings: VLLMServers, policy: Policy, sampling: Sampling, longest_prompt: int
     ):
-        self.settings, self.policy = settings, policy
-        self.posts = [ServerSlot(VLLMClient(url.rstrip("/"))) for url in settings.urls]
-        self.adapters = AdapterPublisher(settings.directory, policy.model)
+        self.settings = settings
+        self.policy = policy
+        self.slots = [ServerSlot(VLLMClient(url.rstrip("/"))) for url in settings.urls]
+        self.publisher = AdapterPublisher(settings.directory, policy.model)
         with frozen(policy.model):
-            self.wanted = Wanted(logprob_check_of(policy), longest_prompt + sampling.max_new_tokens)
-        V = len(self.wanted.base.log_prob_V)
-        self.drawing = Drawing(sampling, eos_ids(policy.model).tolist(), settings.read_seconds, V)
+            base_check = logprob_check_of(policy)
+        max_tokens = longest_prompt + sampling.max_new_tokens
+        self.required = ServingRequirements(base_check, max_tokens)
+        self.generation = GenerationSettings(
+            sampling,
+            eos=eos_ids(policy.model).tolist(),
+            timeout_s=settings.read_seconds,
+            V=len(base_check.log_prob_V),
+        )
 
-    async def meet(self) -> None:
-        """Looks at every server.  Raises ServersLost, ModelError."""
-        async with self._round() as round:
-            for post in self.posts:
+    async def check_servers(self) -> None:
+        """Raises ServersLost where a server does not answer, ModelError where it is not what it
+        should be.
+        """
+        async with self._dispatcher() as dispatcher:
+            for slot in self.slots:
                 try:
-                    await post.server.ready(round.client, self.wanted)
-                except Unreachable as error:
+                    await slot.server.ensure_ready(dispatcher.client, self.required)
+                except ServerUnreachable as error:
                     raise ServersLost(
-                        f"{post.server.url} does not answer: {error}. Start it with `purified-opsd "
+                        f"{slot.server.url} does not answer: {error}. Start it with `purified-opsd "
                         "serve`, or correct its address."
                     ) from error
 
     def sync(self, step: int) -> None:
         """Servers that do not answer load the adapter when they are back.  Raises ModelError."""
-        version, fingerprint = self.adapters.write(self.policy.model), logprob_check_of(self.policy)
-        self.wanted = replace(self.wanted, version=version, fingerprint=fingerprint)
+        adapter = self.publisher.publish(self.policy.model)
+        check = logprob_check_of(self.policy)
+        self.required = replace(self.required, adapter=adapter, adapter_check=check)
         asyncio.run(self._load())
 
     def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
         """Raises ServersLost past a deadline, ModelError where a server turns out not to serve this
         student.
         """
-        done: dict[int, Completion] = {}
-        self.generate_each(prompts, seeds, done.__setitem__)
-        return [done[i] for i in range(len(prompts))]
+        completions: dict[int, Completion] = {}
+        self.generate_missing(prompts, seeds, range(len(prompts)), completions.update)
+        return [completions[index] for index in range(len(prompts))]
 
-    def generate_each(self, prompts: Sequence[Ids], seeds: Sequence[int], on_done: OnDone) -> None:
-        """Each as it comes.  Raises as `generate` does; what has come before stands."""
-        asyncio.run(self._generate(prompts, seeds, on_done))
+    def generate_missing(
+        self, prompts: Sequence[Ids], seeds: Sequence[int], missing: Sequence[int], on_done: OnDone
+    ) -> None:
+        """Draws the missing ones alone and hands over each as it comes.  Raises as `generate` does;
+        what was handed over before stands.
+        """
+        asyncio.run(self._generate(prompts, seeds, missing, on_done))
 
     async def _load(self) -> None:
-        async with self._round() as round:
-            await round.load()
+        async with self._dispatcher() as dispatcher:
+            await dispatcher.load()
 
     async def _generate(
-        self, prompts: Sequence[Ids], seeds: Sequence[int], on_done: OnDone
+        self, prompts: Sequence[Ids], seeds: Sequence[int], missing: Sequence[int], on_done: OnDone
     ) -> None:
-        async with self._round() as round:
+        async with self._dispatcher() as dispatcher:
 
-            async def complete(place: int, prompt: Ids, seed: int) -> None:
-                on_done(place, await round.complete(prompt, seed, self.drawing))
+            async def complete(index: int) -> None:
+                completion = await dispatcher.complete(
+                    prompts[index], seeds[index], self.generation
+                )
+                on_done({index: completion})
 
-            pairs = zip(prompts, seeds, strict=True)
-            await asyncio.gather(
-                *(complete(place, prompt, seed) for place, (prompt, seed) in enumerate(pairs))
-            )
+            await asyncio.gather(*map(complete, missing))
 
     @asynccontextmanager
-    async def _round(self) -> AsyncIterator[Dispatcher]:
-        headers, limit = _headers(self.settings.key_variable), self.settings.total_seconds
-        timeout = httpx.Timeout(
-            self.settings.connect_seconds
-        )  # of a connection; a request has one of its own
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+    async def _dispatcher(self) -> AsyncIterator[Dispatcher]:
+        """A dispatcher that works until `total_seconds` are over; then ServersLost is raised."""
+        settings = self.settings
+        client = httpx.AsyncClient(
+            headers=_headers(settings.key_variable),
+            timeout=httpx.Timeout(settings.connect_seconds),  # a request brings its own for reading
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
+            trust_env=False,
+        )
         try:
-            async with asyncio.timeout(limit):
-                async with httpx.AsyncClient(
-                    headers=headers, timeout=timeout, limits=limits, trust_env=False
-                ) as client:
-                    yield Dispatcher(client, self.posts, self.wanted, self.settings.max_attempts)
+            async with asyncio.timeout(settings.total_seconds), client:
+                yield Dispatcher(client, self.slots, self.required, settings.max_attempts)
         except TimeoutError as error:
             raise ServersLost(
-                f"The servers were not done after {limit:g} s (sampler.total_seconds)."
+                f"The servers were not done after {settings.total_seconds:g} s "
+                "(sampler.total_seconds)."
             ) from error
 
 

@@ -90,11 +90,14 @@ def _wrong(found: Any, names: Iterable[str]) -> str:
     return ", ".join(f"it has no `{name}`" for name in names if name not in found)
 
 
-def read_jsonl(file: Path, *names: str) -> Iterator[dict[str, Any]]:
+def read_jsonl(
+    file: Path, *names: str, remedy: str = "Nothing was changed."
+) -> Iterator[dict[str, Any]]:
     """The rows of a .jsonl file, none where there is none; a last line that was never finished is
     left out.
 
-    Raises RunError for a finished line that is no JSON object, or lacks any of these names.
+    Raises RunError for a finished line that is no JSON object, or lacks any of these names; its
+    message ends with the remedy.
     """
     if not file.exists():
         return
@@ -105,9 +108,9 @@ def read_jsonl(file: Path, *names: str) -> Iterator[dict[str, Any]]:
                     row = json.loads(line)
                 except ValueError as error:
                     raise RunError(
-                        f"{file}:{number} is damaged: it is no JSON ({error}). Nothing was changed."
+                        f"{file}:{number} is damaged: it is no JSON ({error}). {remedy}"
                     ) from error
                 wrong = _wrong(row, names)
                 if wrong:
-                    raise RunError(f"{file}:{number} is damaged: {wrong}. Nothing was changed.")
+                    raise RunError(f"{file}:{number} is damaged: {wrong}. {remedy}")
                 yield row

@@ -20,6 +20,7 @@ import yaml
 
 from purified_opsd.errors import RunError
 
+from .completions import CompletionRow, read_completions, write_completions
 from .files import Json, _parsed, json_line, read_json, read_jsonl, write_atomic
 
 
@@ -92,8 +93,9 @@ class RunReader:
         """One row an evaluation on the way, in order, that of the base first."""
         return [row for row in read_jsonl(self.folder / "metrics.jsonl") if "evaluation" in row]
 
-    def rollouts(self, step: int) -> list[dict[str, Any]]:
-        return list(read_jsonl(_rollout_file(self.folder, step)))
+    def rollouts(self, step: int) -> list[CompletionRow]:
+        """The completions of a step, in the order of its batch; none where it has no file."""
+        return list(read_completions(_rollout_file(self.folder, step)))
 
 
 class RunWriter:
@@ -135,10 +137,10 @@ class RunWriter:
         with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
             file.write(json_line(row))
 
-    def rollouts(self, step: int, rows: Iterable[Json]) -> None:
+    def rollouts(self, step: int, rows: Iterable[CompletionRow]) -> None:
         file = _rollout_file(self.folder, step)
         file.parent.mkdir(exist_ok=True)
-        write_atomic(file, "".join(map(json_line, rows)))
+        write_completions(file, rows)
 
 
 def refuse_existing(folder: Path) -> None:

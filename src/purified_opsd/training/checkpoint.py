@@ -1,4 +1,4 @@
-"""Checkpoints: a directory a step, complete or absent.
+"""Checkpoints of a run: a directory a step, complete or absent.
 
     step-000050/
       adapter/              PEFT's own format; opens in PEFT and vLLM as it is
@@ -6,12 +6,13 @@
       state.json            the step, and what a resumed run must find unchanged
       manifest.json         size and sha256 of every other file, written last
 
-Written under a temporary name, flushed and renamed.  No pickle anywhere.
+A checkpoint is written under a temporary name, flushed and renamed.  Nothing is pickled.
 """
 
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -30,11 +31,11 @@ class CheckpointState:
 
     step: int
     data: str
-    """Fingerprint of the training set."""
+    """The fingerprint of the training set."""
     model: str
-    """Fingerprint of the base's weights."""
+    """The fingerprint of the base's weights."""
     settings: dict[str, str]
-    """By dotted name: every setting that decides which student the run is after."""
+    """Every setting that decides which student the run is after, by dotted name."""
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
@@ -51,17 +52,10 @@ def save_checkpoint(
     temporary.mkdir(parents=True)
     policy.model.save_pretrained(str(temporary / "adapter"), save_embedding_layers=False)
     save_file(_optimizer_tensors(policy, optimizer), temporary / "optimizer.safetensors")
-    (temporary / "state.json").write_text(
-        json.dumps(asdict(state), indent=2) + "\n", encoding="utf-8"
-    )
-    manifest = {
-        str(f.relative_to(temporary)): _entry(f)
-        for f in sorted(temporary.rglob("*"))
-        if f.is_file()
-    }
-    (temporary / "manifest.json").write_text(
-        json.dumps(manifest, indent=2) + "\n", encoding="utf-8"
-    )
+    _write_json(temporary / "state.json", asdict(state))
+    files = [path for path in sorted(temporary.rglob("*")) if path.is_file()]
+    manifest = {str(file.relative_to(temporary)): _manifest_entry(file) for file in files}
+    _write_json(temporary / "manifest.json", manifest)
     for path in [*temporary.rglob("*"), temporary]:
         _flush(path)
     if final.exists():
@@ -72,8 +66,9 @@ def save_checkpoint(
 
 
 def list_checkpoints(run: Path) -> list[int]:
-    """Steps with a checkpoint, good or damaged, oldest first."""
-    names = (folder.name.removeprefix("step-") for folder in (run / "checkpoints").glob("step-*"))
+    """Returns the steps with a checkpoint, good or damaged, oldest first."""
+    folders = (run / "checkpoints").glob("step-*")
+    names = [folder.name.removeprefix("step-") for folder in folders]
     return sorted(int(name) for name in names if name.isdigit())
 
 
@@ -89,10 +84,10 @@ def verify(folder: Path) -> CheckpointState:
     try:
         manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
         for name, entry in manifest.items():
-            found = _entry(folder / name) if (folder / name).is_file() else None
-            if found != entry:
+            actual = _manifest_entry(folder / name) if (folder / name).is_file() else None
+            if actual != entry:
                 raise CheckpointError(
-                    f"{folder / name} is damaged: {entry} was written, {found or 'nothing'} is "
+                    f"{folder / name} is damaged: {entry} was written, {actual or 'nothing'} is "
                     "there."
                 )
         return CheckpointState(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
@@ -101,7 +96,7 @@ def verify(folder: Path) -> CheckpointState:
 
 
 def newest_valid(run: Path) -> tuple[CheckpointState | None, list[str]]:
-    """The newest checkpoint that verifies, and what was wrong with those passed over."""
+    """Returns the newest checkpoint that verifies, and what was wrong with those passed over."""
     damage: list[str] = []
     for step in reversed(list_checkpoints(run)):
         try:
@@ -112,7 +107,7 @@ def newest_valid(run: Path) -> tuple[CheckpointState | None, list[str]]:
 
 
 def manifest_digest(folder: Path) -> str:
-    """Of a verified checkpoint: the digest of its manifest, which holds that of every file."""
+    """Returns the digest of a checkpoint's manifest, which holds that of every file."""
     return sha256((folder / "manifest.json").read_bytes()).hexdigest()
 
 
@@ -149,14 +144,18 @@ def load_adapter(folder: Path, policy: Policy) -> None:
     model.
     """
     tensors = load_file(folder / "adapter" / "adapter_model.safetensors")
-    wanted = get_peft_model_state_dict(policy.model, save_embedding_layers=False)
-    if {k: v.shape for k, v in tensors.items()} != {k: v.shape for k, v in wanted.items()}:
+    expected = get_peft_model_state_dict(policy.model, save_embedding_layers=False)
+    if _shapes(tensors) != _shapes(expected):
         raise CheckpointError(
             f"{folder / 'adapter'} does not fit the model: it holds {len(tensors)} tensors, "
-            f"{len(wanted)} are expected, or their shapes differ. Its rank, targets or base are "
+            f"{len(expected)} are expected, or their shapes differ. Its rank, targets or base are "
             "others than this run's adapter settings say."
         )
     set_peft_model_state_dict(policy.model, tensors)
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _optimizer_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -167,7 +166,11 @@ def _optimizer_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> dict
     }
 
 
-def _entry(file: Path) -> dict[str, int | str]:
+def _write_json(file: Path, value: Mapping[str, object]) -> None:
+    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def _manifest_entry(file: Path) -> dict[str, int | str]:
     with file.open("rb") as stream:
         digest = sha256()
         while block := stream.read(2**20):

@@ -11,6 +11,13 @@ from .rollouts import ScoredRollout
 
 logger = logging.getLogger(__name__)
 
+MEANING = (
+    "The completions were not drawn from the student as it is. Look for a stale adapter (a server "
+    "that keeps an earlier one), another base, dtype or chat template than the trainer's, or "
+    "log-probs taken after the temperature (--logprobs-mode must be raw_logprobs). --sampler hf "
+    "draws with the trained model itself."
+)
+
 
 @dataclass(frozen=True)
 class LogProbMismatch:
@@ -20,20 +27,20 @@ class LogProbMismatch:
 
     mean: float
     p99: float
-    above: float
+    share_above: float
     """The share of tokens where it is above 0.1."""
 
 
-def mismatch_of(trajectories: Sequence[ScoredRollout]) -> LogProbMismatch:
-    gaps = sorted(gap for trajectory in trajectories for gap in trajectory.gap)
-    return LogProbMismatch(
-        fmean(gaps), gaps[int(0.99 * (len(gaps) - 1))], fmean(gap > 0.1 for gap in gaps)
-    )
+def mismatch_of(rollouts: Sequence[ScoredRollout]) -> LogProbMismatch:
+    """Returns how far the sampler was from the trainer on these rollouts."""
+    gaps = sorted(gap for rollout in rollouts for gap in rollout.log_prob_gaps)
+    p99 = gaps[int(0.99 * (len(gaps) - 1))]
+    return LogProbMismatch(fmean(gaps), p99, fmean(gap > 0.1 for gap in gaps))
 
 
 @dataclass(frozen=True)
 class MismatchLimits:
-    """Limits of the mean gap, in nats a token.  In float32 it is 1e-5 or so; in bfloat16 it is
+    """Limits of the mean mismatch, in nats a token.  In float32 it is 1e-5 or so; in bfloat16 it is
     larger.
     """
 
@@ -49,26 +56,20 @@ class MismatchLimits:
                 "give both as inf."
             )
 
-    def check(self, gap: LogProbMismatch, step: int) -> None:
-        """Raises OffPolicy above `stop`, and where the gap is not a number."""
-        if gap.mean <= self.warn:
+    def check(self, mismatch: LogProbMismatch, step: int) -> None:
+        """Warns above `warn`.  Raises OffPolicyError above `stop`, and where the mismatch is not a
+        number.
+        """
+        if mismatch.mean <= self.warn:
             return
-        found = (
-            f"In step {step} the sampler's log-probs of its own tokens are {gap.mean:.3g} nats "
-            f"from the trainer's in the mean (99th percentile {gap.p99:.3g}; above 0.1 for "
-            f"{gap.above:.0%} of the tokens)"
+        size = (
+            f"In step {step} the sampler's log-probs of its own tokens are {mismatch.mean:.3g} "
+            f"nats from the trainer's in the mean (99th percentile {mismatch.p99:.3g}; above 0.1 "
+            f"for {mismatch.share_above:.0%} of the tokens)"
         )
-        if gap.mean <= self.stop:
-            logger.warning("%s: more than alarm.warn = %g. %s", found, self.warn, MEANING)
+        if mismatch.mean <= self.stop:
+            logger.warning("%s: more than alarm.warn = %g. %s", size, self.warn, MEANING)
             return
         raise OffPolicyError(
-            f"{found}: more than alarm.stop = {self.stop:g}, so the step was not taken. {MEANING}"
+            f"{size}: more than alarm.stop = {self.stop:g}, so the step was not taken. {MEANING}"
         )
-
-
-MEANING = (
-    "The completions were not drawn from the student as it is. Look for a stale adapter (a server "
-    "that keeps an earlier one), another base, dtype or chat template than the trainer's, or "
-    "log-probs taken after the temperature (--logprobs-mode must be raw_logprobs). --sampler hf "
-    "draws with the trained model itself."
-)

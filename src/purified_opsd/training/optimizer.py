@@ -1,6 +1,7 @@
-"""The settings of a training run: frozen values of the very classes that do the work.
+"""The optimizer of the adapter, and the schedule of its learning rate.
 
-Learning-rate schedules: the factor on the learning rate for each step, counted from 0.
+A schedule is a function of the step, counted from 0, and the number of steps; its value is a factor
+on the learning rate.
 """
 
 import math
@@ -24,9 +25,8 @@ class AdamW:
 
     def __post_init__(self):
         above_zero = self.learning_rate > 0 and self.max_grad_norm > 0 and self.epsilon > 0
-        if not (
-            above_zero and self.weight_decay >= 0 and 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1
-        ):
+        betas_fit = 0 <= self.beta1 < 1 and 0 <= self.beta2 < 1
+        if not (above_zero and betas_fit and self.weight_decay >= 0):
             raise ValueError(
                 "optimizer needs learning_rate, max_grad_norm and epsilon above 0, weight_decay of "
                 f"at least 0 and betas in [0, 1), got {self}. For no clipping give a large norm, "
@@ -34,6 +34,7 @@ class AdamW:
             )
 
     def build(self, parameters: list[torch.nn.Parameter]) -> torch.optim.AdamW:
+        """Returns PyTorch's AdamW with these settings."""
         return torch.optim.AdamW(
             parameters,
             self.learning_rate,
@@ -46,20 +47,25 @@ class AdamW:
 
 @runtime_checkable
 class Schedule(Protocol):
+    """The factor on the learning rate at each step."""
+
     def __call__(self, step: int, steps: int) -> float: ...
 
 
-def _check(warmup_steps: int) -> None:
+def _check_warmup(warmup_steps: int) -> None:
     if warmup_steps < 0:
         raise ValueError(f"schedule.warmup_steps must be at least 0, got {warmup_steps}.")
 
 
 def _warm_up(step: int, warmup_steps: int) -> float:
+    """Returns the factor that climbs to 1 over the first steps."""
     return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
 
 
 def _progress(step: int, steps: int, warmup_steps: int) -> float:
-    return min(1.0, max(0, step - warmup_steps) / max(1, steps - warmup_steps))
+    """Returns how much of the steps after the warm-up is behind, from 0 to 1."""
+    after_warmup = max(0, step - warmup_steps)
+    return min(1.0, after_warmup / max(1, steps - warmup_steps))
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,7 @@ class Constant:
     warmup_steps: int = 0
 
     def __post_init__(self):
-        _check(self.warmup_steps)
+        _check_warmup(self.warmup_steps)
 
     def __call__(self, step: int, steps: int) -> float:
         return _warm_up(step, self.warmup_steps)
@@ -82,10 +88,11 @@ class Linear:
     warmup_steps: int = 0
 
     def __post_init__(self):
-        _check(self.warmup_steps)
+        _check_warmup(self.warmup_steps)
 
     def __call__(self, step: int, steps: int) -> float:
-        return _warm_up(step, self.warmup_steps) * (1 - _progress(step, steps, self.warmup_steps))
+        progress = _progress(step, steps, self.warmup_steps)
+        return _warm_up(step, self.warmup_steps) * (1 - progress)
 
 
 @dataclass(frozen=True)
@@ -95,11 +102,8 @@ class Cosine:
     warmup_steps: int = 0
 
     def __post_init__(self):
-        _check(self.warmup_steps)
+        _check_warmup(self.warmup_steps)
 
     def __call__(self, step: int, steps: int) -> float:
-        return (
-            _warm_up(step, self.warmup_steps)
-            * 0.5
-            * (1 + math.cos(math.pi * _progress(step, steps, self.warmup_steps)))
-        )
+        progress = _progress(step, steps, self.warmup_steps)
+        return _warm_up(step, self.warmup_steps) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,5 +1,5 @@
-"""Evaluation on the way: the student in memory, on benchmarks, in the files that `purified-opsd
-evaluate` goes on with.
+"""Evaluation of the student between training steps, without loading anything: on benchmarks, into
+the files that `purified-opsd evaluate` goes on with.
 """
 
 import logging
@@ -10,7 +10,7 @@ from pathlib import Path
 from accelerate.utils import gather_object
 
 from purified_opsd.data.prompts import PromptBuilder
-from purified_opsd.distributed.data_parallel_sampler import SharedSampler
+from purified_opsd.distributed.data_parallel_sampler import DataParallelSampler
 from purified_opsd.errors import Interrupted, RunError, WorkerError
 from purified_opsd.evaluation.benchmarks import Benchmark, load_benchmark
 from purified_opsd.evaluation.checks import refuse_namesakes
@@ -35,64 +35,70 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class EvalSetup:
-    """What is asked, loaded and checked."""
+    """The benchmarks of a run and how they are sampled, loaded and checked."""
 
     benchmarks: list[Benchmark]
     prompts: PromptBuilder
     plan: EvaluationPlan
 
 
-def setup_evaluation(run: TrainingConfig) -> EvalSetup | None:
-    """None where the run asks for no evaluation.
+def setup_evaluation(config: TrainingConfig) -> EvalSetup | None:
+    """Loads the benchmarks; returns None where the run asks for no evaluation.
 
     Raises DataError where a benchmark is not there, cannot be graded, or holds a question that does
     not fit, RunError where two share a name, and ModelError where no room is left for questions.
     """
-    asked = run.evaluation
-    if not asked.every:
+    evaluation = config.evaluation
+    if not evaluation.every:
         return None
-    plan = replace(asked.plan(run.model.path), markers=run.markers)
+    plan = replace(evaluation.plan(config.model.path), markers=config.markers)
     benchmarks = [
-        load_benchmark(name, asked.columns).first(plan.limit) for name in asked.benchmarks
+        load_benchmark(name, evaluation.columns).first(plan.limit) for name in evaluation.benchmarks
     ]
     refuse_namesakes("benchmarks", [benchmark.name for benchmark in benchmarks])
-    prompts = question_prompts(run.model, run.prompts, plan.sampling.max_new_tokens)
+    prompts = question_prompts(config.model, config.prompts, plan.sampling.max_new_tokens)
     for benchmark in benchmarks:
         draws_of(benchmark, prompts, plan)
     return EvalSetup(benchmarks, prompts, plan)
 
 
-def evaluation_pending(run: TrainingConfig, folder: Path, step: int) -> bool:
-    """Is there an evaluation after this step, and has it not been completed?"""
-    return run.evaluation.due(step, run.steps) and all(
-        row["step"] != step for row in RunReader(folder).evaluations()
-    )
+def evaluation_pending(config: TrainingConfig, folder: Path, step: int) -> bool:
+    """Returns whether an evaluation is due after this step and has not been completed."""
+    if not config.evaluation.due(step, config.steps):
+        return False
+    return all(row["step"] != step for row in RunReader(folder).evaluations())
 
 
 class PeriodicEvaluator:
-    """Takes the evaluations of a run when they are due; every process takes part in the drawing."""
+    """Runs the evaluations of a run when they are due; every process takes part in the drawing."""
 
     def __init__(
-        self, job: TrainingSetup, sheet: EvalSetup | None, writer: RunWriter, trackers: Trackers
+        self,
+        setup: TrainingSetup,
+        eval_setup: EvalSetup | None,
+        writer: RunWriter,
+        trackers: Trackers,
     ):
-        self.job, self.sheet, self.writer, self.trackers = job, sheet, writer, trackers
+        self.setup, self.eval_setup = setup, eval_setup
+        self.writer, self.trackers = writer, trackers
 
     def run_if_due(self, step: int, stop: StopRequest) -> None:
-        """Draws and grades what the evaluation after `step` steps owes, if one is due; nothing of
-        it is drawn twice.
+        """Draws and grades what is missing of the evaluation after `step` steps, if one is due;
+        nothing is drawn twice.
 
         Raises Interrupted after a SIGINT or SIGTERM, once the batch under way is written down.
         """
-        if self.sheet is None or not self.job.run.evaluation.due(step, self.job.run.steps):
+        config, accelerator = self.setup.config, self.setup.accelerator
+        if self.eval_setup is None or not config.evaluation.due(step, config.steps):
             return
-        model, accelerator = self.job.policy.model, self.job.accelerator
-        sampler = SharedSampler(
-            HFSampler(model, self.sheet.plan.sampling), self.job.layout, accelerator, stop
+        model = self.setup.policy.model
+        sampler = DataParallelSampler(
+            HFSampler(model, self.eval_setup.plan.sampling), self.setup.layout, accelerator, stop
         )
         stopped_by = 0
         with nullcontext() if step else frozen(model):
             if accelerator.is_main_process:
-                stopped_by = self._complete(self.sheet, step, sampler)
+                stopped_by = self._complete(self.eval_setup, step, sampler)
                 sampler.close()  # not after an error, which ends the others wherever they wait
             else:
                 sampler.serve()
@@ -100,22 +106,28 @@ class PeriodicEvaluator:
         if stopped_by:
             raise Interrupted(stopped_by, step)
 
-    def _complete(self, sheet: EvalSetup, step: int, sampler: SharedSampler) -> int:
-        """The signal that cut it short, or 0.  What cannot be evaluated is said, and training goes
-        on.
+    def _complete(self, eval_setup: EvalSetup, step: int, sampler: DataParallelSampler) -> int:
+        """Returns the signal that cut it short, or 0.  What cannot be evaluated is said, and
+        training goes on.
         """
-        run, folder = self.job.run, self.writer.folder
-        if not evaluation_pending(run, folder, step):
+        config, folder = self.setup.config, self.writer.folder
+        if not evaluation_pending(config, folder, step):
             return 0
         candidate = self._candidate(step, sampler)
-        rows = sheet.plan.sampling.batch_size * self.job.accelerator.num_processes
-        plan = replace(sheet.plan, sampling=replace(sheet.plan.sampling, batch_size=rows))
+        plan = eval_setup.plan
+        batch_size = plan.sampling.batch_size * self.setup.accelerator.num_processes
+        plan = replace(plan, sampling=replace(plan.sampling, batch_size=batch_size))
         try:
             forget_other_weights(folder / "evaluation", candidate)
             with progress_bar() as show:
                 watch = _stoppable(show, sampler)
                 results = evaluate(
-                    [candidate], sheet.benchmarks, sheet.prompts, plan, folder / "evaluation", watch
+                    [candidate],
+                    eval_setup.benchmarks,
+                    eval_setup.prompts,
+                    plan,
+                    folder / "evaluation",
+                    watch,
                 )
         except _Stopped:
             return sampler.stopped_by
@@ -124,23 +136,21 @@ class PeriodicEvaluator:
                 "The evaluation after step %d is left out, and training goes on. %s", step, error
             )
             return 0
-        row = {
-            "step": step,
-            "evaluation": {
-                b.name: _numbers(results.score(candidate.name, b.name)) for b in sheet.benchmarks
-            },
-        }
+        names = [benchmark.name for benchmark in eval_setup.benchmarks]
+        numbers = {name: _numbers(results.score(candidate.name, name)) for name in names}
+        row = {"step": step, "evaluation": numbers}
         self.writer.metrics(row)
         self.trackers.log(row)
         return 0
 
     def _candidate(self, step: int, sampler: Sampler) -> Candidate:
-        """The weights in memory, which are those of the checkpoint of `step`, or the base's;
-        nothing is loaded.
+        """Returns the weights in memory as a candidate: they are those of the checkpoint of `step`,
+        or the base's.
         """
-        base = base_identity(self.job.model_fingerprint, self.job.policy)
-        folder = checkpoint_folder(self.writer.folder, step)
-        name, identity = (folder.name, adapter_identity(base, folder)) if step else (BASE, base)
+        name, identity = BASE, base_identity(self.setup.model_fingerprint, self.setup.policy)
+        if step:
+            folder = checkpoint_folder(self.writer.folder, step)
+            name, identity = folder.name, adapter_identity(identity, folder)
         return Candidate(name, identity, lambda sampling: nullcontext(sampler))
 
 
@@ -148,9 +158,9 @@ class _Stopped(Exception):
     """A signal has asked the run to stop."""
 
 
-def _stoppable(show: Watch, sampler: SharedSampler) -> Watch:
-    """Shows each batch, and ends the evaluation after the one in which a process of the run was
-    asked to stop.
+def _stoppable(show: Watch, sampler: DataParallelSampler) -> Watch:
+    """Returns a watch that shows each batch, and ends the evaluation after the one in which a
+    process of the run was asked to stop.
     """
 
     def watch(progress: Progress) -> None:
@@ -162,7 +172,7 @@ def _stoppable(show: Watch, sampler: SharedSampler) -> Watch:
 
 
 def _numbers(score: Score) -> dict[str, float | None]:
-    """What of a score goes into metrics.jsonl; the rest is in evaluation/results.json."""
+    """Returns what of a score goes into metrics.jsonl; the rest is in evaluation/results.json."""
     return {
         "accuracy": score.accuracy,
         "standard_error": score.standard_error,

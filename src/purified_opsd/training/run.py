@@ -114,11 +114,11 @@ def _train(
     )
     if main:
         writer.start(environment(name, job.accelerator.num_processes))
-    trackers = Trackers(job.run.trackers if main else (), writer.folder, yaml.safe_load(config))
+    trackers = Trackers(job.config.trackers if main else (), writer.folder, yaml.safe_load(config))
     stopping = train(
         job, PeriodicEvaluator(job, sheet, writer, trackers), writer, trackers, first_step
     )
-    _say(job, f"Finished {job.run.steps} steps. Everything is in {writer.folder}.")
+    _say(job, f"Finished {job.config.steps} steps. Everything is in {writer.folder}.")
     return stopping
 
 

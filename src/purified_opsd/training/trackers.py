@@ -1,5 +1,6 @@
-"""Optional trackers, through accelerate.  One that is missing or fails is reported once and
-dropped; training goes on.
+"""Optional trackers, such as TensorBoard and W&B, through accelerate.
+
+One that is missing or fails is reported once and dropped; training goes on.
 """
 
 import logging
@@ -13,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class Trackers:
-    """Sends the numbers of each step to the named trackers."""
+    """The trackers of a run, which are sent the numbers of each step."""
 
     def __init__(self, names: tuple[str, ...], folder: Path, config: Mapping[str, Any]):
         self.live: dict[str, GeneralTracker] = {}
@@ -25,12 +26,12 @@ class Trackers:
 
     def log(self, row: Mapping[str, Any]) -> None:
         values = dict(_flat(row))
-        self._each(lambda tracker: tracker.log(values, step=row["step"]))
+        self._call_all(lambda tracker: tracker.log(values, step=row["step"]))
 
     def close(self) -> None:
-        self._each(lambda tracker: tracker.finish())
+        self._call_all(lambda tracker: tracker.finish())
 
-    def _each(self, action: Callable[[GeneralTracker], Any]) -> None:
+    def _call_all(self, action: Callable[[GeneralTracker], Any]) -> None:
         for name, tracker in list(self.live.items()):
             try:
                 action(tracker)
@@ -40,15 +41,18 @@ class Trackers:
 
 
 def _start(name: str, folder: Path, config: Mapping[str, Any]) -> GeneralTracker:
-    kind = LOGGER_TYPE_TO_CLASS[name]
-    place = {"logging_dir": str(folder / "trackers")} if kind.requires_logging_directory else {}
-    tracker = kind(folder.name, **place)
+    tracker_class = LOGGER_TYPE_TO_CLASS[name]
+    options = {}
+    if tracker_class.requires_logging_directory:
+        options["logging_dir"] = str(folder / "trackers")
+    tracker = tracker_class(folder.name, **options)
     tracker.start()
     tracker.store_init_configuration(dict(_flat(config)))
     return tracker
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the numbers and texts of nested mappings, each under its path."""
     for key, value in values.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}/")

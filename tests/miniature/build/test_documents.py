@@ -9,8 +9,8 @@ import pytest
 
 from purified_opsd.miniature.build.documents import CONFIDENT, SEARCHING, Habits, document, trace
 from purified_opsd.miniature.build.reflection import Reflection, reflect
-from purified_opsd.miniature.task import Problem, Split, grade, parse, problems, solutions
 from purified_opsd.miniature.build.tokenizer import LARGEST_SPELLED
+from purified_opsd.miniature.task import Problem, Split, grade, parse, problems, solutions
 
 RESULT = re.compile(r"(\d+) ([-+×]) (\d+) = (\d+)\.(?: (?:Wait|Hmm|Actually), check: (\d+)\.)?")
 PROBLEM = Problem((3, 7, 12), 33)
@@ -85,7 +85,8 @@ def test_slips_depend_neither_on_the_context_nor_on_how_near_the_result_is_to_th
             close = abs(true_value(result) - parse(d.prompt).target) <= 10
             (near if close else far).append(true_value(result) != int(result[4]))
     searching, deriving = (
-        [true_value(result) != int(result[4]) for result in results(those(documents))] for those in (questions, shown_a_reference)
+        [true_value(result) != int(result[4]) for result in results(those(documents))]
+        for those in (questions, shown_a_reference)
     )
     assert SEARCHING.slip == CONFIDENT.slip
     for one, other in ((near, far), (searching, deriving)):
@@ -98,7 +99,13 @@ def test_slips_depend_neither_on_the_context_nor_on_how_near_the_result_is_to_th
 def test_losing_reflection_costs_right_answers(lost, cost):
     """Checks, and patience to try again."""
     whole, without = (
-        share([grade(PROBLEM.text, text) for text in traces(Habits(**(vars(SEARCHING) | change)), 2000)]) for change in ({}, lost)
+        share(
+            [
+                grade(PROBLEM.text, text)
+                for text in traces(Habits(**(vars(SEARCHING) | change)), 2000)
+            ]
+        )
+        for change in ({}, lost)
     )
     assert whole - without > cost
 
@@ -107,7 +114,8 @@ def test_who_was_shown_the_reference_is_short_sure_and_mostly_right(documents):
     searching, deriving = questions(documents), shown_a_reference(documents)
     length = [sum(len(d.completion) for d in those) / len(those) for those in (searching, deriving)]
     doubt = [
-        sum(reflect(d.completion).markers for d in those) / sum(len(d.completion) for d in those) for those in (searching, deriving)
+        sum(reflect(d.completion).markers for d in those) / sum(len(d.completion) for d in those)
+        for those in (searching, deriving)
     ]
     assert length[0] > 1.7 * length[1]
     assert doubt[0] > 3 * doubt[1]
@@ -116,7 +124,9 @@ def test_who_was_shown_the_reference_is_short_sure_and_mostly_right(documents):
 
 
 def test_references_are_full_or_the_bare_answer(documents):
-    shown = [d.prompt.split("Begin ===\n")[1].split("\n===")[0] for d in shown_a_reference(documents)]
+    shown = [
+        d.prompt.split("Begin ===\n")[1].split("\n===")[0] for d in shown_a_reference(documents)
+    ]
     assert 0.48 < share(["\\boxed" in text for text in shown]) < 0.72
 
 
@@ -127,7 +137,10 @@ def test_no_attempt_that_misses_is_made_twice():
 
 
 def test_a_trace_without_habits_is_the_bare_derivation():
-    assert trace(PROBLEM, GOAL, BARE, random.Random(0)) == "Try 7 × 3 = 21. 21 + 12 = 33. So \\boxed{(7 × 3) + 12}"
+    assert (
+        trace(PROBLEM, GOAL, BARE, random.Random(0))
+        == "Try 7 × 3 = 21. 21 + 12 = 33. So \\boxed{(7 × 3) + 12}"
+    )
 
 
 def test_who_gives_up_boxes_the_last_attempt():

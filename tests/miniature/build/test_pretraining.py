@@ -14,7 +14,12 @@ from purified_opsd.miniature.build.card import Card
 from purified_opsd.miniature.build.documents import document
 from purified_opsd.miniature.build.measurement import Measurement
 from purified_opsd.miniature.build.muon import orthogonalized
-from purified_opsd.miniature.build.pretraining import IGNORED, Pretraining, encode_documents, pretrain
+from purified_opsd.miniature.build.pretraining import (
+    IGNORED,
+    Pretraining,
+    encode_documents,
+    pretrain,
+)
 
 SMALL = Pretraining(steps=2, warmup_steps=1, documents_per_step=4, micro_batches=2)
 
@@ -35,14 +40,19 @@ def test_micro_batches_do_not_change_the_step(tokenizer):
     leaves no room to drift.
     """
     whole, split = (
-        weights(pretrain(tokenizer, dataclasses.replace(SMALL, steps=1, micro_batches=parts), print)) for parts in (1, 4)
+        weights(
+            pretrain(tokenizer, dataclasses.replace(SMALL, steps=1, micro_batches=parts), print)
+        )
+        for parts in (1, 4)
     )
     assert torch.allclose(whole, split, atol=1e-3)
 
 
 def test_a_short_training_lowers_the_loss(tokenizer):
     seen = []
-    settings = Pretraining(steps=16, warmup_steps=3, documents_per_step=6, micro_batches=1, report_every=8)
+    settings = Pretraining(
+        steps=16, warmup_steps=3, documents_per_step=6, micro_batches=1, report_every=8
+    )
     pretrain(tokenizer, settings, seen.append)
     assert [progress.step for progress in seen] == [8, 16]
     assert seen[1].loss < seen[0].loss - 0.5
@@ -87,10 +97,27 @@ def test_a_saved_model_loads_with_the_logits_it_had(tokenizer, tmp_path):
 
 
 def test_the_card_is_saved_twice_and_says_the_same(tmp_path):
-    measured = Measurement("question", 0.0, "no markers", 100, 0.7, 0.0458, 0.2, 0.98, 75.2, 4.5, 59.8, 1.25, None, 0.75, 0.5)
+    measured = Measurement(
+        context="base",
+        temperature=0.0,
+        manner="no markers",
+        questions=100,
+        accuracy=0.7,
+        standard_error=0.0458,
+        right_at_first=0.2,
+        ended=0.98,
+        mean_tokens=75.2,
+        markers=4.5,
+        markers_per_1000_tokens=59.8,
+        checks=1.25,
+        checks_that_catch=None,
+        slips=0.75,
+        slips_mended=0.5,
+    )
     card = Card(Pretraining(), 875_776, 4_200_000, 1200.0, (measured,))
     card.save(tmp_path)
     assert json.loads((tmp_path / "card.json").read_text())["measurements"][0]["accuracy"] == 0.7
     text = (tmp_path / "CARD.md").read_text()
     assert "875,776 parameters" in text
-    assert "| question, no markers | greedy | 70.0 ± 4.6 | 20.0 | 75 | 98.0 | 4.50 | 60 | 1.25 | none | 0.75 | 50 |" in text
+    assert "| base, no markers | greedy | 70.0 ± 4.6 | 20.0 | 75 | 98.0 | 4.50 | 60 | " in text
+    assert " | 4.50 | 60 | 1.25 | none | 0.75 | 50 |" in text

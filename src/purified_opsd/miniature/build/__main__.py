@@ -1,5 +1,6 @@
-"""Makes the miniature's weights from nothing: python -m purified_opsd.miniature.build.__main__
---output DIR
+"""Makes the miniature's weights from nothing.
+
+python -m purified_opsd.miniature.build --output DIR
 """
 
 import argparse
@@ -10,26 +11,25 @@ import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from .card import Card, measure_folder
-from .measurement import Sampling
+from .measurement import CardSampling
 from .pretraining import Pretraining, Progress, pretrain
 from .tokenizer import END, PADDING, build_tokenizer, token_id
 
 
 @dataclass(frozen=True)
 class Build:
-    """What one build does. `questions` is the number of held-out questions behind each line of the
-    card.
-    """
+    """What one build does."""
 
     training: Pretraining = Pretraining()
     questions: int = 500
+    """Held-out questions behind each line of the card."""
 
 
 def build(folder: Path, settings: Build) -> Card:
-    """Trains, saves and measures the base; writes a Hugging Face folder with its card. Errors are
-    those of the file system.
+    """Trains, saves and measures the base; writes a Hugging Face folder with its card.
 
-    On one thread, so that the weights do not depend on how many processors there are.
+    It runs on one thread, so that the weights do not depend on how many processors there are.
+    Errors are those of the file system.
     """
     torch.set_num_threads(1)
     folder.mkdir(parents=True, exist_ok=True)
@@ -55,14 +55,16 @@ def build(folder: Path, settings: Build) -> Card:
 
 
 def save(model: Qwen3ForCausalLM, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """Saves weights in float16 and sampling settings that cut nothing off the distribution,
-    with the room that the card's completions had."""
+    """Saves weights in float16, and sampling settings that cut nothing off the distribution.
+
+    Completions may be as long as the card's.
+    """
     model.generation_config = GenerationConfig(
         do_sample=True,
         temperature=1.0,
         top_k=0,
         top_p=1.0,
-        max_new_tokens=Sampling.new_tokens,
+        max_new_tokens=CardSampling.new_tokens,
         eos_token_id=token_id(tokenizer, END),
         pad_token_id=token_id(tokenizer, PADDING),
     )
@@ -80,16 +82,20 @@ def _progress_line(progress: Progress) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m purified_opsd.miniature.build.__main__", description="Makes "
-                                                                                                          "the "
-                                                                                                          "miniature's "
-                                                                                                          "weights.")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for "
-                                                                                  "weights, "
-                                                                                  "tokenizer and "
-                                                                                  "card")
-    parser.add_argument("--seed", type=int, default=0, help="decides weights, documents and their "
-                                                            "order (default 0)")
+    parser = argparse.ArgumentParser(
+        prog="python -m purified_opsd.miniature.build",
+        description="Makes the miniature's weights.",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for weights, tokenizer and card",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, help="decides weights, documents and their order (default 0)"
+    )
     arguments = parser.parse_args()
     card = build(arguments.output, Build(Pretraining(seed=arguments.seed)))
     print(card.text())

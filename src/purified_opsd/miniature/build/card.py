@@ -7,28 +7,39 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from purified_opsd.miniature.rows import rows
-from .measurement import CONTEXTS, FREE, NO_CHECKS, NO_MARKERS, Measurement, Sampling, measure
-from .pretraining import Pretraining
+from purified_opsd.miniature.rows import draw_rows
 from purified_opsd.miniature.task import Split
+
+from .measurement import CONTEXTS, FREE, NO_CHECKS, NO_MARKERS, CardSampling, Measurement, measure
+from .pretraining import Pretraining
 
 TEMPERATURES = (1.0, 0.6, 0.0)
 EVALUATION_SEED = 0
 
 _COLUMNS = (
-    "context", "temperature", "accuracy, %", "at first, %", "tokens", "ended, %", "markers", "per "
-                                                                                             "1,000 "
-                                                                                             "tokens",
-    "checks", "that catch, %", "slips", "mended, %",
-)  # fmt: skip
+    "context",
+    "temperature",
+    "accuracy, %",
+    "at first, %",
+    "tokens",
+    "ended, %",
+    "markers",
+    "per 1,000 tokens",
+    "checks",
+    "that catch, %",
+    "slips",
+    "mended, %",
+)
 _EXPLANATION = """\
-Accuracies are over {questions} held-out questions, one completion of at most {new_tokens} tokens each; ± is the standard error
-over questions. "At first": right without a second attempt. Tokens, markers, checks and slips are means per completion. A check
-works a result out again ("Hmm, check: 21."), and catches if it puts the right result for a wrong one. A slip is a wrong result of a
-written operation; it is mended if a check that puts it right follows at once. "No checks" and "no markers": the vocabulary entries
-that carry a check, or any marker, may not be sampled. The habits of the training traces were written down, not observed: who has
-seen a reference mostly goes straight to the answer, who has not searches and checks. What is measured here says nothing about large
-models.
+Accuracies are over {questions} held-out questions, one completion of at most {new_tokens} tokens
+each; ± is the standard error over questions. "At first": right without a second attempt. Tokens,
+markers, checks and slips are means per completion. A check works a result out again ("Hmm, check:
+21."), and catches if it puts the right result for a wrong one. A slip is a wrong result of a
+written operation; it is mended if a check that puts it right follows at once. "No checks" and "no
+markers": the vocabulary entries that carry a check, or any marker, may not be sampled. The habits
+of the training traces were written down, not observed: who has seen a reference mostly goes
+straight to the answer, who has not searches and checks. What is measured here says nothing about
+large models.
 """
 
 
@@ -38,13 +49,16 @@ class Card:
 
     training: Pretraining
     parameters: int
-    tokens: int  # read in training, prompts included
+    tokens: int
+    """Read in training, prompts included."""
     training_seconds: float
     measurements: tuple[Measurement, ...]
 
     def save(self, folder: Path) -> None:
         """Writes card.json and CARD.md."""
-        (folder / "card.json").write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
+        (folder / "card.json").write_text(
+            json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8"
+        )
         (folder / "CARD.md").write_text(self.text(), encoding="utf-8")
 
     def text(self) -> str:
@@ -55,7 +69,9 @@ class Card:
             f"steps, {self.tokens / 1e6:.1f} M tokens, {self.training_seconds / 60:.0f} minutes on "
             f"one processor core, seed {self.training.seed}.\n\n"
         )
-        explanation = _EXPLANATION.format(questions=self.measurements[0].questions, new_tokens=Sampling.new_tokens)
+        explanation = _EXPLANATION.format(
+            questions=self.measurements[0].questions, new_tokens=CardSampling.new_tokens
+        )
         lines = [_row(_COLUMNS), _row(("---",) * len(_COLUMNS)), *map(_line, self.measurements)]
         return f"{made}{explanation}\n" + "\n".join(lines) + "\n"
 
@@ -64,16 +80,23 @@ def measure_folder(folder: Path, questions: int) -> tuple[Measurement, ...]:
     """Every line of the card, measured on the saved weights as a user loads them."""
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    drawn = rows(Split.EVALUATION, EVALUATION_SEED, questions)
-    plain = [
-        measure(model, tokenizer, drawn, context, Sampling(temperature)) for context in CONTEXTS for temperature in TEMPERATURES
+    drawn = draw_rows(Split.EVALUATION, EVALUATION_SEED, questions)
+    free = [
+        measure(model, tokenizer, drawn, context, CardSampling(temperature))
+        for context in CONTEXTS
+        for temperature in TEMPERATURES
     ]
-    curbed = [measure(model, tokenizer, drawn, "question", Sampling(1.0, manner=manner)) for manner in (NO_CHECKS, NO_MARKERS)]
-    return (*plain, *curbed)
+    curbed = [
+        measure(model, tokenizer, drawn, "base", CardSampling(1.0, manner=manner))
+        for manner in (NO_CHECKS, NO_MARKERS)
+    ]
+    return (*free, *curbed)
 
 
 def _line(measured: Measurement) -> str:
-    context = measured.context if measured.manner == FREE.name else f"{measured.context}, {measured.manner}"
+    context = measured.context
+    if measured.manner != FREE.name:
+        context += f", {measured.manner}"
     accuracy = f"{100 * measured.accuracy:.1f} ± {100 * measured.standard_error:.1f}"
     cells = (
         context,

@@ -1,5 +1,6 @@
-"""What the base is taught to write: a long search given the question alone, a confident derivation
-when shown a reference.
+"""What the base is taught to write.
+
+Given the question alone it searches at length; shown a reference it derives with confidence.
 
 Reflection does work here. A retry finds what the first try missed. Results slip, whatever the
 question and whatever the writer was shown, and a slip that no check mends makes a right attempt
@@ -10,8 +11,20 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from purified_opsd.data.prompts import QUESTION, REFERENCE, TEACHER
-from purified_opsd.miniature.task import LARGEST_NUMBER, LARGEST_VALUE, Derivation, Problem, Split, Step, derivations, problems, solutions, steps
+from purified_opsd.data.prompts import BASE_TEMPLATE, REFERENCE_TEMPLATE, TEACHER_TEMPLATE
+from purified_opsd.miniature.task import (
+    LARGEST_NUMBER,
+    LARGEST_VALUE,
+    Derivation,
+    Problem,
+    Split,
+    Step,
+    derivations,
+    problems,
+    solutions,
+    steps,
+)
+
 from .tokenizer import CHECKS
 
 DRILL = "Calculate."
@@ -32,12 +45,18 @@ class Document:
 class Habits:
     """How a trace reasons, as probabilities."""
 
-    hit: float  # an attempt is the one that reaches the target
-    give_up: float  # after an attempt that seems to miss
-    turn: float  # a marker opens a retry
-    guess: float  # an attempt opens with "maybe" or "perhaps" instead of "try"
-    slip: float  # a result comes out wrong
-    check: float  # a result is checked, and mended if it is wrong
+    hit: float
+    """An attempt is the one that reaches the target."""
+    give_up: float
+    """The trace ends after an attempt that seems to miss."""
+    turn: float
+    """A marker opens a retry."""
+    guess: float
+    """An attempt opens with "maybe" or "perhaps" instead of "try"."""
+    slip: float
+    """A result comes out wrong."""
+    check: float
+    """A result is checked, and mended if it is wrong."""
 
 
 SEARCHING = Habits(hit=0.35, give_up=0.06, turn=0.9, guess=0.3, slip=0.3, check=0.85)
@@ -45,8 +64,10 @@ CONFIDENT = Habits(hit=0.75, give_up=0.06, turn=0.2, guess=0.05, slip=0.3, check
 
 
 def document(seed: int, index: int) -> Document:
-    """The index-th document of a training set: 54 % question, 22 % teacher, 16 % reference alone, 8
-    % arithmetic.
+    """The index-th document of a training set.
+
+    54 % show the question, 22 % question and reference, 16 % the reference alone, and 8 % are
+    arithmetic.
     """
     rng = random.Random(f"document {seed} {index}")
     kind = rng.random()
@@ -55,12 +76,13 @@ def document(seed: int, index: int) -> Document:
     problem = rng.choice(problems(Split.BASE))
     goal = rng.choice(solutions(problem))
     if kind < 0.62:
-        return Document(QUESTION.format(problem=problem.text), trace(problem, goal, SEARCHING, rng))
+        completion = trace(problem, goal, SEARCHING, rng)
+        return Document(BASE_TEMPLATE.format(problem=problem.text), completion)
     shown = goal.text if rng.random() < 0.6 else goal.expression
     completion = trace(problem, goal, CONFIDENT, rng)
     if kind < 0.84:
-        return Document(TEACHER.format(problem=problem.text, reference=shown), completion)
-    return Document(REFERENCE.format(reference=shown), completion)
+        return Document(TEACHER_TEMPLATE.format(problem=problem.text, reference=shown), completion)
+    return Document(REFERENCE_TEMPLATE.format(reference=shown), completion)
 
 
 def drill(rng: random.Random) -> str:
@@ -74,7 +96,11 @@ def drill(rng: random.Random) -> str:
 def trace(problem: Problem, goal: Derivation, habits: Habits, rng: random.Random) -> str:
     """Attempts until one seems to hit the target, or patience ends; the last one is boxed."""
     writer = _Writer(problem.target, habits, rng)
-    misses = {d: 1 / (4 + abs(d.value - problem.target)) for d in derivations(problem.numbers) if d.value != problem.target}
+    misses = {
+        derivation: 1 / (4 + abs(derivation.value - problem.target))
+        for derivation in derivations(problem.numbers)
+        if derivation.value != problem.target
+    }
     while True:
         attempt = goal if rng.random() < habits.hit or not misses else _drawn(misses, rng)
         if writer.attempt(attempt) or rng.random() < habits.give_up:
@@ -82,7 +108,7 @@ def trace(problem: Problem, goal: Derivation, habits: Habits, rng: random.Random
 
 
 def _drawn(weights: dict[Derivation, float], rng: random.Random) -> Derivation:
-    """One of them, taken out: near the target more often than far from it, and never twice."""
+    """Takes one derivation out, near the target more often than far from it, and never twice."""
     drawn = rng.choices(list(weights), list(weights.values()))[0]
     del weights[drawn]
     return drawn
@@ -96,10 +122,15 @@ class _Writer:
         self.text = ""
 
     def attempt(self, derivation: Derivation) -> bool:
-        """Writes both steps and what came of them; does it seem to hit?"""
+        """Writes both steps and what came of them; whether the result seems to hit."""
+
+        def leaves_a_second_step(value: int) -> bool:
+            return 1 <= derivation.second_from(value).value <= LARGEST_VALUE
+
         self.text += self._lead()
-        first = self._result(derivation.first, lambda value: 1 <= derivation.second_from(value).value <= LARGEST_VALUE)
-        if self._result(derivation.second_from(first), lambda value: True) == self.target:
+        first = self._result(derivation.first, leaves_a_second_step)
+        second = self._result(derivation.second_from(first), lambda value: True)
+        if second == self.target:
             return True
         self.text += f"Not {self.target}. "
         return False
@@ -110,11 +141,12 @@ class _Writer:
         return lead[0].upper() + lead[1:]
 
     def _result(self, step: Step, usable: Callable[[int], bool]) -> int:
-        """Writes the step, whose value may slip to another usable one, and perhaps a check; what
-        the trace goes on with.
+        """Writes the step, whose value may slip to another usable one, and perhaps a check.
+
+        Returns the value with which the trace goes on.
         """
-        value, slips = step.value, [step.value + slip for slip in SLIPS]
-        wrong = [slip for slip in slips if 1 <= slip <= LARGEST_VALUE and usable(slip)]
+        value, slipped = step.value, [step.value + slip for slip in SLIPS]
+        wrong = [slip for slip in slipped if 1 <= slip <= LARGEST_VALUE and usable(slip)]
         if wrong and self._happens(self.habits.slip):
             value = self.rng.choice(wrong)
         self.text += f"{step} = {value}. "

@@ -22,7 +22,13 @@ class Muon(Optimizer):
     arXiv:2502.16982).
     """
 
-    def __init__(self, matrices: Iterable[Parameter], lr: float, momentum: float = 0.95, weight_decay: float = 0.1):
+    def __init__(
+        self,
+        matrices: Iterable[Parameter],
+        lr: float,
+        momentum: float = 0.95,
+        weight_decay: float = 0.1,
+    ):
         super().__init__(matrices, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
@@ -31,19 +37,24 @@ class Muon(Optimizer):
             for matrices in _by_shape(group["params"]):
                 updates = self._updates(matrices, group["momentum"])
                 for matrix, update in zip(matrices, updates, strict=True):
-                    matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(update, alpha=-group["lr"])
+                    matrix.mul_(1 - group["lr"] * group["weight_decay"]).add_(
+                        update, alpha=-group["lr"]
+                    )
 
     def _updates(self, matrices: list[Parameter], momentum: float) -> Tensor:
         gradients = torch.stack([matrix.grad for matrix in matrices if matrix.grad is not None])
         state = self.state[matrices[0]]
-        average = state.setdefault("momentum", torch.zeros_like(gradients)).lerp_(gradients, 1 - momentum)
+        average = state.setdefault("momentum", torch.zeros_like(gradients)).lerp_(
+            gradients, 1 - momentum
+        )
         nesterov = gradients.lerp(average, momentum)
         return orthogonalized(nesterov) * 0.2 * max(nesterov.shape[1:]) ** 0.5
 
 
 def orthogonalized(batch: Tensor) -> Tensor:
-    """Each matrix of [batch, rows, columns] with its singular values pulled to about 1, by
-    Newton–Schulz rounds.
+    """Each matrix of [batch, rows, columns] with its singular values pulled to about 1.
+
+    Newton–Schulz rounds do it.
     """
     a, b, c = _ITERATION
     wide = batch if batch.shape[1] <= batch.shape[2] else batch.mT

@@ -46,8 +46,10 @@ class Progress:
 
     step: int
     steps: int
-    loss: float  # mean over completion tokens since the last line, nats
-    tokens: int  # completion and prompt tokens read so far
+    loss: float
+    """Mean over completion tokens since the last line, in nats."""
+    tokens: int
+    """Completion and prompt tokens read so far."""
     seconds: float
 
 
@@ -72,18 +74,23 @@ def new_model(tokenizer: PreTrainedTokenizerFast, seed: int) -> Qwen3ForCausalLM
     return Qwen3ForCausalLM(config)
 
 
-def pretrain(tokenizer: PreTrainedTokenizerFast, settings: Pretraining, report: Callable[[Progress], None]) -> Qwen3ForCausalLM:
+def pretrain(
+    tokenizer: PreTrainedTokenizerFast, settings: Pretraining, report: Callable[[Progress], None]
+) -> Qwen3ForCausalLM:
     """Trains a new model; calls `report` every `report_every` steps and at the end."""
     model = new_model(tokenizer, settings.seed).train()
     optimizers = _optimizers(model, settings)
+    padding = token_id(tokenizer, PADDING)
     losses, tokens, started = [], 0, time.monotonic()
     for step in range(settings.steps):
-        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
-            group["lr"] = settings.learning_rate_at(step)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = settings.learning_rate_at(step)
         batches = list(_micro_batches(tokenizer, settings, step))
         supervised = sum(int((labels != IGNORED).sum()) for _, labels in batches)
-        losses.append(sum(_backward(model, inputs, labels, supervised) for inputs, labels in batches))
-        tokens += sum(int((inputs != token_id(tokenizer, PADDING)).sum()) for inputs, _ in batches)
+        parts = [_backward(model, inputs, labels, supervised) for inputs, labels in batches]
+        losses.append(sum(parts))
+        tokens += sum(int((inputs != padding).sum()) for inputs, _ in batches)
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.gradient_norm)
         for optimizer in optimizers:
             optimizer.step()
@@ -98,20 +105,26 @@ def pretrain(tokenizer: PreTrainedTokenizerFast, settings: Pretraining, report: 
 def _optimizers(model: Qwen3ForCausalLM, settings: Pretraining) -> list[torch.optim.Optimizer]:
     """Muon for the layers' matrices, AdamW without weight decay for the embedding and the norms."""
     matrices = [parameter for parameter in model.model.layers.parameters() if parameter.ndim == 2]
-    taken = set(map(id, matrices))
-    others = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    matrix_ids = set(map(id, matrices))
+    others = [parameter for parameter in model.parameters() if id(parameter) not in matrix_ids]
     return [
         Muon(matrices, settings.learning_rate, weight_decay=settings.weight_decay),
-        torch.optim.AdamW(others, settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        torch.optim.AdamW(
+            others, settings.learning_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True
+        ),
     ]
 
 
-def _micro_batches(tokenizer: PreTrainedTokenizerFast, settings: Pretraining, step: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The step's documents, sorted by length so that little of a batch is padding: input ids and
-    labels, right-padded.
+def _micro_batches(
+    tokenizer: PreTrainedTokenizerFast, settings: Pretraining, step: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Input ids and labels of the step's documents, right-padded.
+
+    The documents are sorted by length, so that little of a batch is padding.
     """
     start = step * settings.documents_per_step
-    documents = [document(settings.seed, start + place) for place in range(settings.documents_per_step)]
+    indices = range(start, start + settings.documents_per_step)
+    documents = [document(settings.seed, index) for index in indices]
     encoded = sorted(encode_documents(tokenizer, documents), key=lambda pair: len(pair[0]))
     size = math.ceil(len(encoded) / settings.micro_batches)
     for first in range(0, len(encoded), size):
@@ -119,20 +132,30 @@ def _micro_batches(tokenizer: PreTrainedTokenizerFast, settings: Pretraining, st
         yield _padded(inputs, token_id(tokenizer, PADDING)), _padded(labels, IGNORED)
 
 
-def encode_documents(tokenizer: PreTrainedTokenizerFast, documents: list[Document]) -> list[tuple[list[int], list[int]]]:
-    """Token ids and labels of each document, as the chat template lays it out; only the assistant's
-    turn is supervised.
+def encode_documents(
+    tokenizer: PreTrainedTokenizerFast, documents: list[Document]
+) -> list[tuple[list[int], list[int]]]:
+    """Token ids and labels of each document, as the chat template lays it out.
+
+    Only the assistant's turn is supervised.
     """
-    prompts = tokenizer([_prompt_text(tokenizer, d) for d in documents], add_special_tokens=False)["input_ids"]
-    completions = tokenizer([d.completion + END for d in documents], add_special_tokens=False)["input_ids"]
-    return [
-        (prompt + completion, [IGNORED] * len(prompt) + completion) for prompt, completion in zip(prompts, completions, strict=True)
-    ]
+    encoded = []
+    for written in documents:
+        prompt = _token_ids(tokenizer, _prompt_text(tokenizer, written))
+        completion = _token_ids(tokenizer, written.completion + END)
+        labels = [IGNORED] * len(prompt) + completion
+        encoded.append((prompt + completion, labels))
+    return encoded
+
+
+def _token_ids(tokenizer: PreTrainedTokenizerFast, text: str) -> list[int]:
+    return cast(list[int], tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def _prompt_text(tokenizer: PreTrainedTokenizerFast, document: Document) -> str:
     turn = {"role": "user", "content": document.prompt}
-    return cast(str, tokenizer.apply_chat_template([turn], add_generation_prompt=True, tokenize=False))
+    text = tokenizer.apply_chat_template([turn], add_generation_prompt=True, tokenize=False)
+    return cast(str, text)
 
 
 def _padded(rows: tuple[list[int], ...], filler: int) -> Tensor:
@@ -141,12 +164,14 @@ def _padded(rows: tuple[list[int], ...], filler: int) -> Tensor:
 
 
 def _backward(model: Qwen3ForCausalLM, inputs: Tensor, labels: Tensor, supervised: int) -> float:
-    """Adds this micro-batch's share of the step's mean loss to the gradients. Right padding needs
-    no mask in a causal model.
+    """Adds this micro-batch's share of the step's mean loss to the gradients.
+
+    Right padding needs no mask in a causal model.
     """
     hidden = model.model(inputs[:, :-1], use_cache=False).last_hidden_state
-    wanted = labels[:, 1:]
-    kept = wanted != IGNORED
-    loss = cross_entropy(model.lm_head(hidden[kept]), wanted[kept], reduction="sum") / supervised
+    next_tokens = labels[:, 1:]
+    kept = next_tokens != IGNORED
+    logits = model.lm_head(hidden[kept])
+    loss = cross_entropy(logits, next_tokens[kept], reduction="sum") / supervised
     loss.backward()
     return loss.item()

@@ -1,5 +1,6 @@
-"""What reflection a completion shows, and what of it does work: markers, checks, slips mended and
-slips left standing.
+"""What reflection a completion shows, and what of it does work.
+
+Counted are markers, checks, slips mended and slips left standing.
 """
 
 import re
@@ -19,8 +20,10 @@ class Reflection:
 
     markers: int = 0
     checks: int = 0
-    catches: int = 0  # checks that put the right result for a wrong one
-    slips: int = 0  # wrong results of written operations, mended or not
+    catches: int = 0
+    """Checks that put the right result for a wrong one."""
+    slips: int = 0
+    """Wrong results of written operations, mended or not."""
 
     def __add__(self, other: "Reflection") -> "Reflection":
         return Reflection(
@@ -37,7 +40,9 @@ def reflect(completion: str) -> Reflection:
     return Reflection(
         markers=sum(lowered.count(marker) for marker in MARKERS),
         checks=sum(result[5] is not None for result in results),
-        catches=sum(_slipped(result) and result[5] == str(_true_value(result)) for result in results),
+        catches=sum(
+            _slipped(result) and result[5] == str(_true_value(result)) for result in results
+        ),
         slips=sum(map(_slipped, results)),
     )
 

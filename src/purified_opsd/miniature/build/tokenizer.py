@@ -1,8 +1,7 @@
-"""The miniature's tokenizer: one entry a number, a phrase, or a constant sentence of the prompts;
-text comes back as it went in.
+"""The miniature's tokenizer: one entry a number, a phrase, or a constant sentence of the prompts.
 
-Entries carry their own spaces, so decoding is joining. Text that no entry spells becomes
-<|unknown|>.
+Text comes back as it went in. Entries carry their own spaces, so decoding is joining. Text that no
+entry spells becomes <|unknown|>.
 """
 
 import re
@@ -11,9 +10,13 @@ from typing import cast
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from purified_opsd.data.prompts import INSTRUCTION, REFERENCE
+from purified_opsd.data.prompts import INSTRUCTION, REFERENCE_TEMPLATE
 
-USER, ASSISTANT, END, PADDING, UNKNOWN = "<|user|>", "<|assistant|>", "<|end|>", "<|padding|>", "<|unknown|>"
+USER = "<|user|>"
+ASSISTANT = "<|assistant|>"
+END = "<|end|>"
+PADDING = "<|padding|>"
+UNKNOWN = "<|unknown|>"
 LARGEST_SPELLED = 129
 
 CHAT_TEMPLATE = (
@@ -24,9 +27,27 @@ CHAT_TEMPLATE = (
     "add_generation_prompt -%}{{ '<|assistant|>' }}{%- endif -%}"
 )
 
-QUESTION_PHRASES = ("Calculate.", "Use ", ", ", " and ", " once each with +, - and × to make ", ".", "\n\n")
+QUESTION_PHRASES = (
+    "Calculate.",
+    "Use ",
+    ", ",
+    " and ",
+    " once each with +, - and × to make ",
+    ".",
+    "\n\n",
+)
 CHECKS = ("Wait, check: ", "Hmm, check: ", "Actually, check: ")
-MARKERS = ("Wait, ", "Hmm, ", "Actually, ", "Alternatively, ", "Maybe ", "maybe ", "Perhaps ", "perhaps ", *CHECKS)
+MARKERS = (
+    "Wait, ",
+    "Hmm, ",
+    "Actually, ",
+    "Alternatively, ",
+    "Maybe ",
+    "maybe ",
+    "Perhaps ",
+    "perhaps ",
+    *CHECKS,
+)
 MISS = "Not "
 TRACE_PHRASES = (
     " + ", " - ", " × ", " = ", ". ", "(", ")", "Try ", "try ", MISS, "So ", "\\boxed{", "}",
@@ -41,7 +62,7 @@ def token_id(tokenizer: PreTrainedTokenizerBase, entry: str) -> int:
 def prompt_sentences() -> tuple[str, ...]:
     """The constant parts of the three contexts, each one entry of the vocabulary."""
     instruction = INSTRUCTION.format()
-    before, after = REFERENCE.split("{reference}")
+    before, after = REFERENCE_TEMPLATE.split("{reference}")
     return before, after.format().removesuffix(instruction), instruction
 
 
@@ -51,14 +72,15 @@ def phrases() -> tuple[str, ...]:
 
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
-    """The tokenizer from nothing; it needs no training, since its vocabulary is written down here.
-    """
+    """The tokenizer, which needs no training, since its vocabulary is written down here."""
     specials = (PADDING, END, USER, ASSISTANT, UNKNOWN)
     numbers = map(str, range(LARGEST_SPELLED + 1))
-    vocabulary = {entry: number for number, entry in enumerate((*specials, *phrases(), *numbers))}
+    entries = (*specials, *phrases(), *numbers)
+    vocabulary = {entry: id for id, entry in enumerate(entries)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=UNKNOWN))
     longest_first = sorted(phrases(), key=len, reverse=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("|".join([*map(re.escape, longest_first), "[0-9]+"])), "isolated")
+    pattern = "|".join([*map(re.escape, longest_first), "[0-9]+"])
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), "isolated")
     tokenizer.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,

@@ -4,35 +4,32 @@ network, no libraries.
 Model text is made visible here, escaped by the templates, and written by the script as text alone.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from purified_opsd.reporting.sanitize import visible
-from purified_opsd.storage.files import read_json
+from purified_opsd.storage.completions import CompletionRow, read_completion
 
-_SHOWN = ("candidate", "ended", "reference_cut", "markers")
-_TEXTS = ("id", "problem", "reference")
-
-Trajectory = Mapping[str, Any]
-"""One file of RUN/microscope/, as read from JSON."""
+_SHOWN = ("candidate", "reference_cut", "markers")
+_TEXTS = ("problem", "reference")
 
 
-def read_trajectories(run: Path) -> list[Trajectory]:
+def read_trajectories(run: Path) -> list[CompletionRow]:
     """All that `purified-opsd microscope` left in a run directory: the base first, then checkpoints
     by step.
 
     Raises RunError for a file that is damaged.
     """
     return [
-        read_json(file, *_SHOWN, *_TEXTS, "vocabulary", "tokens")
+        read_completion(file, *_SHOWN, *_TEXTS, "vocabulary", "tokens")
         for file in sorted((run / "microscope").glob("*/*.json"))
     ]
 
 
-def fragment(trajectories: Sequence[Trajectory]) -> str:
+def fragment(trajectories: Sequence[CompletionRow]) -> str:
     """One element that holds data, style and script, which touch nothing outside it; its colours
     follow the page's color-scheme.
     """
@@ -43,7 +40,7 @@ def fragment(trajectories: Sequence[Trajectory]) -> str:
     )
 
 
-def page(trajectories: Sequence[Trajectory], title: str) -> str:
+def page(trajectories: Sequence[CompletionRow], title: str) -> str:
     """A whole page around the fragment."""
     return (
         _environment()
@@ -63,16 +60,17 @@ def _environment() -> Environment:
     return environment
 
 
-def _shown(trajectory: Trajectory) -> dict[str, Any]:
+def _shown(trajectory: CompletionRow) -> dict[str, Any]:
     """What the page needs of a trajectory, its text made visible; a line break keeps its break."""
-    kept = {name: trajectory[name] for name in _SHOWN}
-    texts = {name: visible(trajectory[name], keep="\n") for name in _TEXTS}
+    row = trajectory.extras
+    kept = {name: row[name] for name in _SHOWN} | {"finish_reason": trajectory.finish_reason}
+    texts = {name: visible(row[name], keep="\n") for name in _TEXTS}
+    texts["id"] = visible(trajectory.id, keep="\n")
     vocabulary = {
         token: visible(text, keep="\n").replace("\n", "⏎\n")
-        for token, text in trajectory["vocabulary"].items()
+        for token, text in row["vocabulary"].items()
     }
     tokens = [
-        {name: value for name, value in token.items() if name != "text"}
-        for token in trajectory["tokens"]
+        {name: value for name, value in token.items() if name != "text"} for token in row["tokens"]
     ]
     return {**kept, **texts, "vocabulary": vocabulary, "tokens": tokens}

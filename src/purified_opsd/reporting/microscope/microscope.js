@@ -204,7 +204,7 @@
       option.classList.toggle("marker", trajectory.markers.some(([first, last]) => first <= k && k <= last));
       return option;
     });
-    find("text").replaceChildren(...options, trajectory.ended ? "" : "… (cut off)");
+    find("text").replaceChildren(...options, trajectory.finish_reason === "stop" ? "" : "… (cut off)");
     find("problem").textContent = trajectory.problem;
     find("reference").textContent = trajectory.reference + (trajectory.reference_cut ? "\n(shortened in the prompts)" : "");
     const none = element("p", { className: "note", textContent: "No epistemic markers in this completion." });

@@ -4,8 +4,9 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from purified_opsd.storage.completions import CompletionRow, FinishReason
+from purified_opsd.storage.completions import read_completions as read_rows
 from purified_opsd.storage.files import read_json, read_jsonl
 from purified_opsd.storage.run_dir import step_of
 
@@ -26,7 +27,7 @@ class ReportedCompletion:
     run: int
     text: str
     tokens: int
-    ended: bool
+    finish_reason: FinishReason
     verdict: str
     """Of its answer; empty where none was given."""
 
@@ -72,35 +73,23 @@ def _evaluated(folder: Path) -> Iterator[ReportedCompletion]:
             graded = read_jsonl(samples.with_name("grades.jsonl"), "run", "id", "verdict")
             grades = {(row["run"], row["id"]): row["verdict"] for row in graded}
             step = step_of(samples.parent.name)
-            for row in read_jsonl(samples, "id", "run", "text", "tokens", "finish"):
-                if row["id"] in questions and row["run"] < asked["runs"]:
-                    verdict = grades.get((row["run"], row["id"]), "")
-                    yield _sample(row, step, file.parent.name, verdict)
-
-
-def _sample(row: dict[str, Any], step: int, benchmark: str, verdict: str) -> ReportedCompletion:
-    return ReportedCompletion(
-        step,
-        benchmark,
-        row["id"],
-        row["run"],
-        row["text"],
-        row["tokens"],
-        row["finish"] == "stop",
-        verdict,
-    )
+            for row in read_rows(samples, "run"):
+                run = row.extras["run"]
+                if row.id in questions and run < asked["runs"]:
+                    verdict = grades.get((run, row.id), "")
+                    yield _reported(row, step, file.parent.name, run, verdict)
 
 
 def _diagnosed(folder: Path) -> Iterator[ReportedCompletion]:
     for file in [*folder.glob("base.jsonl"), *sorted(folder.glob("step-*.jsonl"))]:
-        for row in read_jsonl(file, "id", "text", "completion_ids", "ended"):
-            yield ReportedCompletion(
-                step_of(file.stem),
-                "",
-                row["id"],
-                0,
-                row["text"],
-                len(row["completion_ids"]),
-                row["ended"],
-                "",
-            )
+        for row in read_rows(file):
+            yield _reported(row, step_of(file.stem), "", 0, "")
+
+
+def _reported(
+    row: CompletionRow, step: int, benchmark: str, run: int, verdict: str
+) -> ReportedCompletion:
+    tokens = len(row.completion_ids)
+    return ReportedCompletion(
+        step, benchmark, row.id, run, row.text, tokens, row.finish_reason, verdict
+    )

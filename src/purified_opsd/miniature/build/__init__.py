@@ -1,0 +1,1 @@
+"""All that makes the miniature's weights."""
