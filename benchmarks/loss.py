@@ -1,4 +1,4 @@
-"""The streamed loss against its floor, a direct port of the formulas, TRL's chunked divergence and
+"""The chunked loss against its floor, a direct port of the formulas, TRL's chunked divergence and
 Liger's chunked JSD.
 """
 
