@@ -1,6 +1,5 @@
-"""The chunked loss against its floor and against others.
-
-The others are a direct port of the formulas, TRL's chunked divergence and Liger's chunked JSD.
+"""The chunked loss against its floor, a direct port of the formulas, TRL's chunked divergence and
+Liger's chunked JSD.
 """
 
 import argparse
@@ -26,22 +25,18 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
-    arguments = parser.parse_args()
+    words = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
     dtype = torch.bfloat16 if device == "cuda" else torch.float32
-    N, D, V = arguments.tokens, arguments.hidden, arguments.vocabulary
-    case = Case(N, D, V, dtype, device, arguments.chunk_rows)
-    rounds = arguments.rounds
-    if arguments.quick:
+    case = Case(words.tokens, words.hidden, words.vocabulary, dtype, device, words.chunk_rows)
+    if words.quick:
         case = Case(N=48, D=32, V=2048, dtype=dtype, device=device, chunk_rows=16)
-        rounds = 2
-    rows = race_rows(race(CONTENDERS, case, rounds), "floor", case.buffer_bytes)
-    title = (
-        f"One forward and backward pass, N = {case.N}, D = {case.D}, V = {case.V}, {case.dtype}, "
-        f"chunks of {case.chunk}"
+    rows = race_rows(
+        race(CONTENDERS, case, 2 if words.quick else words.rounds), "floor", case.buffer_bytes
     )
-    publish("loss", arguments.output, {title: rows}, device)
-    bars(arguments.output / "loss.png", rows, "contender", ["ratio to floor", "peak MB"])
+    title = f"One forward and backward pass, N = {case.N}, D = {case.D}, V = {case.V}, {case.dtype}, chunks of {case.chunk}"
+    publish("loss", words.output, {title: rows}, device)
+    bars(words.output / "loss.png", rows, "contender", ["ratio to floor", "peak MB"])
 
 
 if __name__ == "__main__":

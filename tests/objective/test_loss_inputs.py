@@ -29,7 +29,8 @@ head = nn.Linear(D, V).requires_grad_(False)
 settings = {"target": TeacherTarget(), "divergence": JSD()}
 
 def chunked(x=torch.randn(N, D), head=head, weight=torch.ones(N), **other):
-    return chunked_loss(x, {"teacher": x, "reference": x, "base": x}, head, weight, **settings | other)
+    contexts = {"teacher": x, "reference": x, "base": x}
+    return chunked_loss(x, contexts, head, weight, **settings | other)
 
 def full(x=torch.randn(N, V), weight=torch.ones(N), **other):
     contexts = {"teacher": x, "reference": x, "base": x}

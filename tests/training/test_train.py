@@ -9,7 +9,7 @@ import torch
 
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.objective.averaging import TokenMean
-from purified_opsd.objective.divergences import JSD
+from purified_opsd.objective.loss import purified_loss, standard_loss
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
 from purified_opsd.training.rollouts import StepResult
 from purified_opsd.training.setup import setup_training
@@ -55,18 +55,19 @@ def naive_loss(setup, step, temperature=1.0):
             teacher = log_probs(model, prompts.teacher, ids, temperature)
             reference = log_probs(model, prompts.reference, ids, temperature)
             base = log_probs(model, prompts.base, ids, temperature)
-        if isinstance(setup.config.target, PMITarget):
-            delta = teacher - reference
-            centered = delta - delta.mean(-1, keepdim=True)
-            clipped = setup.config.target.clip * torch.tanh(centered / setup.config.target.clip)
-            target = (base + clipped / setup.config.target.beta).log_softmax(-1)
+        student, target = log_probs(model, prompts.base, ids, temperature), setup.config.target
+        ones_N = student.new_ones(len(ids))
+        if isinstance(target, PMITarget):
+            settings = {"beta": target.beta, "clip": target.clip}
+            loss = purified_loss(student, teacher, reference, base, ones_N, **settings)
         else:
-            target = teacher
-        losses.append(JSD()(log_probs(model, prompts.base, ids, temperature), target))
+            loss = standard_loss(student, teacher, ones_N)
+        losses.append(loss)
         lengths.append(len(ids))
     if isinstance(setup.config.averaging, TokenMean):
-        return sum(loss.sum() for loss in losses) / sum(lengths)
-    return sum(loss.mean() for loss in losses) / len(losses)
+        return sum(losses) / sum(lengths)
+    means = [loss / length for loss, length in zip(losses, lengths, strict=True)]
+    return sum(means) / len(means)
 
 
 CASES = {

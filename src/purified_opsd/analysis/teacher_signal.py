@@ -26,7 +26,7 @@ from purified_opsd.objective.decomposition import (
     probability_weighted,
 )
 from purified_opsd.objective.divergences import kl
-from purified_opsd.objective.targets import PMITarget
+from purified_opsd.objective.targets import LogProbs, PMITarget
 from purified_opsd.policy.lm_head import ModelHead
 from purified_opsd.policy.model import Policy, frozen
 from purified_opsd.policy.scoring import completion_hidden, contexts_hidden, micro_batches
@@ -35,7 +35,7 @@ from purified_opsd.sampling.sampler import Completion, Sampler
 CHUNK_ELEMENTS = 2**24
 """Logits of one distribution that exist at once."""
 
-VIEWS: Mapping[str, Callable[[Decomposition, Float[Tensor, "N V"]], Decomposition]] = {
+VIEWS: Mapping[str, Callable[[Decomposition, LogProbs], Decomposition]] = {
     "weighted": probability_weighted,
     "top64": lambda parts, log_student: likeliest(parts, log_student, 64),
 }
@@ -138,7 +138,7 @@ def hidden_states(
 
 
 def _chunk_numbers(
-    log: Mapping[str, Float[Tensor, "N V"]], target: PMITarget
+    log: Mapping[str, LogProbs], target: PMITarget
 ) -> dict[str, Float[Tensor, " N"]]:
     log_target = target(log["teacher"], log["reference"], log["base"])
     parts = decompose(log["student"], log["teacher"], log["reference"])
