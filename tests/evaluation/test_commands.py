@@ -94,7 +94,7 @@ def test_evaluate_compare_regrade(command, run, own_set, tmp_path):
     assert re.search(
         r"^\| better/step-000002 \| 0\.0 .* \| 75\.0 ± 25\.0 \| 37\.5 ± ", output, re.MULTILINE
     )
-    assert "| +75.0 [-4.5, +154.5], p = 0.250 |" in output
+    assert "| +75.0 [-4.6, +154.6], p = 0.250 |" in output
 
     code, output, errors = command(
         "evaluate", run, "--benchmarks", own_set, *words, "--sampling.temperature", "0.5"

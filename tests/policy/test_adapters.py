@@ -46,15 +46,16 @@ def test_it_is_what_peft_loads_and_switched_off_it_is_the_base(tiny_model, adapt
                 policy.model(input_ids=ids).logits, base(input_ids=ids).logits
             )
         apart = (policy.model(input_ids=ids).logits - base(input_ids=ids).logits).abs().max()
-        wanted = PeftModel.from_pretrained(base, adapter)(input_ids=ids).logits
-        torch.testing.assert_close(policy.model(input_ids=ids).logits, wanted)
+        expected = PeftModel.from_pretrained(base, adapter)(input_ids=ids).logits
+        torch.testing.assert_close(policy.model(input_ids=ids).logits, expected)
     assert apart > 1
 
 
 def test_a_folder_that_is_no_adapter(tiny_model, adapter, tmp_path):
     with pytest.raises(
         ModelError,
-        match=r"gone is no adapter in PEFT's format: it has no adapter_config.json and no adapter_model",
+        match="gone is no adapter in PEFT's format: "
+        "it has no adapter_config.json and no adapter_model",
     ):
         loaded(tiny_model, tmp_path / "gone")
     (adapter / "adapter_model.safetensors").rename(adapter / "adapter_model.bin")
@@ -72,17 +73,19 @@ def test_another_base(tiny_model, adapter, tmp_path):
         shutil.copy(file, tmp_path / "wider")
     with pytest.raises(
         ModelError,
-        match=r"does not fit .*wider: of .*down_proj.*lora_A.* \(4, 48\), and the model .* wants \(4, 64\).*names .*tiny\.",
+        match=r"does not fit .*wider: of .*down_proj.*lora_A.* \(4, 48\), "
+        r"and the model .* wants \(4, 64\).*names .*tiny\.",
     ):
         loaded(tmp_path / "wider", adapter)
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (
             {"r": 8},
-            r"of .*lora_A.weight it holds \(4, \d+\), and the model with the settings in adapter_config.json wants \(8, ",
+            r"of .*lora_A.weight it holds \(4, \d+\), "
+            r"and the model with the settings in adapter_config.json wants \(8, ",
         ),
         (
             {"target_modules": ["c_attn"]},
@@ -96,10 +99,10 @@ def test_another_base(tiny_model, adapter, tmp_path):
     ],
     ids=["rank", "no such layers", "fewer layers", "kind"],
 )
-def test_a_configuration_of_something_else(tiny_model, adapter, change, said):
+def test_a_configuration_of_something_else(tiny_model, adapter, change, message):
     file = adapter / "adapter_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    with pytest.raises(ModelError, match=said):
+    with pytest.raises(ModelError, match=message):
         loaded(tiny_model, adapter)
 
 

@@ -13,7 +13,7 @@ from purified_opsd.policy.model import LoRA, Model
 
 @pytest.fixture(params=[1e-4, 0.3])
 def adapter(request, tiny_model, tmp_path):
-    """A saved adapter whose update is small or large; and its merged weight of one layer, exactly."""
+    """A saved adapter whose update is small or large, the updates, and the exact merged weights."""
     settings = Model(str(tiny_model), dtype="float32")
     policy = load_policy(
         settings,

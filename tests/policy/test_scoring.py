@@ -38,7 +38,7 @@ def test_only_the_soft_capped_head_is_found_not_to_be_linear(family, student):
     assert isinstance(head, ModelHead) == (family == "gemma2")
 
 
-def test_the_general_head_takes_states_of_a_bfloat16_model_and_gives_unrounded_logits(student):
+def test_the_models_own_head_takes_states_of_a_bfloat16_model_and_gives_unrounded_logits(student):
     half = student.to(torch.bfloat16)
     hidden_ND = completion_hidden(half, PROMPTS, COMPLETIONS).detach()
     logits = ModelHead(half.get_base_model())(hidden_ND)
@@ -66,10 +66,10 @@ def test_contexts_are_the_same_tokens_under_each_prompt_whatever_the_budget(qwen
         name: completion_hidden(qwen, p, COMPLETIONS).detach() for name, p in prompts.items()
     }
     for budget in (1, 20, 10_000):
-        found = contexts_hidden(qwen, prompts, COMPLETIONS, budget)
+        states = contexts_hidden(qwen, prompts, COMPLETIONS, budget)
         for name in prompts:
-            torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5)
-            assert not found[name].requires_grad
+            torch.testing.assert_close(states[name], expected[name], rtol=1e-4, atol=1e-5)
+            assert not states[name].requires_grad
 
 
 def test_frozen_is_the_base_without_its_adapter(qwen):

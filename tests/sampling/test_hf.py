@@ -46,9 +46,17 @@ def test_rows_that_share_a_prompt_have_it_read_once_and_write_what_each_writes_a
     assert read[0] == (2, len(PROMPTS[1]))
     assert read[1] == (4, 1)
     assert len({tuple(completion.ids) for completion in together}) == 4
-    for prompt, seed, found in zip(prompts, seeds, together, strict=True):
+    for prompt, seed, completion in zip(prompts, seeds, together, strict=True):
         (alone,) = HFSampler(student, hot).generate([prompt], [seed])
-        assert alone.ids == found.ids
+        assert alone.ids == completion.ids
+
+
+def test_missing_rows_are_drawn_with_their_whole_batch_and_handed_over_at_once(qwen):
+    """At the bit, that is: with other neighbours a matrix product may round otherwise."""
+    sampler, handed = HFSampler(qwen, OPEN), []
+    whole = sampler.generate(PROMPTS, SEEDS)
+    sampler.generate_missing(PROMPTS, SEEDS, [1, 3], handed.append)
+    assert handed == [{1: whole[1], 3: whole[3]}]
 
 
 def test_another_seed_writes_something_else(qwen):

@@ -164,8 +164,8 @@ def move(policy):
 def test_completions_come_in_the_order_of_their_prompts(policy, server):
     sampler = opened(policy, server)
     sampler.sync(0)
-    found = sampler.generate([[5], [6, 7], [8]], [31, 32, 33])
-    assert [(c.ids, c.log_probs, c.finish_reason) for c in found] == [
+    completions = sampler.generate([[5], [6, 7], [8]], [31, 32, 33])
+    assert [(c.ids, c.log_probs, c.finish_reason) for c in completions] == [
         ([seed] * 3, [-0.5] * 3, "length") for seed in (31, 32, 33)
     ]
 

@@ -70,7 +70,8 @@ def test_the_first_place_with_room_is_taken(monkeypatch, tmp_path):
     assert AdapterPublisher(tmp_path / "large" / "new", model).folder.parent == large / "new"
     with pytest.raises(
         ModelError,
-        match=r"no room for 3 versions of the adapter \(0 MB each\) in .*small.*--sampler.directory",
+        match=r"no room for 3 versions of the adapter \(0 MB each\) in .*small.*"
+        "--sampler.directory",
     ):
         AdapterPublisher(small, model)
 

@@ -1,12 +1,21 @@
 """The run directory: whole files, complete lines, and what a run killed early leaves."""
 
+import json
+
 import pytest
 
 from purified_opsd.errors import RunError
 from purified_opsd.storage.completions import CompletionRow
 from purified_opsd.storage.environment import environment
 from purified_opsd.storage.files import locked, write_atomic
-from purified_opsd.storage.run_dir import RunReader, RunWriter, refuse_existing
+from purified_opsd.storage.run_dir import (
+    RunReader,
+    RunWriter,
+    is_step_name,
+    refuse_existing,
+    step_name,
+    step_of,
+)
 
 
 @pytest.fixture
@@ -49,8 +58,6 @@ def test_rewinding_forgets_what_came_after(writer):
 
 
 def test_starts_are_added_up(writer):
-    import json
-
     for _ in range(2):
         writer.start(environment("cpu", processes=1))
     starts = json.loads((writer.folder / "environment.json").read_text())
@@ -98,3 +105,18 @@ def test_the_lock_is_given_back(tmp_path):
 def test_no_run_directory(tmp_path):
     with pytest.raises(RunError, match="is no run directory: it has no config.yaml"):
         RunReader(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("step", "name"), [(0, "base"), (50, "step-000050"), (10**6, "step-1000000")]
+)
+def test_a_step_has_one_name(step, name):
+    assert (step_name(step), step_of(name)) == (name, step)
+    assert is_step_name(name) == (step > 0)
+
+
+@pytest.mark.parametrize("name", ["step-x", "step-", ".step-000050.tmp", "000050", "other"])
+def test_what_is_no_step(name):
+    assert not is_step_name(name)
+    with pytest.raises(RunError, match=f"`{name}` is neither `base` nor a checkpoint"):
+        step_of(name)

@@ -84,10 +84,10 @@ def test_completions_end_as_they_should(policy, opened):
         [{"role": "user", "content": "2 3 4 → 9"}], add_generation_prompt=True
     )["input_ids"]
     opened.sampling, before = replace(RUN.sampling, max_new_tokens=160), opened.sampling
-    found = opened.generate([list(prompt)] * 16, range(16))
+    completions = opened.generate([list(prompt)] * 16, range(16))
     opened.sampling = before
-    assert {c.finish_reason for c in found} == {"stop", "length"}
-    for completion in found:
+    assert {c.finish_reason for c in completions} == {"stop", "length"}
+    for completion in completions:
         assert (completion.finish_reason == "stop") == (completion.ids[-1] in eos)
         assert not eos & set(completion.ids[:-1])
         assert completion.finish_reason == "stop" or len(completion.ids) == 160
@@ -145,7 +145,7 @@ def test_a_run_samples_from_each_of_its_adapters_and_is_resumed(opened, folder, 
     again = replace(run, steps=5)
     monkeypatch.setattr(
         "purified_opsd.training.run.setup_training",
-        lambda r: job_with(r, VLLMSampler, opened.engine),
+        lambda run: job_with(run, VLLMSampler, opened.engine),
     )
     resume_run(again, folder)
     rows = RunReader(folder).metrics()

@@ -2,7 +2,6 @@
 and are told what is wrong.
 """
 
-import json
 import os
 import re
 import signal
@@ -14,6 +13,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from purified_opsd import miniature
+from purified_opsd.storage.completions import read_completions
 from purified_opsd.storage.files import count_lines
 from purified_opsd.storage.run_dir import RunReader
 
@@ -180,9 +180,13 @@ def test_another_base_and_a_server_that_is_too_short(servers, folder, tmp_path):
 
 
 def samples(folder):
+    """The rows of every candidate, in the order of their runs and questions."""
+    files = sorted((folder / "countdown").glob("*/samples.jsonl"))
     return {
-        file.parent.name: sorted(file.read_text().splitlines())
-        for file in sorted((folder / "countdown").glob("*/samples.jsonl"))
+        file.parent.name: sorted(
+            read_completions(file, "run"), key=lambda row: (row.extras["run"], row.id)
+        )
+        for file in files
     }
 
 
@@ -212,7 +216,7 @@ def test_an_evaluation_is_the_same_by_one_server_and_by_two_however_often_it_is_
         2,
         "--sampling.max-new-tokens",
         60,
-        "--rows",
+        "--batch-size",
         12,
     ]
     by_one = command(*words, "--output", tmp_path / "one", "--server", servers[0].url)
@@ -240,7 +244,7 @@ def test_an_evaluation_is_the_same_by_one_server_and_by_two_however_often_it_is_
     one, other = samples(tmp_path / "one"), samples(tmp_path / "two")
     assert list(one) == ["base", "step-000001", "step-000002"]
     assert one == other
-    assert len({json.loads(line)["text"] for lines in one.values() for line in lines}) > 60
+    assert len({row.text for rows in one.values() for row in rows}) > 60
     table = (tmp_path / "one/table.md").read_text()
     assert (tmp_path / "two/table.md").read_text() == table
     assert "PARTIAL" not in table

@@ -15,14 +15,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, NamedTuple
 
 from purified_opsd.errors import RunError
 from purified_opsd.evaluation.grading.graders import Grade
 from purified_opsd.storage.completions import CompletionRow, FinishReason, read_completions
 from purified_opsd.storage.files import json_line, read_json, read_jsonl, write_atomic
-
-Row = TypeVar("Row")
 
 BASE = "base"
 """The name of the candidate without any adapter."""

@@ -22,6 +22,7 @@ from purified_opsd.sampling.sampler import Completion
 from purified_opsd.sampling.target import TargetSampler
 from purified_opsd.storage.completions import CompletionRow, write_completions
 from purified_opsd.storage.files import locked
+from purified_opsd.storage.run_dir import step_name
 from purified_opsd.training.checkpoint import list_checkpoints
 from purified_opsd.training.checkpoint_models import chosen_steps, run_candidates
 from purified_opsd.training.config import TrainingConfig
@@ -59,7 +60,7 @@ def sample_run(
     run, folder, rows = load_run(config), config.output_dir / "samples", []
     examples = run.choose_examples(request.samples, request.seed)
     with locked(folder), _writer(run, source, step) as write:
-        file = _new_file(folder, source if step is None else f"{source}-step-{step:06d}")
+        file = _new_file(folder, source if step is None else f"{source}-{step_name(step)}")
         for index, example in enumerate(examples):
             contexts, seed = run.prompts.contexts(example), seed_for(request.seed, "sample", index)
             origin = {"number": index + 1, "from": source, "step": step}

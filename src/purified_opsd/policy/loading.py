@@ -1,4 +1,5 @@
-"""From a model's name and an adapter's settings to a loaded policy, or an error that says what to do.
+"""From a model's name and an adapter's settings to a loaded policy, or an error that says what
+to do.
 
 Weights come from safetensors only, and a model's own Python code stays off unless the settings
 repeat that model's name.

@@ -20,6 +20,7 @@ from pathlib import Path
 from purified_opsd.errors import UserError
 from purified_opsd.interrupts import end_with_parent
 from purified_opsd.storage.files import count_lines
+from purified_opsd.storage.run_dir import step_name
 
 ARMS = ("pmi", "standard")
 BENCHMARK = "countdown"
@@ -161,7 +162,7 @@ class Arm:
         evaluate += ["--limit", str(settings.questions), *seed]
         diagnose = ["diagnose", run, "--samples", str(settings.samples), *seed]
         microscope = ["microscope", run, "--samples", str(MICROSCOPE_SAMPLES), *seed]
-        last_checkpoint = self.folder / "checkpoints" / f"step-{settings.steps:06d}"
+        last_checkpoint = self.folder / "checkpoints" / step_name(settings.steps)
         trained = (last_checkpoint / "manifest.json").exists()
         return [*([] if trained else [train]), evaluate, diagnose, microscope]
 

@@ -205,7 +205,7 @@ class VLLMClient:
                 ) from error
 
     async def _list_models(self, client: httpx.AsyncClient) -> list[dict[str, Any]]:
-        """The base and the adapters that the server has, each with its `id`, `parent` and `root`."""
+        """The base and the adapters that the server has, by `id`, `parent` and `root`."""
         return (await send(client, self.url, "/v1/models"))["data"]
 
     async def _check_log_probs(

@@ -55,8 +55,8 @@ class VLLMServers:
         limits = (self.connect_seconds, self.read_seconds, self.total_seconds, self.max_attempts)
         if min(limits) <= 0:
             raise ValueError(
-                "sampler needs connect_seconds, read_seconds, total_seconds and max_attempts above 0, got "
-                f"{self}."
+                "sampler needs connect_seconds, read_seconds, total_seconds and max_attempts above "
+                f"0, got {self}."
             )
 
     def open(

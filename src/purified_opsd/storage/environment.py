@@ -1,4 +1,4 @@
-"""Where and with what a run was started."""
+"""The record of a start: versions, machine and command."""
 
 import os
 import platform
@@ -20,7 +20,7 @@ PACKAGES = (
 
 
 def environment(device: str, processes: int) -> dict[str, Any]:
-    """Versions, machine and command of this start."""
+    """What is recorded of this start."""
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": sys.argv,

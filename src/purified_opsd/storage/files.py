@@ -1,16 +1,11 @@
-"""The run directory: one writer, one reader.
-
-config.yaml           every setting, resolved; feeding it back repeats the run environment.json
-versions, machine and command of each start data.json             what was trained on: path,
-fingerprint, rows, rows left out, wording of the contexts metrics.jsonl         one row a step, and
-one an evaluation on the way rollouts/000001.jsonl one completion a line, one file a step
-checkpoints/          see training/checkpoint.py
+"""Files that survive whatever happens to the process: written whole, locked, and read back line by
+line.
 """
 
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,10 +14,7 @@ from purified_opsd.errors import RunError
 
 Json = Mapping[str, Any]
 
-
-def count_lines(file: Path) -> int:
-    """Finished lines of a file, 0 where there is none."""
-    return file.read_bytes().count(b"\n") if file.exists() else 0
+_REMEDY = "Delete it, and make it again with the command that wrote it."
 
 
 @contextmanager
@@ -48,7 +40,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def write_atomic(file: Path, text: str) -> None:
-    """The whole file or none of it, whenever the process dies."""
+    """Writes the whole file or none of it, whenever the process dies."""
     temporary = file.with_name(f".{file.name}.tmp")
     with temporary.open("w", encoding="utf-8") as out:
         out.write(text)
@@ -57,44 +49,35 @@ def write_atomic(file: Path, text: str) -> None:
     temporary.replace(file)
 
 
+def read_json(file: Path, *names: str) -> dict[str, Any]:
+    """The object in a JSON file.  Raises RunError for one that is damaged, or lacks any of these
+    names.
+    """
+    value = parse_json(file)
+    problem = _problem(value, names)
+    if problem:
+        raise RunError(f"{file} is damaged: {problem}. {_REMEDY}")
+    return value
+
+
+def parse_json(file: Path) -> Any:
+    """Whatever a JSON file holds.  Raises RunError for one that is no JSON."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{file} is damaged: it is no JSON ({error}). {_REMEDY}") from error
+
+
 def json_line(row: Json) -> str:
     """One row of a .jsonl file.  Raises ValueError for a number that JSON does not know."""
     return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_json(file: Path, *names: str) -> dict[str, Any]:
-    """The object in a JSON file.  Raises RunError for one that is damaged, or lacks any of these
-    names.
-    """
-    found = _parsed(file)
-    wrong = _wrong(found, names)
-    if wrong:
-        raise RunError(f"{file} is damaged: {wrong}. {_AGAIN}")
-    return found
-
-
-def _parsed(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{file} is damaged: it is no JSON ({error}). {_AGAIN}") from error
-
-
-_AGAIN = "Delete it, and make it again with the command that wrote it."
-
-
-def _wrong(found: Any, names: Iterable[str]) -> str:
-    """What keeps a value from being an object with these names; nothing where it is one."""
-    if not isinstance(found, dict):
-        return f"it holds {type(found).__name__}, not an object"
-    return ", ".join(f"it has no `{name}`" for name in names if name not in found)
-
-
 def read_jsonl(
     file: Path, *names: str, remedy: str = "Nothing was changed."
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a .jsonl file, none where there is none; a last line that was never finished is
-    left out.
+    """The rows of a .jsonl file, none where there is no file; a last line that was never finished
+    is left out.
 
     Raises RunError for a finished line that is no JSON object, or lacks any of these names; its
     message ends with the remedy.
@@ -103,14 +86,27 @@ def read_jsonl(
         return
     with file.open("rb") as lines:
         for number, line in enumerate(lines, 1):
-            if line.endswith(b"\n"):
-                try:
-                    row = json.loads(line)
-                except ValueError as error:
-                    raise RunError(
-                        f"{file}:{number} is damaged: it is no JSON ({error}). {remedy}"
-                    ) from error
-                wrong = _wrong(row, names)
-                if wrong:
-                    raise RunError(f"{file}:{number} is damaged: {wrong}. {remedy}")
-                yield row
+            if not line.endswith(b"\n"):
+                return
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise RunError(
+                    f"{file}:{number} is damaged: it is no JSON ({error}). {remedy}"
+                ) from error
+            problem = _problem(row, names)
+            if problem:
+                raise RunError(f"{file}:{number} is damaged: {problem}. {remedy}")
+            yield row
+
+
+def count_lines(file: Path) -> int:
+    """How many finished lines a file has, 0 where there is no file."""
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def _problem(value: object, names: Sequence[str]) -> str:
+    """What keeps a value from being an object with these names; empty where it is one."""
+    if not isinstance(value, dict):
+        return f"it holds {type(value).__name__}, not an object"
+    return ", ".join(f"it has no `{name}`" for name in names if name not in value)

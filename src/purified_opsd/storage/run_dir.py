@@ -1,13 +1,12 @@
-"""What came of a run, candidate by candidate: its evaluation and its diagnosis, read from the run
-directory.
+"""The run directory: one writer, one reader, and the names of its steps.
 
-The run directory: one writer, one reader.
-
-config.yaml           every setting, resolved; feeding it back repeats the run environment.json
-versions, machine and command of each start data.json             what was trained on: path,
-fingerprint, rows, rows left out, wording of the contexts metrics.jsonl         one row a step, and
-one an evaluation on the way rollouts/000001.jsonl one completion a line, one file a step
-checkpoints/          see training/checkpoint.py
+config.yaml             every setting, resolved; feeding it back repeats the run
+environment.json        versions, machine and command of each start
+data.json               what was trained on: path, fingerprint, rows, rows left out, wording of the
+                        contexts
+metrics.jsonl           one row a step, and one an evaluation on the way
+rollouts/000001.jsonl   the completions of a step, one a line
+checkpoints/            see training/checkpoint.py
 """
 
 import json
@@ -21,18 +20,35 @@ import yaml
 from purified_opsd.errors import RunError
 
 from .completions import CompletionRow, read_completions, write_completions
-from .files import Json, _parsed, json_line, read_json, read_jsonl, write_atomic
+from .files import Json, json_line, parse_json, read_json, read_jsonl, write_atomic
+
+BASE = "base"
+"""The name of step 0: the model before any training."""
+_STEP_PREFIX = "step-"
+_BEGINNINGS = {".lock", "data.json", ".data.json.tmp", ".config.yaml.tmp"}
+"""All that a run killed before its config.yaml can have left."""
 
 
-def step_of(candidate: str) -> int:
-    """`base` is step 0.  Raises RunError for what is neither the base nor a checkpoint."""
-    number = candidate.removeprefix("step-") if candidate != "base" else "0"
-    if not number.isdecimal():
+def step_name(step: int) -> str:
+    """`step-000050` is step 50; step 0 is `base`."""
+    return f"{_STEP_PREFIX}{step:06d}" if step else BASE
+
+
+def is_step_name(name: str) -> bool:
+    """Whether this names a checkpoint's step; `base` does not."""
+    return name.startswith(_STEP_PREFIX) and name.removeprefix(_STEP_PREFIX).isdecimal()
+
+
+def step_of(name: str) -> int:
+    """The step that is called so; `base` is step 0.  Raises RunError for any other name."""
+    if name == BASE:
+        return 0
+    if not is_step_name(name):
         raise RunError(
-            f"`{candidate}` is neither `base` nor a checkpoint such as `step-000020`: no part of a "
+            f"`{name}` is neither `base` nor a checkpoint such as `step-000020`: no part of a "
             "run. Take it out."
         )
-    return int(number)
+    return int(name.removeprefix(_STEP_PREFIX))
 
 
 class RunReader:
@@ -48,18 +64,18 @@ class RunReader:
         self.config_file = folder / "config.yaml"
 
     def settings(self) -> dict[str, Any]:
-        """What config.yaml says.  Raises RunError where it is no YAML, or no settings."""
+        """The settings in config.yaml.  Raises RunError where it is no YAML, or holds none."""
         try:
-            found = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
+            settings = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise RunError(
                 f"{self.config_file} is damaged: it is no YAML ({' '.join(str(error).split())})."
             ) from error
-        if not isinstance(found, dict):
+        if not isinstance(settings, dict):
             raise RunError(
                 f"{self.config_file} holds no settings, so {self.folder} is no run directory."
             )
-        return found
+        return settings
 
     def data(self) -> dict[str, Any]:
         """What the run was trained on.  Raises RunError where data.json is missing or damaged."""
@@ -74,7 +90,7 @@ class RunReader:
     def starts(self) -> list[dict[str, Any]]:
         """The environment of each start, first to last."""
         file = self.folder / "environment.json"
-        starts = _parsed(file) if file.exists() else []
+        starts = parse_json(file) if file.exists() else []
         if not isinstance(starts, list) or not all(isinstance(start, dict) for start in starts):
             raise RunError(
                 f"{file} is damaged: it is no list of starts. Delete it; the run does not need it."
@@ -83,15 +99,13 @@ class RunReader:
 
     def metrics(self) -> list[dict[str, Any]]:
         """One row a step, in order; a last line that was never finished is left out."""
-        return [
-            row
-            for row in read_jsonl(self.folder / "metrics.jsonl", "step")
-            if "evaluation" not in row
-        ]
+        rows = read_jsonl(self.folder / "metrics.jsonl", "step")
+        return [row for row in rows if "evaluation" not in row]
 
     def evaluations(self) -> list[dict[str, Any]]:
         """One row an evaluation on the way, in order, that of the base first."""
-        return [row for row in read_jsonl(self.folder / "metrics.jsonl") if "evaluation" in row]
+        rows = read_jsonl(self.folder / "metrics.jsonl")
+        return [row for row in rows if "evaluation" in row]
 
     def rollouts(self, step: int) -> list[CompletionRow]:
         """The completions of a step, in the order of its batch; none where it has no file."""
@@ -99,18 +113,19 @@ class RunReader:
 
 
 class RunWriter:
-    """The only one that writes metrics, rollouts and records into a run directory."""
+    """The only writer of metrics, rollouts and records in a run directory."""
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def begin(self, config: str, data: Json) -> None:
-        """A new run.  Raises RunError where one is already, or something that is not ours."""
+        """Makes the directory of a new run.  Raises RunError where there is a run already, or
+        something that is not ours.
+        """
         refuse_existing(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(
-            self.folder / "data.json", json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-        )
+        text = json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+        write_atomic(self.folder / "data.json", text)
         self.config(config)
 
     def config(self, text: str) -> None:
@@ -118,17 +133,14 @@ class RunWriter:
 
     def start(self, environment: Json) -> None:
         """Adds this start's environment to those before."""
-        file = self.folder / "environment.json"
-        write_atomic(
-            file, json.dumps([*RunReader(self.folder).starts(), environment], indent=2) + "\n"
-        )
+        starts = [*RunReader(self.folder).starts(), environment]
+        write_atomic(self.folder / "environment.json", json.dumps(starts, indent=2) + "\n")
 
     def rewind(self, step: int) -> None:
         """Forgets every step after `step`, so that they can be taken again."""
-        rows = [
-            row for row in read_jsonl(self.folder / "metrics.jsonl", "step") if row["step"] <= step
-        ]
-        write_atomic(self.folder / "metrics.jsonl", "".join(map(json_line, rows)))
+        metrics = self.folder / "metrics.jsonl"
+        kept = [row for row in read_jsonl(metrics, "step") if row["step"] <= step]
+        write_atomic(metrics, "".join(map(json_line, kept)))
         for file in (self.folder / "rollouts").glob("*.jsonl"):
             if int(file.stem) > step:
                 file.unlink()
@@ -151,9 +163,7 @@ def refuse_existing(folder: Path) -> None:
             f"{folder} already holds a run ({len(steps)} steps). Continue it with `purified-opsd "
             f"resume {folder}`, or give another --output-dir."
         )
-    if folder.exists() and (
-        not folder.is_dir() or not {file.name for file in folder.iterdir()} <= _BEGINNINGS
-    ):
+    if folder.exists() and not _may_become_run(folder):
         raise RunError(
             f"{folder} exists and is not a run directory; nothing in it was touched. Give another "
             "--output-dir."
@@ -166,8 +176,9 @@ def refuse_existing(folder: Path) -> None:
         )
 
 
-_BEGINNINGS = {".lock", "data.json", ".data.json.tmp", ".config.yaml.tmp"}
-"""All that a run killed before its config.yaml can have left."""
+def _may_become_run(folder: Path) -> bool:
+    """Whether nothing is here but what a run leaves that was killed while it began."""
+    return folder.is_dir() and {file.name for file in folder.iterdir()} <= _BEGINNINGS
 
 
 def _rollout_file(folder: Path, step: int) -> Path:

@@ -23,6 +23,7 @@ from safetensors.torch import load_file, save_file
 
 from purified_opsd.errors import CheckpointError
 from purified_opsd.policy.model import Policy
+from purified_opsd.storage.run_dir import is_step_name, step_name, step_of
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class CheckpointState:
 
 
 def checkpoint_folder(run: Path, step: int) -> Path:
-    return run / "checkpoints" / f"step-{step:06d}"
+    return run / "checkpoints" / step_name(step)
 
 
 def save_checkpoint(
@@ -67,9 +68,8 @@ def save_checkpoint(
 
 def list_checkpoints(run: Path) -> list[int]:
     """Returns the steps with a checkpoint, good or damaged, oldest first."""
-    folders = (run / "checkpoints").glob("step-*")
-    names = [folder.name.removeprefix("step-") for folder in folders]
-    return sorted(int(name) for name in names if name.isdigit())
+    names = (folder.name for folder in (run / "checkpoints").glob("*"))
+    return sorted(step_of(name) for name in names if is_step_name(name))
 
 
 def verify(folder: Path) -> CheckpointState:

@@ -114,7 +114,7 @@ def test_damaged_weights_are_an_error_of_ours(copy):
 def test_a_name_that_is_nowhere(tmp_path):
     with pytest.raises(
         ModelError,
-        match=r"The tokenizer of nobody/nothing cannot be loaded.*Give a hub id that can be reached",
+        match="The tokenizer of nobody/nothing cannot be loaded.*Give a hub id that can be reached",
     ):
         load_tokenizer(Model("nobody/nothing"))
 
