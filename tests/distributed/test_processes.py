@@ -77,7 +77,7 @@ def assert_same_run(one: Path, two: Path) -> None:
         pairs = list(
             zip(first.rollouts(alone["step"]), second.rollouts(alone["step"]), strict=True)
         )
-        for name in ("place", "id", "seed", "completion_ids"):
+        for name in ("index", "id", "seed", "completion_ids"):
             assert [a.to_json()[name] for a, _ in pairs] == [b.to_json()[name] for _, b in pairs]
     for candidate in ("base", "step-000002", "step-000004"):
         samples = [
