@@ -31,7 +31,7 @@ def section() -> str:
 def names_for_type_checkers() -> dict[str, str]:
     """Name to module, as the package's TYPE_CHECKING block imports them."""
     tree = ast.parse(Path(purified_opsd.__file__).read_text(encoding="utf-8"))
-    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
     return {
         alias.name: node.module
         for node in block.body
