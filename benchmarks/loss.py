@@ -34,7 +34,8 @@ def main() -> None:
     rows = race_rows(
         race(CONTENDERS, case, 2 if words.quick else words.rounds), "floor", case.buffer_bytes
     )
-    title = f"One forward and backward pass, N = {case.N}, D = {case.D}, V = {case.V}, {case.dtype}, chunks of {case.chunk}"
+    sizes = f"N = {case.N}, D = {case.D}, V = {case.V}, {case.dtype}, chunks of {case.chunk}"
+    title = f"One forward and backward pass, {sizes}"
     publish("loss", words.output, {title: rows}, device)
     bars(words.output / "loss.png", rows, "contender", ["ratio to floor", "peak MB"])
 

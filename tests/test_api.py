@@ -23,8 +23,6 @@ HEADING = "## The library\n"
 def section() -> str:
     """What the README says under the heading."""
     page = (ROOT / "README.md").read_text(encoding="utf-8")
-    if HEADING not in page:
-        page = (ROOT / "tests/library_section.md").read_text(encoding="utf-8")
     return page.split(HEADING)[1].split("\n## ")[0]
 
 

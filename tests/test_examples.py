@@ -39,7 +39,7 @@ def run_of(settings: dict, overrides: dict | None = None) -> TrainingConfig:
 
 
 def parse(words: list[str]) -> tuple[str, dict, dict]:
-    """Command, options and overrides of typed words, by the very command line that would run them."""
+    """Command, options and overrides of typed words, by the command line that would run them."""
     command, *_ = words
     _, bound, _ = application(command).parse_args(words)
     config = EvaluationConfig if command == "evaluate" else TrainingConfig

@@ -61,9 +61,9 @@ def test_every_recipe_survives_yaml(name):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--decomposed", "-1"), "decomposed must be at least 0, got -1"),
+        (("--decompose-per-step", "-1"), "decompose_per_step must be at least 0, got -1"),
         (
-            ("--decomposed", "2", "--sharding", "fsdp2"),
+            ("--decompose-per-step", "2", "--sharding", "fsdp2"),
             "takes a base that is whole in each process",
         ),
         (("--markers", "wait,"), "markers holds an empty one"),

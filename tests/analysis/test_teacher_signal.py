@@ -1,4 +1,4 @@
-"""The diagnosis against a float64 computation on full logits, and what must be true of any model."""
+"""The diagnosis against float64 on full logits, and what must be true of any model."""
 
 import pytest
 import torch

@@ -75,6 +75,9 @@ def test_markers_are_found_across_tokens_and_inside_words():
 
 
 def test_there_are_as_many_as_are_counted():
-    text = "Wait, wait. Perhaps it might be likely; it seems unlikely. Let me check, actually checking: hmm, maybe. Alternatively"
+    text = (
+        "Wait, wait. Perhaps it might be likely; it seems unlikely. Let me check, actually "
+        "checking: hmm, maybe. Alternatively"
+    )
     pieces = [text[i : i + 3] for i in range(0, len(text), 3)]
     assert len(marker_spans(pieces)) == count_substrings([text], MARKERS).total() == 13

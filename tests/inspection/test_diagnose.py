@@ -65,7 +65,7 @@ def test_markers_are_counted_in_every_candidates_completions(tiny_run):
 def test_a_decomposition_on_the_way_changes_nothing_and_is_in_the_metrics(tiny_run, tmp_path):
     run = replace(tiny_run, adapter=replace(tiny_run.adapter, dropout=0.2))
     start_run(run)
-    watched = replace(run, decomposed=2, output_dir=tmp_path / "watched")
+    watched = replace(run, decompose_per_step=2, output_dir=tmp_path / "watched")
     start_run(watched)
     rows = RunReader(watched.output_dir).metrics()
     found = [row.pop("decomposition") for row in rows]
@@ -82,7 +82,7 @@ def test_a_decomposition_on_the_way_changes_nothing_and_is_in_the_metrics(tiny_r
 
 @pytest.mark.parametrize("target", [PMITarget(beta=2.0), TeacherTarget()])
 def test_the_decomposition_is_of_the_student_before_its_update(adapted_setup, target):
-    config = replace(adapted_setup.config, decomposed=2, target=target)
+    config = replace(adapted_setup.config, decompose_per_step=2, target=target)
     setup = replace(adapted_setup, config=config)
     rollouts = sample_rollouts(setup, 0)[:2]
     diagnosed_with = target if isinstance(target, PMITarget) else PMITarget()

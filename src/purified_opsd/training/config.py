@@ -65,7 +65,7 @@ class TrainingConfig:
     """Steps; the last one, and each that is evaluated, has a checkpoint too."""
     seed: int = 0
     evaluation: EvaluationConfig = EvaluationConfig()
-    decomposed: int = 0
+    decompose_per_step: int = 0
     """Completions of each step on which the teacher's pull is taken apart (docs/metrics.md); four
     more passes over each.
     """
@@ -86,15 +86,16 @@ class TrainingConfig:
                 f"chunk_rows must be at least 1, got {self.chunk_rows}. Leave it out to have it "
                 "chosen."
             )
-        if self.decomposed < 0:
+        if self.decompose_per_step < 0:
             raise ValueError(
-                f"decomposed must be at least 0, got {self.decomposed}. 0 takes none apart."
+                f"decompose_per_step must be at least 0, got {self.decompose_per_step}. 0 takes "
+                "none apart."
             )
-        if self.decomposed and isinstance(self.sharding, FSDP2):
+        if self.decompose_per_step and isinstance(self.sharding, FSDP2):
             raise ValueError(
-                f"decomposed is {self.decomposed}, and takes a base that is whole in each process, "
-                "which under --sharding fsdp2 it is not. Leave it out, and take the checkpoints "
-                "apart afterwards with `purified-opsd diagnose RUN`."
+                f"decompose_per_step is {self.decompose_per_step}, and takes a base that is whole "
+                "in each process, which under --sharding fsdp2 it is not. Leave it out, and take "
+                "the checkpoints apart afterwards with `purified-opsd diagnose RUN`."
             )
         if not all(marker.strip() for marker in self.markers):
             raise ValueError(

@@ -79,7 +79,10 @@ def _say_what_is_trained(setup: TrainingSetup, config: TrainingConfig) -> None:
     if isinstance(setup.policy.head, torch.nn.Linear):
         _say(setup, "The head is linear.")
     else:
-        _say(setup, "The head is not plainly linear: the loss takes the general path.")
+        _say(
+            setup,
+            "The head is not plainly linear: the loss projects every distribution by it.",
+        )
 
 
 def _data_record(setup: TrainingSetup, config: TrainingConfig) -> Json:

@@ -112,7 +112,7 @@ def training_step(setup: TrainingSetup, step: int) -> StepResult:
     scored = sorted(gather_object(own_scores), key=lambda rollout: rollout.index)
     config.alarm.check(mismatch_of(scored), step + 1)
     decompositions = []
-    if config.decomposed:
+    if config.decompose_per_step:
         with timer("decomposition"):
             decompositions = decompose(setup, rollouts)
 
@@ -207,7 +207,7 @@ def decompose(setup: TrainingSetup, rollouts: Sequence[Rollout]) -> list[dict[st
     update.  Section 2.4; Fig. 3.
     """
     config = setup.config
-    first = [rollout for rollout in rollouts if rollout.index < config.decomposed]
+    first = [rollout for rollout in rollouts if rollout.index < config.decompose_per_step]
     diagnosed = measure(
         setup.policy,
         [rollout.prompts for rollout in first],
