@@ -13,7 +13,7 @@ from purified_opsd.data.prompts import PromptBuilder
 from purified_opsd.storage.files import locked
 
 from .benchmarks import Benchmark
-from .checks import refuse_duplicate_names, refuse_mixture
+from .compatibility_checks import refuse_duplicate_names, refuse_mixture
 from .progress import ProgressCallback, ignore_progress
 from .requests import (
     Candidate,

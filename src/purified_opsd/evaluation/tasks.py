@@ -10,7 +10,7 @@ from purified_opsd.sampling.sampler import Completion, Sampler
 from purified_opsd.storage.completions import CompletionRow
 
 from .benchmarks import Benchmark
-from .checks import refuse_identical_runs
+from .compatibility_checks import refuse_identical_runs
 from .progress import Progress, ProgressCallback
 from .requests import Candidate, CompletionRequest, EvaluationRequest
 from .results import GradedSamples, select_requested

@@ -13,7 +13,7 @@ from purified_opsd.data.prompts import PromptBuilder
 from purified_opsd.distributed.data_parallel_sampler import DataParallelSampler
 from purified_opsd.errors import Interrupted, RunError, WorkerError
 from purified_opsd.evaluation.benchmarks import Benchmark, load_benchmark
-from purified_opsd.evaluation.checks import refuse_duplicate_names
+from purified_opsd.evaluation.compatibility_checks import refuse_duplicate_names
 from purified_opsd.evaluation.evaluate import evaluate, forget_other_weights
 from purified_opsd.evaluation.progress import Progress, ProgressCallback, progress_bar
 from purified_opsd.evaluation.requests import Candidate, EvaluationRequest, completion_requests
