@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from purified_opsd.errors import RunError
+from purified_opsd.storage.run_dir import BASE
 
 from .results import GradedSamples, Results, select_requested
-from .sample_store import BASE, requested_benchmarks, sample_folders
+from .sample_store import requested_benchmarks, sample_folders
 from .statistics import BestOf, Difference, best_of, compare
 
 MAY_DIFFER = {"weights", "seed"}

@@ -22,9 +22,6 @@ from purified_opsd.evaluation.grading.graders import Grade
 from purified_opsd.storage.completions import CompletionRow, FinishReason, read_completions
 from purified_opsd.storage.files import json_line, read_json, read_jsonl, write_atomic
 
-BASE = "base"
-"""The name of the candidate without any adapter."""
-
 _REMEDY = "Delete that line: what it held is then made again."
 _GRADE_FIELDS = ("run", "id", "verdict", "reason", "answer")
 

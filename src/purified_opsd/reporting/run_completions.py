@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from purified_opsd.storage.completions import CompletionRow, FinishReason
+from purified_opsd.evaluation import sample_store
+from purified_opsd.storage.completions import FinishReason
 from purified_opsd.storage.completions import read_completions as read_rows
-from purified_opsd.storage.files import read_json, read_jsonl
 from purified_opsd.storage.run_dir import step_of
 
 EVALUATION, DIAGNOSIS = "evaluation", "diagnosis"
@@ -33,63 +33,58 @@ class ReportedCompletion:
 
 
 def read_completions(run: Path, source: str) -> Iterator[ReportedCompletion]:
-    """What an evaluation, of all that was last asked, or a diagnosis has of completions; nothing
-    where there was none.
+    """The completions of an evaluation, as far as they were last requested, or of a diagnosis;
+    none where there was neither.
     """
     return _evaluated(run / EVALUATION) if source == EVALUATION else _diagnosed(run / DIAGNOSIS)
 
 
 def read_problems(run: Path) -> dict[tuple[str, str], str]:
     """The evaluation's questions by benchmark and id, as far as the run directory holds them."""
-    files = (run / EVALUATION).glob("*/problems.json")
-    return {(file.parent.name, id): text for file in files for id, text in read_json(file).items()}
+    return sample_store.read_problems(run / EVALUATION)
 
 
 def requested_completions(run: Path) -> dict[int, int]:
     """How many completions the evaluation was last asked for, by step; empty without one."""
     counts: Counter[int] = Counter()
-    for file in (run / EVALUATION).glob("*/request.json"):
-        request = read_json(file, "questions", "runs")
-        completions = len(request["questions"]) * request["runs"]
-        for settings in file.parent.glob("*/settings.json"):
-            counts[step_of(settings.parent.name)] += completions
+    for benchmark, request in sample_store.requested_benchmarks(run / EVALUATION).items():
+        for samples in sample_store.sample_folders(benchmark):
+            counts[step_of(samples.folder.name)] += request.completions
     return dict(sorted(counts.items()))
 
 
 def requested_markers(run: Path) -> list[str]:
     """The markers that the evaluation was last asked to count beside Kim et al.'s."""
-    return [
-        word
-        for file in (run / EVALUATION).glob("*/request.json")
-        for word in read_json(file).get("markers", ())
-    ]
+    requests = sample_store.requested_benchmarks(run / EVALUATION).values()
+    return [word for request in requests for word in request.markers]
 
 
 def _evaluated(folder: Path) -> Iterator[ReportedCompletion]:
-    for file in sorted(folder.glob("*/request.json")):
-        asked = read_json(file, "questions", "runs")
-        questions = set(asked["questions"])
-        for samples in sorted(file.parent.glob("*/samples.jsonl")):
-            graded = read_jsonl(samples.with_name("grades.jsonl"), "run", "id", "verdict")
-            grades = {(row["run"], row["id"]): row["verdict"] for row in graded}
-            step = step_of(samples.parent.name)
-            for row in read_rows(samples, "run"):
-                run = row.extras["run"]
-                if row.id in questions and run < asked["runs"]:
-                    verdict = grades.get((run, row.id), "")
-                    yield _reported(row, step, file.parent.name, run, verdict)
+    """One base or checkpoint is in memory at a time."""
+    for benchmark, request in sample_store.requested_benchmarks(folder).items():
+        questions = set(request.questions)
+        for samples in sample_store.sample_folders(benchmark):
+            stored = samples.read()
+            step = step_of(samples.folder.name)
+            for key, sample in stored.samples.items():
+                if sample.id in questions and sample.run < request.runs:
+                    grade = stored.grades.get(key)
+                    yield ReportedCompletion(
+                        step,
+                        benchmark.name,
+                        sample.id,
+                        sample.run,
+                        sample.text,
+                        sample.tokens,
+                        sample.finish_reason,
+                        grade.verdict if grade else "",
+                    )
 
 
 def _diagnosed(folder: Path) -> Iterator[ReportedCompletion]:
-    for file in [*folder.glob("base.jsonl"), *sorted(folder.glob("step-*.jsonl"))]:
+    for file in sorted(folder.glob("*.jsonl"), key=lambda file: step_of(file.stem)):
         for row in read_rows(file):
-            yield _reported(row, step_of(file.stem), "", 0, "")
-
-
-def _reported(
-    row: CompletionRow, step: int, benchmark: str, run: int, verdict: str
-) -> ReportedCompletion:
-    tokens = len(row.completion_ids)
-    return ReportedCompletion(
-        step, benchmark, row.id, run, row.text, tokens, row.finish_reason, verdict
-    )
+            tokens = len(row.completion_ids)
+            yield ReportedCompletion(
+                step_of(file.stem), "", row.id, 0, row.text, tokens, row.finish_reason, ""
+            )

@@ -17,12 +17,12 @@ from peft import LoraConfig, get_peft_model_state_dict, set_peft_model_state_dic
 from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.errors import CheckpointError, ModelError
 from purified_opsd.evaluation.requests import Candidate
-from purified_opsd.evaluation.sample_store import BASE
 from purified_opsd.policy.adapters import load_adapted
 from purified_opsd.policy.loading import context_length, load_policy, load_tokenizer
 from purified_opsd.policy.model import LoRA, Model, Policy, frozen
 from purified_opsd.sampling.hf import HFSampler
 from purified_opsd.sampling.sampler import Engine, Sampler, Sampling
+from purified_opsd.storage.run_dir import BASE
 
 from .checkpoint import CheckpointState, checkpoint_folder, list_checkpoints, load_adapter, verify
 from .config import TrainingConfig

@@ -18,12 +18,11 @@ from purified_opsd.evaluation.evaluate import evaluate, forget_other_weights
 from purified_opsd.evaluation.progress import Progress, ProgressCallback, progress_bar
 from purified_opsd.evaluation.requests import Candidate, EvaluationRequest, completion_requests
 from purified_opsd.evaluation.results import Score
-from purified_opsd.evaluation.sample_store import BASE
 from purified_opsd.interrupts import StopRequest
 from purified_opsd.policy.model import frozen
 from purified_opsd.sampling.hf import HFSampler
 from purified_opsd.sampling.sampler import Sampler
-from purified_opsd.storage.run_dir import RunReader, RunWriter
+from purified_opsd.storage.run_dir import BASE, RunReader, RunWriter
 
 from .checkpoint import checkpoint_folder
 from .checkpoint_models import adapter_identity, base_identity, question_prompts
