@@ -134,7 +134,7 @@ def reads_of(*names):
 
 
 def test_a_command_reads_each_sample_once(command, run, own_set, tmp_path):
-    words = ("evaluate", run, "--benchmarks", own_set, "countdown", "--columns", "problem=q")
+    words = ("evaluate", run, "--benchmarks", own_set, "countdown", "--columns.problem", "q")
     words += ("--limit", "2", *SMALL)
     assert command(*words, "--step", "0", "--step", "1")[0] == 0
     stored = ("samples.jsonl", "grades.jsonl")
