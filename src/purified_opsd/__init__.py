@@ -19,19 +19,12 @@ if TYPE_CHECKING:
     from .objective.decomposition import alignment, decompose, norm_fraction
     from .objective.divergences import JSD, ForwardKL, ReverseKL
     from .objective.loss import loss_from_logits
-    from .objective.targets import (
-        PMITarget,
-        TeacherTarget,
-        center,
-        pmi_signal,
-        soft_clip,
-        tilt,
-    )
+    from .objective.targets import PMITarget, TeacherTarget
     from .policy.loading import load_policy
     from .policy.model import LoRA, Model, frozen
     from .policy.scoring import completion_hidden
     from .sampling.hf import HFSampler
-    from .sampling.sampler import Completion, Sampling
+    from .sampling.sampler import Sampling
     from .training.config import TrainingConfig
     from .training.run import resume_run, start_run
 
@@ -39,7 +32,6 @@ __version__ = "0.1.0"
 
 __all__ = [
     "JSD",
-    "Completion",
     "ForwardKL",
     "HFSampler",
     "LoRA",
@@ -55,7 +47,6 @@ __all__ = [
     "TrainingConfig",
     "TrainingSet",
     "alignment",
-    "center",
     "chunked_loss",
     "completion_hidden",
     "decompose",
@@ -66,12 +57,9 @@ __all__ = [
     "loss_from_logits",
     "marker_counts",
     "norm_fraction",
-    "pmi_signal",
     "read_tokens",
     "resume_run",
-    "soft_clip",
     "start_run",
-    "tilt",
     "token_weights",
 ]
 
@@ -87,11 +75,7 @@ _MODULE_OF = {
     "SequenceMean": "objective.averaging",
     "TokenMean": "objective.averaging",
     "token_weights": "objective.averaging",
-    # The paper's formulas.
-    "pmi_signal": "objective.targets",
-    "center": "objective.targets",
-    "soft_clip": "objective.targets",
-    "tilt": "objective.targets",
+    # The teacher's pull taken apart.
     "decompose": "objective.decomposition",
     "alignment": "objective.decomposition",
     "norm_fraction": "objective.decomposition",
@@ -103,7 +87,6 @@ _MODULE_OF = {
     "completion_hidden": "policy.scoring",
     "Sampling": "sampling.sampler",
     "HFSampler": "sampling.hf",
-    "Completion": "sampling.sampler",
     # Data and runs.
     "TrainingSet": "data.dataset",
     "load_examples": "data.dataset",
