@@ -112,7 +112,7 @@ def application(command: str) -> App:
         help="On-policy self-distillation for long chain-of-thought models, with the purified PMI "
         "target.",
         version=__version__,
-        help_format="plaintext",
+        help_format="markdown",
         default_parameter=Parameter(negative=()),
         exit_on_error=False,
         print_error=False,
