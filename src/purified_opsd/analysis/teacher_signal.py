@@ -64,8 +64,9 @@ class Diagnosed:
 
 def diagnose(policy: Policy, prompts: Sequence[Contexts], probe: Probe) -> list[Diagnosed]:
     """Draws one completion a prompt from the student as it is, and measures the teacher on it."""
+    questions = [prompt.base for prompt in prompts]
     seeds = [seed_for(probe.seed, "diagnosis", index) for index in range(len(prompts))]
-    completions = probe.sampler.generate([prompt.base for prompt in prompts], seeds)
+    completions = probe.sampler.generate(questions, seeds)
     return measure(policy, prompts, completions, probe.target, probe.token_budget)
 
 
@@ -79,26 +80,32 @@ def measure(
     """Measures the teacher on given completions, under the student as it is, without dropout."""
     training = policy.model.training
     policy.model.eval()
-    lengths = [len(p.base) + len(c.ids) for p, c in zip(prompts, completions, strict=True)]
+    pairs = zip(prompts, completions, strict=True)
+    lengths = [len(prompt.base) + len(completion.ids) for prompt, completion in pairs]
     head = ModelHead(policy.base)
     by_index: dict[int, Diagnosed] = {}
     for indices in micro_batches(lengths, token_budget):
+        batch_prompts = [prompts[i] for i in indices]
         ids = [completions[i].ids for i in indices]
-        hidden_ND = hidden_states(policy, [prompts[i] for i in indices], ids, token_budget)
-        of_each = _split(hidden_ND, [len(completion_ids) for completion_ids in ids])
+        hidden_ND = hidden_states(policy, batch_prompts, ids, token_budget)
+        token_counts = [len(completion_ids) for completion_ids in ids]
+        of_each = _split(hidden_ND, token_counts)
         for index, completion_ND in zip(indices, of_each, strict=True):
             numbers = token_numbers(completion_ND, head, target)
-            by_index[index] = Diagnosed(completions[index], _over_tokens(numbers))
+            means = _over_tokens(numbers)
+            by_index[index] = Diagnosed(completions[index], means)
     policy.model.train(training)
     return [by_index[index] for index in range(len(prompts))]
 
 
 def _split(hidden_ND: Mapping[str, Tensor], lengths: Sequence[int]) -> list[dict[str, Tensor]]:
     """The hidden states of completions laid end to end, completion by completion."""
-    pieces = {name: states_ND.split(list(lengths)) for name, states_ND in hidden_ND.items()}
-    return [
-        {name: states[index] for name, states in pieces.items()} for index in range(len(lengths))
-    ]
+    of_each: list[dict[str, Tensor]] = [{} for _ in lengths]
+    for name, states_ND in hidden_ND.items():
+        pieces = states_ND.split(list(lengths))
+        for completion, piece in zip(of_each, pieces, strict=True):
+            completion[name] = piece
+    return of_each
 
 
 def token_numbers(
@@ -113,12 +120,17 @@ def token_numbers(
         V = head(hidden["student"][:1]).shape[-1]
         rows = max(1, CHUNK_ELEMENTS // V)
         for first in range(0, len(hidden["student"]), rows):
-            log_CV = {
-                name: head(states[first : first + rows]).log_softmax(-1)
-                for name, states in hidden.items()
-            }
-            chunks.append(_chunk_numbers(log_CV, target))
-    return {name: torch.cat([chunk[name] for chunk in chunks]) for name in chunks[0]}
+            log_CV = {}
+            for name, states in hidden.items():
+                logits_CV = head(states[first : first + rows])
+                log_CV[name] = logits_CV.log_softmax(-1)
+            numbers = _chunk_numbers(log_CV, target)
+            chunks.append(numbers)
+    joined = {}
+    for name in chunks[0]:
+        pieces = [chunk[name] for chunk in chunks]
+        joined[name] = torch.cat(pieces)
+    return joined
 
 
 def hidden_states(
@@ -134,13 +146,13 @@ def hidden_states(
     with torch.no_grad():
         student_ND = completion_hidden(policy.model, questions, ids)
     with frozen(policy.model):
-        return {"student": student_ND, **contexts_hidden(policy.model, contexts, ids, budget)}
+        others_ND = contexts_hidden(policy.model, contexts, ids, budget)
+    return {"student": student_ND, **others_ND}
 
 
 def _chunk_numbers(
     log: Mapping[str, LogProbs], target: PMITarget
 ) -> dict[str, Float[Tensor, " N"]]:
-    log_target = target(log["teacher"], log["reference"], log["base"])
     parts = decompose(log["student"], log["teacher"], log["reference"])
     numbers = {
         "cos_ref": alignment(parts.reference, parts.total),
@@ -150,20 +162,36 @@ def _chunk_numbers(
     }
     for name, view in VIEWS.items():
         seen = view(parts, log["student"])
-        numbers |= {
-            f"{name}_cos_ref": alignment(seen.reference, seen.total),
-            f"{name}_cos_it": alignment(seen.transferable, seen.total),
-            f"{name}_norm": seen.total.norm(dim=-1),
-            f"{name}_norm_ref": seen.reference.norm(dim=-1),
-            f"{name}_norm_it": seen.transferable.norm(dim=-1),
-        }
-    others = {"base": log["base"], "teacher": log["teacher"], "target": log_target}
-    numbers |= {f"kl_to_{name}": kl(log["student"], other) for name, other in others.items()}
-    base_choice = log["base"].argmax(-1)
-    numbers |= {
-        f"{name}_disagrees": (others[name].argmax(-1) != base_choice).float()
-        for name in ("teacher", "target")
+        numbers |= _view_numbers(name, seen)
+    return numbers | _distances(log, target)
+
+
+def _view_numbers(name: str, seen: Decomposition) -> dict[str, Float[Tensor, " N"]]:
+    """The numbers of one view."""
+    return {
+        f"{name}_cos_ref": alignment(seen.reference, seen.total),
+        f"{name}_cos_it": alignment(seen.transferable, seen.total),
+        f"{name}_norm": seen.total.norm(dim=-1),
+        f"{name}_norm_ref": seen.reference.norm(dim=-1),
+        f"{name}_norm_it": seen.transferable.norm(dim=-1),
     }
+
+
+def _distances(log: Mapping[str, LogProbs], target: PMITarget) -> dict[str, Float[Tensor, " N"]]:
+    """The student's divergences, and where the likeliest token is not the base's."""
+    others = {
+        "base": log["base"],
+        "teacher": log["teacher"],
+        "target": target(log["teacher"], log["reference"], log["base"]),
+    }
+    numbers = {}
+    for name, other in others.items():
+        numbers[f"kl_to_{name}"] = kl(log["student"], other)
+    base_choice = log["base"].argmax(-1)
+    for name in ("teacher", "target"):
+        choice = others[name].argmax(-1)
+        disagrees = choice != base_choice
+        numbers[f"{name}_disagrees"] = disagrees.float()
     return numbers
 
 
@@ -172,11 +200,14 @@ def _over_tokens(numbers: Mapping[str, Float[Tensor, " N"]]) -> dict[str, float]
 
     A view's norm fractions are ratios of sums, so that no token with ‖Δ_total‖ near 0 rules them.
     """
-    means = {name: values.mean().item() for name, values in numbers.items() if "_norm" not in name}
+    means = {}
+    for name, values in numbers.items():
+        if "_norm" not in name:
+            means[name] = values.mean().item()
     for name in VIEWS:
         total = numbers[f"{name}_norm"].sum()
-        means |= {
-            f"{name}_norm_fraction_{part}": (numbers[f"{name}_norm_{part}"].sum() / total).item()
-            for part in ("ref", "it")
-        }
+        for part in ("ref", "it"):
+            norm = numbers[f"{name}_norm_{part}"].sum()
+            fraction = norm / total
+            means[f"{name}_norm_fraction_{part}"] = fraction.item()
     return means

@@ -45,7 +45,9 @@ class Difference(Estimate):
 
 def problem_means(correct_PR: Array) -> Array:
     """The share of correct samples of each problem; nan where it has none."""
-    return np.ma.masked_invalid(correct_PR).mean(axis=1).filled(np.nan)
+    given_PR = np.ma.masked_invalid(correct_PR)
+    mean_P = given_PR.mean(axis=1)
+    return mean_P.filled(np.nan)
 
 
 Support = tuple[float, float]
@@ -63,7 +65,8 @@ def average(correct_PR: Array, support: Support | None = SHARE) -> Estimate | No
     would count it twice.
     """
     mean_P = problem_means(correct_PR)
-    return average_of([mean_P[~np.isnan(mean_P)]], support)
+    sampled_P = mean_P[~np.isnan(mean_P)]
+    return average_of([sampled_P], support)
 
 
 def average_of(values: Sequence[Array], support: Support | None = None) -> Estimate | None:
@@ -77,27 +80,39 @@ def average_of(values: Sequence[Array], support: Support | None = None) -> Estim
     if not values or min(map(len, values)) < 2:
         return None
     B = len(values)
-    mean = float(np.mean([group.mean() for group in values]))
+    means = [group.mean() for group in values]
+    mean = float(np.mean(means))
     if all(np.ptp(group) < TIE for group in values):
-        low, high = (
-            np.mean([_left_open(group, support) for group in values], axis=0)
-            if support
-            else (mean, mean)
-        )
-        return Estimate(mean, 0.0, float(low), float(high))
+        return _average_of_equal(values, mean, support)
     variances = np.array([group.var(ddof=1) / len(group) / B**2 for group in values])
-    error = math.sqrt(variances.sum())
-    spread = (variances**2 / [len(group) - 1 for group in values]).sum()
-    half = t_quantile(variances.sum() ** 2 / spread) * error
+    variance = variances.sum()
+    error = math.sqrt(variance)
+    group_freedoms = [len(group) - 1 for group in values]
+    spread = (variances**2 / group_freedoms).sum()
+    freedom = variance**2 / spread
+    half = t_quantile(freedom) * error
     return Estimate(mean, error, mean - half, mean + half)
+
+
+def _average_of_equal(values: Sequence[Array], mean: float, support: Support | None) -> Estimate:
+    """`average_of` where no value differs from the others of its group."""
+    if not support:
+        return Estimate(mean, 0.0, mean, mean)
+    intervals = [_left_open(group, support) for group in values]
+    low, high = np.mean(intervals, axis=0)
+    return Estimate(mean, 0.0, float(low), float(high))
 
 
 def _left_open(equal: Array, support: Support) -> tuple[float, float]:
     """95 % interval of a mean where all P values seen are equal: Clopper and Pearson's, for none of
     P that differs.  Those that do may lie at either end of the support.
     """
-    value, unseen = float(equal[0]), 1 - 0.025 ** (1 / len(equal))
-    return value + unseen * (support[0] - value), value + unseen * (support[1] - value)
+    value = float(equal[0])
+    unseen = 1 - 0.025 ** (1 / len(equal))
+    least, greatest = support
+    low = value + unseen * (least - value)
+    high = value + unseen * (greatest - value)
+    return low, high
 
 
 def run_error(correct_PR: Array) -> float | None:
@@ -110,7 +125,9 @@ def run_error(correct_PR: Array) -> float | None:
     several = correct_PR[count_P > 1]
     if not len(several):
         return None
-    return float(np.linalg.norm(sem(several, axis=1, nan_policy="omit")) / len(several))
+    error_P = sem(several, axis=1, nan_policy="omit")
+    error = np.linalg.norm(error_P) / len(several)
+    return float(error)
 
 
 def pass_at(correct_PR: Array, k: int) -> float | None:
@@ -123,7 +140,8 @@ def pass_at(correct_PR: Array, k: int) -> float | None:
     if not len(count_P) or count_P.min() < k:
         return None
     correct_P = np.nansum(correct_PR, axis=1).round()
-    return float(np.mean(1 - hypergeom.pmf(0, count_P, correct_P, k)))
+    all_wrong_P = hypergeom.pmf(0, count_P, correct_P, k)
+    return float(np.mean(1 - all_wrong_P))
 
 
 def majority(answers_P: Sequence[Sequence[tuple[str, bool]]]) -> float:
@@ -133,7 +151,10 @@ def majority(answers_P: Sequence[Sequence[tuple[str, bool]]]) -> float:
     `answers_P`: of each problem the answers given and whether they are correct; all correct ones
     are one answer.
     """
-    return float(np.mean([_vote(answers) for answers in answers_P])) if answers_P else 0.0
+    if not answers_P:
+        return 0.0
+    vote_P = [_vote(answers) for answers in answers_P]
+    return float(np.mean(vote_P))
 
 
 def compare(
@@ -147,13 +168,25 @@ def compare(
     problem's difference may as well have the other sign. The interval is that of `average_of`.
     None with fewer than two problems on some benchmark.
     """
-    difference_P = [(a - b)[~np.isnan(a - b)] for a, b in zip(first_P, second_P, strict=True)]
+    difference_P = []
+    for first, second in zip(first_P, second_P, strict=True):
+        difference = first - second
+        in_both = ~np.isnan(difference)
+        difference_P.append(difference[in_both])
     estimate = average_of(difference_P, DIFFERENCE)
     if estimate is None:
         return None
-    weighted_P = np.concatenate([d / len(d) / len(difference_P) for d in difference_P])
-    p_value = _sign_flips(weighted_P, np.random.default_rng(seed), flips)
-    return Difference(estimate.value, estimate.standard_error, estimate.low, estimate.high, p_value)
+    B = len(difference_P)
+    weighted_P = np.concatenate([d / len(d) / B for d in difference_P])
+    draw = np.random.default_rng(seed)
+    p_value = _sign_flips(weighted_P, draw, flips)
+    return Difference(
+        value=estimate.value,
+        standard_error=estimate.standard_error,
+        low=estimate.low,
+        high=estimate.high,
+        p_value=p_value,
+    )
 
 
 @dataclass(frozen=True)
@@ -182,15 +215,22 @@ def best_of(mean_CP: Array, seed: int, folds: int = 5, repeats: int = 20) -> Bes
     """
     C, P = mean_CP.shape
     draw = np.random.default_rng(seed)
-    fold_NP = draw.permuted(np.tile(np.arange(P) % min(folds, P), (repeats, 1)), axis=1)
+    folds = min(folds, P)
+    fold_P = np.arange(P) % folds
+    in_order_NP = np.tile(fold_P, (repeats, 1))
+    fold_NP = draw.permuted(in_order_NP, axis=1)
     fitted = 0.0
-    for fold in range(min(folds, P)):
+    for fold in range(folds):
         out_NP = fold_NP == fold
-        choosing_NC = (~out_NP) @ mean_CP.T if P > 1 else out_NP @ mean_CP.T
-        chosen_N = C - 1 - choosing_NC[:, ::-1].argmax(axis=1)  # of equals, the later one
-        fitted += float((mean_CP[chosen_N] * out_NP).sum()) / (repeats * P)
+        choosing_NP = ~out_NP if P > 1 else out_NP
+        choosing_NC = choosing_NP @ mean_CP.T
+        # Of equals, the later one.
+        newest_first_NC = choosing_NC[:, ::-1]
+        chosen_N = C - 1 - newest_first_NC.argmax(axis=1)
+        fitted_NP = mean_CP[chosen_N] * out_NP
+        fitted += float(fitted_NP.sum()) / (repeats * P)
     mean_C = mean_CP.mean(axis=1)
-    return BestOf(float(mean_C[-1]), float(mean_C.max()), fitted)
+    return BestOf(last=float(mean_C[-1]), best=float(mean_C.max()), cross_fitted=fitted)
 
 
 def t_quantile(freedom: float) -> float:
@@ -202,20 +242,34 @@ def _sign_flips(weighted_P: Array, draw: np.random.Generator, flips: int) -> flo
     """The share of sign patterns whose sum is at least as far from 0 as the observed one, which is
     counted in, so that the share is never 0.
     """
-    observed = abs(weighted_P.sum()) - TIE * np.abs(weighted_P).sum()
+    rounding = TIE * np.abs(weighted_P).sum()
+    observed = abs(weighted_P.sum()) - rounding
     nonzero = weighted_P[weighted_P != 0]
-    if len(nonzero) <= 13:
-        signs = 1 - 2 * ((np.arange(2 ** len(nonzero))[:, None] >> np.arange(len(nonzero))) & 1)
-        return float((np.abs(signs @ nonzero) >= observed).mean())
+    count = len(nonzero)
+    if count <= 13:
+        # Every pattern: the bits of the numbers below 2^count.
+        patterns = np.arange(2**count)[:, None]
+        bits = (patterns >> np.arange(count)) & 1
+        return float(_far(bits, nonzero, observed).mean())
     far = 0
     for first in range(0, flips, 1000):
-        signs = 1 - 2 * draw.integers(
-            0, 2, size=(min(1000, flips - first), len(nonzero)), dtype=np.int8
-        )
-        far += int((np.abs(signs @ nonzero) >= observed).sum())
+        rows = min(1000, flips - first)
+        bits = draw.integers(0, 2, size=(rows, count), dtype=np.int8)
+        far += int(_far(bits, nonzero, observed).sum())
     return (far + 1) / (flips + 1)
 
 
+def _far(bits: NDArray[np.integer], weighted: Array, observed: float) -> NDArray[np.bool_]:
+    """Whether the sum is at least as far from 0 as observed, by pattern; a bit of 1 flips."""
+    signs = 1 - 2 * bits
+    sums = signs @ weighted
+    return np.abs(sums) >= observed
+
+
 def _vote(answers: Sequence[tuple[str, bool]]) -> float:
-    winners = multimode("" if correct else f"wrong: {answer}" for answer, correct in answers)
-    return ("" in winners) / len(winners) if winners else 0.0
+    """The share of correct answers among the most frequent ones."""
+    votes = ["" if correct else f"wrong: {answer}" for answer, correct in answers]
+    winners = multimode(votes)
+    if not winners:
+        return 0.0
+    return ("" in winners) / len(winners)

@@ -52,14 +52,24 @@ def colocated(nodes: int, config: TrainingConfig) -> Cluster:
     """Every GPU samples, and then trains; with more GPUs than questions the rest stand idle."""
     gpus = GPUS_A_NODE * nodes
     used = min(gpus, config.batch_size)
-    return Cluster(samplers=used, trainers=used, rows=config.sampling.batch_size, gpus=gpus)
+    return Cluster(
+        samplers=used,
+        trainers=used,
+        rows=config.sampling.batch_size,
+        gpus=gpus,
+    )
 
 
 def disaggregated(nodes: int, config: TrainingConfig) -> Cluster:
     """Half of the GPUs serve, half train."""
     half = GPUS_A_NODE * nodes // 2
     used = min(half, config.batch_size)
-    return Cluster(samplers=used, trainers=used, rows=config.sampling.batch_size, gpus=2 * half)
+    return Cluster(
+        samplers=used,
+        trainers=used,
+        rows=config.sampling.batch_size,
+        gpus=2 * half,
+    )
 
 
 ARRANGEMENTS = {
@@ -78,11 +88,14 @@ def estimated_rates(
         return decoding_seconds(config, dims, lengths, gpu, rows, assumed)
 
     def train(tokens: int) -> float:
-        flops = sequence_flops(config, dims, lengths._replace(completion=tokens))
-        return (flops.frozen + flops.student + flops.loss) / speed
+        of_completion = lengths._replace(completion=tokens)
+        flops = sequence_flops(config, dims, of_completion)
+        training = flops.frozen + flops.student + flops.loss
+        return training / speed
 
+    mean_flops = sequence_flops(config, dims, lengths)
     return Rates(
-        prefill=sequence_flops(config, dims, lengths).prefill / speed,
+        prefill=mean_flops.prefill / speed,
         decode=cache(decode),
         train=cache(train),
         adapter=0.0,
@@ -97,13 +110,17 @@ def with_exchange(
     """The rates with what the links take: a ring for the gradient, a message for each tensor."""
     adapter_bytes = FLOAT32 * dims.adapter_parameters(config.adapter)
     tensors = 2 * dims.layers * len(dims.linears)
-    ring = 2 * (trainers - 1) / trainers * adapter_bytes / links.bytes_a_second
-    hops = tensors * 2 * math.ceil(math.log2(trainers)) * links.hop
+    share_sent = 2 * (trainers - 1) / trainers
+    ring = share_sent * adapter_bytes / links.bytes_a_second
+    rounds = math.ceil(math.log2(trainers))
+    messages = tensors * 2 * rounds
+    hops = messages * links.hop
+    sending = adapter_bytes / links.bytes_a_second
     # Weights and AdamW's two moments.
     checkpoint_seconds = 3 * adapter_bytes / links.disk_bytes_a_second
     return replace(
         rates,
-        adapter=adapter_bytes / links.bytes_a_second + links.adapter_load,
+        adapter=sending + links.adapter_load,
         gradient=ring + hops,
         checkpoint=checkpoint_seconds / config.checkpoint_every,
     )
@@ -118,40 +135,56 @@ def cluster_report(
     completions: Completions,
 ) -> str:
     """The simulated steps as a table for each arrangement, with what they say."""
-    longest = config.sampling.max_new_tokens
-    median, spread = completions.median, completions.spread
-    steps = lognormal_lengths(median, spread, longest, config.batch_size, STEPS)
+    steps = lognormal_lengths(
+        completions.median,
+        completions.spread,
+        config.sampling.max_new_tokens,
+        config.batch_size,
+        STEPS,
+    )
     mean = fmean(length for step in steps for length in step)
     mean_lengths = lengths._replace(completion=round(mean))
-    rates = estimated_rates(config, dims, mean_lengths, GPUS[gpu_name], Assumptions())
-    lines = [
-        "",
-        f"Simulated, on nodes of {GPUS_A_NODE} x {gpu_name}: {STEPS} steps of "
-        f"{config.batch_size} completions, {mean:.0f} tokens in the mean (median {median}, spread "
-        f"{spread:g}, cut off at {longest})",
-    ]
+    gpu = GPUS[gpu_name]
+    rates = estimated_rates(config, dims, mean_lengths, gpu, Assumptions())
+    lines = ["", _title(config, gpu_name, completions, mean)]
     for title, arrangement in ARRANGEMENTS.items():
-        rows, results = [], []
+        rows = []
+        results = []
         for count in nodes:
             cluster = arrangement(count, config)
             exchanging = with_exchange(rates, config, dims, cluster.trainers)
             result = simulate(cluster, exchanging, steps)
-            rows.append(_row(count, cluster, result, config.steps))
+            row = _row(count, cluster, result, config.steps)
+            rows.append(row)
             results.append(result)
-        lines += ["", title, _header(), *rows, *_conclusion(nodes, results)]
+        lines += ["", title, _header(), *rows]
+        lines += _conclusion(nodes, results)
     lines += ["", f"Assumed, not measured: the plan's shares, and {Links()}."]
     return "\n".join(lines)
 
 
+def _title(config: TrainingConfig, gpu_name: str, completions: Completions, mean: float) -> str:
+    """What was simulated."""
+    longest = config.sampling.max_new_tokens
+    return (
+        f"Simulated, on nodes of {GPUS_A_NODE} x {gpu_name}: {STEPS} steps of "
+        f"{config.batch_size} completions, {mean:.0f} tokens in the mean "
+        f"(median {completions.median}, spread {completions.spread:g}, cut off at {longest})"
+    )
+
+
 def _header() -> str:
     parts = "".join(f"{part:>12}" for part in PARTS)
-    return f"{'nodes':>6}{parts}{'step, s':>10}{'waiting':>10}{'GPU hours':>11}"
+    totals = f"{'step, s':>10}{'waiting':>10}{'GPU hours':>11}"
+    return f"{'nodes':>6}{parts}{totals}"
 
 
 def _row(nodes: int, cluster: Cluster, result: SimulationResult, steps: int) -> str:
     parts = "".join(f"{result.seconds[part]:>12.2f}" for part in PARTS)
-    hours = cluster.gpus * result.step_seconds * steps / 3600
-    return f"{nodes:>6}{parts}{result.step_seconds:>10.1f}{result.waiting:>10.0%}{hours:>11.0f}"
+    step_seconds = result.step_seconds
+    hours = cluster.gpus * step_seconds * steps / 3600
+    totals = f"{step_seconds:>10.1f}{result.waiting:>10.0%}{hours:>11.0f}"
+    return f"{nodes:>6}{parts}{totals}"
 
 
 def _conclusion(nodes: Sequence[int], results: Sequence[SimulationResult]) -> list[str]:
@@ -160,7 +193,8 @@ def _conclusion(nodes: Sequence[int], results: Sequence[SimulationResult]) -> li
         return []
     exponents = scaling_exponents(nodes, results)
     saturating = max(("rollout", "training"), key=lambda part: exponents[part])
-    slopes = ", ".join(f"{part} {value:+.2f}" for part, value in exponents.items())
+    named = [f"{part} {value:+.2f}" for part, value in exponents.items()]
+    slopes = ", ".join(named)
     return [
         f"seconds ~ nodes^x (-1: halves at each doubling; 0: no gain): {slopes}. The {saturating} "
         "saturates first."

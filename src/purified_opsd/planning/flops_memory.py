@@ -32,7 +32,11 @@ class Lengths(NamedTuple):
 
     def context(self, name: str) -> int:
         """Tokens scored under a context, the completion's included."""
-        prompts = {"base": self.base, "reference": self.reference, "teacher": self.teacher}
+        prompts = {
+            "base": self.base,
+            "reference": self.reference,
+            "teacher": self.teacher,
+        }
         return prompts[name] + self.completion
 
 
@@ -53,7 +57,9 @@ class SequenceFlops:
 
     @property
     def total(self) -> int:
-        return self.prefill + self.decode + self.frozen + self.student + self.loss
+        sampling = self.prefill + self.decode
+        training = self.frozen + self.student + self.loss
+        return sampling + training
 
 
 def sequence_flops(config: TrainingConfig, dims: ModelDims, lengths: Lengths) -> SequenceFlops:
@@ -62,41 +68,59 @@ def sequence_flops(config: TrainingConfig, dims: ModelDims, lengths: Lengths) ->
     The head runs over completion tokens only; attention is counted over its whole square, as
     PyTorch counts it.
     """
-    Q, T = lengths.base, lengths.completion
+    Q = lengths.base
+    T = lengths.completion
     body = 2 * dims.body_parameters
     adapter = 2 * dims.adapter_parameters(config.adapter)
     head = 2 * dims.head_parameters
 
-    def forward(S: int) -> int:
-        return S * body + _attention_flops(dims, S)
+    prefill = _forward_flops(dims, Q) + Q * adapter + head
+    decode = (T - 1) * (body + adapter + head)
+    decode += _decode_attention_flops(dims, Q, T)
 
-    def forward_with_adapter(S: int) -> int:
-        return forward(S) + S * adapter
-
+    contexts = [lengths.context(name) for name in config.target.contexts]
+    frozen = sum(_forward_flops(dims, S) for S in contexts)
     # Three or two projections forward, and the student's backward.
     projections = 4 if isinstance(config.target, PMITarget) else 3
-    recomputed = 1 if config.model.gradient_checkpointing else 0
-    # Backward through a frozen weight: one product; through an adapter's weight or between two
-    # activations: two.
-    backward = (Q + T) * (body + 2 * adapter) + 2 * _attention_flops(dims, Q + T)
     return SequenceFlops(
-        prefill=forward_with_adapter(Q) + head,
-        decode=(T - 1) * (body + adapter + head) + _decode_attention_flops(dims, Q, T),
-        frozen=sum(forward(lengths.context(name)) for name in config.target.contexts),
-        student=(1 + recomputed) * forward_with_adapter(Q + T) + backward,
+        prefill=prefill,
+        decode=decode,
+        frozen=frozen,
+        student=_student_flops(config, dims, Q + T),
         loss=T * projections * head,
     )
 
 
+def _forward_flops(dims: ModelDims, S: int) -> int:
+    """Forward through the layers, without adapter and head."""
+    body = 2 * dims.body_parameters
+    return S * body + _attention_flops(dims, S)
+
+
+def _student_flops(config: TrainingConfig, dims: ModelDims, S: int) -> int:
+    """Forward, once more where activations are recomputed, and backward."""
+    body = 2 * dims.body_parameters
+    adapter = 2 * dims.adapter_parameters(config.adapter)
+    forward = _forward_flops(dims, S) + S * adapter
+    forwards = 2 if config.model.gradient_checkpointing else 1
+    # Backward through a frozen weight: one product; through an adapter's weight or between two
+    # activations: two.
+    backward = S * (body + 2 * adapter)
+    backward += 2 * _attention_flops(dims, S)
+    return forwards * forward + backward
+
+
 def _attention_flops(dims: ModelDims, S: int) -> int:
     """Two products of [S, S] a head and layer."""
-    return dims.layers * 4 * dims.heads * dims.head_dim * S**2
+    width = dims.heads * dims.head_dim
+    return dims.layers * 4 * width * S**2
 
 
 def _decode_attention_flops(dims: ModelDims, Q: int, T: int) -> int:
     """One query against every cached key, T − 1 times."""
+    width = dims.heads * dims.head_dim
     keys = (T - 1) * (2 * Q + T) // 2
-    return dims.layers * 4 * dims.heads * dims.head_dim * keys
+    return dims.layers * 4 * width * keys
 
 
 @dataclass(frozen=True)
@@ -115,7 +139,9 @@ class DeviceMemory:
 
     @property
     def peak(self) -> int:
-        return self.weights + self.adapter + max(self.student, self.loss, self.sampler)
+        staying = self.weights + self.adapter
+        largest_in_turn = max(self.student, self.loss, self.sampler)
+        return staying + largest_in_turn
 
 
 def device_memory(
@@ -131,25 +157,34 @@ def device_memory(
 
     Weights and activations take `value_bytes` bytes a value.
     """
-    D, V = dims.hidden, dims.vocabulary
+    D = dims.hidden
     contexts = len(config.target.contexts)
     layer_inputs = value_bytes * micro_tokens * D * dims.layers
+    layer = micro_tokens * layer_bytes(dims, value_bytes)
 
     # Completion tokens of the micro-batch, whose hidden states the loss reads.
-    completion_share = lengths.completion / (lengths.base + lengths.completion)
+    student_tokens = lengths.base + lengths.completion
+    completion_share = lengths.completion / student_tokens
     N = max(1, round(micro_tokens * completion_share))
-    states = (contexts + 1) * value_bytes * N * D + FLOAT32 * N * D
-
-    chunk = min(rows.chunk, N)
-    tile = min(rows.tile, chunk)
-    buffer_rows = (1 + min(2, contexts)) * chunk + TILE_RESULTS * tile
+    states = (contexts + 1) * value_bytes * N * D
+    float32_states = FLOAT32 * N * D
+    kept = layer_inputs + states + float32_states
     return DeviceMemory(
         weights=weight_bytes(config, dims, processes, value_bytes),
         adapter=4 * FLOAT32 * dims.adapter_parameters(config.adapter),
-        student=layer_inputs + micro_tokens * layer_bytes(dims, value_bytes) + states,
-        loss=layer_inputs + FLOAT32 * buffer_rows * V + states,
+        student=kept + layer,
+        loss=kept + _loss_buffer_bytes(dims, contexts, rows, N),
         sampler=_sampler_bytes(config, dims, lengths, value_bytes),
     )
+
+
+def _loss_buffer_bytes(dims: ModelDims, contexts: int, rows: ChunkSizes, N: int) -> int:
+    """The buffers of V values a row: those of a chunk, and a tile's results."""
+    chunk = min(rows.chunk, N)
+    tile = min(rows.tile, chunk)
+    chunk_rows = (1 + min(2, contexts)) * chunk
+    tile_rows = TILE_RESULTS * tile
+    return FLOAT32 * (chunk_rows + tile_rows) * dims.vocabulary
 
 
 def weight_bytes(config: TrainingConfig, dims: ModelDims, processes: int, value_bytes: int) -> int:
@@ -160,9 +195,13 @@ def weight_bytes(config: TrainingConfig, dims: ModelDims, processes: int, value_
     """
     if not isinstance(config.sharding, FSDP2) or processes == 1:
         return value_bytes * dims.parameters
-    sharded = dims.body_parameters + (0 if dims.tied else 2 * dims.head_parameters)
-    gathered = 2 * dims.body_parameters // dims.layers + dims.head_parameters
-    return value_bytes * (math.ceil(sharded / processes) + gathered)
+    sharded = dims.body_parameters
+    if not dims.tied:
+        sharded += 2 * dims.head_parameters
+    own_share = math.ceil(sharded / processes)
+    two_layers = 2 * dims.body_parameters // dims.layers
+    gathered = two_layers + dims.head_parameters
+    return value_bytes * (own_share + gathered)
 
 
 def _sampler_bytes(
@@ -173,12 +212,16 @@ def _sampler_bytes(
     # A token's key and value in one layer.
     token = value_bytes * 2 * dims.kv_heads * dims.head_dim
 
-    layer_states = value_bytes * (3 * dims.hidden + 5 * dims.intermediate)
+    layer_values = 3 * dims.hidden + 5 * dims.intermediate
+    layer_states = value_bytes * layer_values
     prefill = rows * lengths.base * (token * dims.layers + layer_states)
 
     # One layer's keys and values are copied as they grow.
-    cache = rows * (lengths.base + lengths.completion) * token * (dims.layers + 1)
-    logits = rows * dims.vocabulary * (value_bytes + 2 * FLOAT32)
+    layers = dims.layers + 1
+    tokens = lengths.base + lengths.completion
+    cache = rows * tokens * token * layers
+    logit = value_bytes + 2 * FLOAT32
+    logits = rows * dims.vocabulary * logit
     return max(prefill, cache + logits)
 
 
@@ -189,5 +232,8 @@ def layer_bytes(dims: ModelDims, value_bytes: int) -> int:
     the attention's output, the MLP's four products; in the backward pass one gradient of the MLP's
     width and two of the hidden size.
     """
-    D, Q, KV = dims.hidden, dims.heads * dims.head_dim, dims.kv_heads * dims.head_dim
-    return value_bytes * (6 * D + 4 * Q + 4 * KV + 5 * dims.intermediate)
+    queries = dims.heads * dims.head_dim
+    keys = dims.kv_heads * dims.head_dim
+    attention = 4 * queries + 4 * keys
+    values = 6 * dims.hidden + attention + 5 * dims.intermediate
+    return value_bytes * values

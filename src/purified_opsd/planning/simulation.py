@@ -72,21 +72,37 @@ def simulate(cluster: Cluster, rates: Rates, lengths: Sequence[Sequence[int]]) -
     trainings = [training(cluster, rates, step) for step in lengths]
     seconds = {
         "adapter": rates.adapter,
-        "rollout": fmean(end for end, _ in rollouts),
-        "training": fmean(end for end, _ in trainings),
+        "rollout": _mean_end(rollouts),
+        "training": _mean_end(trainings),
         "gradient": rates.gradient,
         "checkpoint": rates.checkpoint,
     }
     return SimulationResult(
         seconds=seconds,
-        waiting=fmean(_idle_share(end * cluster.samplers, busy) for end, busy in rollouts),
-        straggling=fmean(_idle_share(end * cluster.trainers, busy) for end, busy in trainings),
+        waiting=_mean_idle_share(rollouts, cluster.samplers),
+        straggling=_mean_idle_share(trainings, cluster.trainers),
     )
+
+
+def _mean_end(parts: Sequence[tuple[float, float]]) -> float:
+    """Mean over the steps of when a part ended."""
+    return fmean(end for end, _ in parts)
+
+
+def _mean_idle_share(parts: Sequence[tuple[float, float]], workers: int) -> float:
+    """Mean over the steps of the share of the workers' seconds in which nothing was done."""
+    shares = []
+    for end, busy in parts:
+        share = _idle_share(end * workers, busy)
+        shares.append(share)
+    return fmean(shares)
 
 
 def _idle_share(total: float, busy: float) -> float:
     """Share of the seconds in which nothing was done; 0 where there are no seconds."""
-    return 1 - busy / total if total else 0.0
+    if not total:
+        return 0.0
+    return 1 - busy / total
 
 
 def rollout(cluster: Cluster, rates: Rates, lengths: Sequence[int]) -> tuple[float, float]:
@@ -95,25 +111,31 @@ def rollout(cluster: Cluster, rates: Rates, lengths: Sequence[int]) -> tuple[flo
     Each sampler takes its share at the start, and whatever is still unclaimed as its rows end.
     """
     unclaimed = list(reversed(lengths))
-    share = min(cluster.rows, math.ceil(len(lengths) / cluster.samplers))
+    even_share = math.ceil(len(lengths) / cluster.samplers)
+    share = min(cluster.rows, even_share)
     # By sampler: the tokens that each of its rows has still to draw.
     remaining: list[list[int]] = [[] for _ in range(cluster.samplers)]
     events = [(0.0, sampler) for sampler in range(cluster.samplers)]
-    end = busy = 0.0
+    end = 0.0
+    busy = 0.0
     while events:
         now, sampler = heapq.heappop(events)
         rows = remaining[sampler]
-        taken = min(share - len(rows), len(unclaimed))
+        free = share - len(rows)
+        taken = min(free, len(unclaimed))
         rows += [unclaimed.pop() for _ in range(taken)]
         if not rows:
             continue
         # The sampler's next event is the end of its shortest row.
         tokens = min(rows)
-        seconds = taken * rates.prefill + tokens * rates.decode(len(rows))
+        reading = taken * rates.prefill
+        drawing = tokens * rates.decode(len(rows))
+        seconds = reading + drawing
         remaining[sampler] = [left - tokens for left in rows if left > tokens]
         busy += seconds
-        end = max(end, now + seconds)
-        heapq.heappush(events, (now + seconds, sampler))
+        row_end = now + seconds
+        end = max(end, row_end)
+        heapq.heappush(events, (row_end, sampler))
     return end, busy
 
 
@@ -138,10 +160,16 @@ def lognormal_lengths(
     draw = random.Random(0)
 
     def length() -> int:
-        drawn = round(median * math.exp(draw.gauss(0, spread)))
-        return min(max(1, drawn), longest)
+        logarithm = draw.gauss(0, spread)
+        drawn = round(median * math.exp(logarithm))
+        at_least_one = max(1, drawn)
+        return min(at_least_one, longest)
 
-    return [[length() for _ in range(batch)] for _ in range(steps)]
+    lengths = []
+    for _ in range(steps):
+        step = [length() for _ in range(batch)]
+        lengths.append(step)
+    return lengths
 
 
 def scaling_exponents(
@@ -160,5 +188,6 @@ def scaling_exponents(
     exponents = {}
     for part, seconds in series.items():
         log_seconds = [math.log(value) for value in seconds]
-        exponents[part] = linear_regression(log_sizes, log_seconds).slope
+        line = linear_regression(log_sizes, log_seconds)
+        exponents[part] = line.slope
     return exponents

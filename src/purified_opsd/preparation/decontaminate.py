@@ -25,7 +25,11 @@ Gram = tuple[str, ...]
 def grams(text: str, size: int = WORDS) -> set[Gram]:
     """Every run of `size` words."""
     words = _words(text)
-    return {tuple(words[i : i + size]) for i in range(len(words) - size + 1)}
+    runs = set()
+    for first in range(len(words) - size + 1):
+        run = words[first : first + size]
+        runs.add(tuple(run))
+    return runs
 
 
 def _words(text: str) -> list[str]:
@@ -39,7 +43,11 @@ def _words(text: str) -> list[str]:
 
 def question_grams(question: str) -> set[Gram]:
     """The 8-grams of a question; a question with fewer words counts as one run of them all."""
-    return grams(question) or grams(question, max(1, len(_words(question))))
+    full = grams(question)
+    if full:
+        return full
+    words = len(_words(question))
+    return grams(question, max(1, words))
 
 
 @dataclass(frozen=True)
@@ -65,30 +73,44 @@ class Overlap:
             )
         for benchmark in self.benchmarks:
             for question in benchmark.questions:
-                grams_of_question = question_grams(question.problem)
-                index = len(self._questions)
                 name = f"{benchmark.name} {question.id}"
-                self._questions.append((name, len(grams_of_question)))
-                for gram in grams_of_question:
-                    self._holders.setdefault(gram, []).append(index)
-                    self._lengths.add(len(gram))
+                self._add(name, question.problem)
+
+    def _add(self, name: str, problem: str) -> None:
+        """Enters a question's 8-grams."""
+        grams_of_question = question_grams(problem)
+        index = len(self._questions)
+        self._questions.append((name, len(grams_of_question)))
+        for gram in grams_of_question:
+            holders = self._holders.setdefault(gram, [])
+            holders.append(index)
+            self._lengths.add(len(gram))
 
     def __call__(self, examples: Sequence[Example]) -> Sequence[Finding | None]:
         return [self._finding(example.problem) for example in examples]
 
     def nearest(self, problem: str) -> tuple[str, float]:
         """The question that is most contained in a problem, and its containment."""
-        problem_grams: set[Gram] = set()
-        for size in self._lengths:
-            problem_grams |= grams(problem, size)
-        shared = Counter(index for gram in problem_grams for index in self._holders.get(gram, ()))
-        nearest, largest = "", 0.0
-        for index, count in shared.items():
+        nearest = ""
+        largest = 0.0
+        for index, count in self._shared(problem).items():
             name, grams_of_question = self._questions[index]
             share = count / grams_of_question
             if (share, name) > (largest, nearest):
-                nearest, largest = name, share
+                nearest = name
+                largest = share
         return nearest, largest
+
+    def _shared(self, problem: str) -> Counter[int]:
+        """How many grams a problem shares with each question, by the question's index."""
+        problem_grams: set[Gram] = set()
+        for size in self._lengths:
+            problem_grams |= grams(problem, size)
+        shared = Counter()
+        for gram in problem_grams:
+            holders = self._holders.get(gram, [])
+            shared.update(holders)
+        return shared
 
     def _finding(self, problem: str) -> Finding | None:
         name, share = self.nearest(problem)

@@ -26,16 +26,23 @@ ARMS = ("pmi", "standard")
 BENCHMARK = "countdown"
 PATIENCE_S = 900.0
 """An arm that does nothing for so long is stopped."""
-STEP_WORK, QUESTION_WORK, SAMPLE_WORK, START_WORK = 2.0, 0.06, 0.12, 8.0
-"""Seconds that a training step, an evaluated question, a diagnosed sample and the start of a
-command take here.
-"""
+STEP_WORK = 2.0
+"""Seconds that a training step takes here."""
+QUESTION_WORK = 0.06
+"""Seconds of an evaluated question."""
+SAMPLE_WORK = 0.12
+"""Seconds of a diagnosed sample."""
+START_WORK = 8.0
+"""Seconds of the start of a command."""
 COMMANDS = 4
 SAVED = (0, 128 + signal.SIGTERM, -signal.SIGTERM)
 """Exit codes of a command that is done, or was asked to stop: what it has not written by then, it
 takes again.
 """
-KEEPS_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**32)}
+KEEPS_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+}
 """glibc hands freed tensors out again, instead of giving their pages back to the system: 6 to 9 %
 of a step.
 """
@@ -72,11 +79,13 @@ class ArmFailed(UserError):
     """A command of an arm failed: which, what it said, and its exit code."""
 
     def __init__(self, command: Sequence[str], log: Path, code: int):
-        lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        quoted = "\n".join(f"  {line}" for line in lines[-QUOTED_LINES:])
+        text = log.read_text(encoding="utf-8", errors="replace")
+        lines = text.strip().splitlines()
+        last = lines[-QUOTED_LINES:]
+        quoted = "\n".join(f"  {line}" for line in last)
+        typed = " ".join(command)
         super().__init__(
-            f"`purified-opsd {' '.join(command)}` ended with exit code {code}. {log} ends with:\n"
-            f"{quoted}"
+            f"`purified-opsd {typed}` ended with exit code {code}. {log} ends with:\n{quoted}"
         )
         self.exit_code = code
 
@@ -85,11 +94,14 @@ class Arm:
     """One arm: the command under way, those that are left, and the work done."""
 
     def __init__(self, name: str, settings: Quickstart, folder: Path):
-        self.name, self.settings, self.folder = name, settings, folder
+        self.name = name
+        self.settings = settings
+        self.folder = folder
         self.process: subprocess.Popen | None = None
         self.command: list[str] = []
         self.left = self._commands()
-        self._last_done, self._last_moved = -1.0, time.monotonic()
+        self._last_done = -1.0
+        self._last_moved = time.monotonic()
         self._written_at_start = 0.0
 
     @property
@@ -103,14 +115,16 @@ class Arm:
         evaluation = self.settings.questions * QUESTION_WORK
         diagnosis = self.settings.samples * SAMPLE_WORK
         measuring = self.settings.candidates * (evaluation + diagnosis)
-        return training + measuring + COMMANDS * START_WORK
+        starting = COMMANDS * START_WORK
+        return training + measuring + starting
 
     @property
     def done(self) -> float:
         """How much of `work` is on the disk; that a command has started shows in what it writes."""
         written = self._written()
         waiting = self.process is not None and written == self._written_at_start
-        return written + (COMMANDS - len(self.left) - waiting) * START_WORK
+        started = COMMANDS - len(self.left) - waiting
+        return written + started * START_WORK
 
     @property
     def doing(self) -> str:
@@ -121,14 +135,23 @@ class Arm:
 
         Raises ArmFailed, or TimeoutError where the command has done nothing for too long.
         """
-        if self.process and (code := self.process.poll()) is not None:
-            self.process = None
-            if code:
-                raise ArmFailed(self.command, self.log, code)
+        self._notice_end()
         if self.process is None and self.left:
-            self._start(self.left.pop(0))
+            following = self.left.pop(0)
+            self._start(following)
         self._refuse_to_hang()
         return self.process is not None
+
+    def _notice_end(self) -> None:
+        """Forgets the command's process once it has ended; raises ArmFailed where it failed."""
+        if self.process is None:
+            return
+        code = self.process.poll()
+        if code is None:
+            return
+        self.process = None
+        if code:
+            raise ArmFailed(self.command, self.log, code)
 
     def ask_to_stop(self) -> None:
         if self.process:
@@ -140,8 +163,9 @@ class Arm:
         """
         if self.process is None:
             return ""
+        seconds_left = max(0.0, deadline - time.monotonic())
         try:
-            code = self.process.wait(max(0.0, deadline - time.monotonic()))
+            code = self.process.wait(seconds_left)
         except subprocess.TimeoutExpired:
             self.process.kill()
             code = self.process.wait()
@@ -150,57 +174,86 @@ class Arm:
         return f"`{self.command[0]}` of {self.name} ended with exit code {code} (see {self.log})"
 
     def _commands(self) -> list[list[str]]:
-        settings, run = self.settings, str(self.folder)
+        settings = self.settings
+        run = str(self.folder)
         seed = ["--seed", str(settings.seed)]
-        if (self.folder / "config.yaml").exists():
-            train = ["resume", run]
-        else:
-            train = ["train", f"miniature.{self.name}", "--output-dir", run]
-            train += ["--steps", str(settings.steps), *seed]
-            train += ["--checkpoint-every", str(settings.checkpoint_every)]
         evaluate = ["evaluate", run, "--benchmarks", BENCHMARK, "--runs", "1"]
         evaluate += ["--limit", str(settings.questions), *seed]
         diagnose = ["diagnose", run, "--samples", str(settings.samples), *seed]
         microscope = ["microscope", run, "--samples", str(MICROSCOPE_SAMPLES), *seed]
+        measuring = [evaluate, diagnose, microscope]
+
         last_checkpoint = self.folder / "checkpoints" / step_name(settings.steps)
-        trained = (last_checkpoint / "manifest.json").exists()
-        return [*([] if trained else [train]), evaluate, diagnose, microscope]
+        manifest = last_checkpoint / "manifest.json"
+        if manifest.exists():
+            return measuring
+        return [self._training_command(), *measuring]
+
+    def _training_command(self) -> list[str]:
+        """Begins the run, or goes on with the one that is there."""
+        settings = self.settings
+        run = str(self.folder)
+        configuration = self.folder / "config.yaml"
+        if configuration.exists():
+            return ["resume", run]
+        command = ["train", f"miniature.{self.name}"]
+        command += ["--output-dir", run]
+        command += ["--steps", str(settings.steps)]
+        command += ["--seed", str(settings.seed)]
+        command += ["--checkpoint-every", str(settings.checkpoint_every)]
+        return command
 
     def _written(self) -> float:
         """The work whose results are in the run directory."""
         evaluation = self.folder / "evaluation" / BENCHMARK
-        trained = count_lines(self.folder / "metrics.jsonl")
-        evaluated = sum(map(count_lines, evaluation.glob("*/samples.jsonl")))
-        diagnosed = sum(map(count_lines, (self.folder / "diagnosis").glob("*.jsonl")))
-        return trained * STEP_WORK + evaluated * QUESTION_WORK + diagnosed * SAMPLE_WORK
+        diagnosis = self.folder / "diagnosis"
+        steps = count_lines(self.folder / "metrics.jsonl")
+        questions = sum(map(count_lines, evaluation.glob("*/samples.jsonl")))
+        samples = sum(map(count_lines, diagnosis.glob("*.jsonl")))
+        trained = steps * STEP_WORK
+        evaluated = questions * QUESTION_WORK
+        diagnosed = samples * SAMPLE_WORK
+        return trained + evaluated + diagnosed
 
     def _start(self, command: list[str]) -> None:
-        self.command, self._written_at_start = command, self._written()
-        environment = {
-            **KEEPS_MEMORY,
-            **os.environ,
-            "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // len(ARMS))),
-            "TOKENIZERS_PARALLELISM": "false",
-        }
+        self.command = command
+        self._written_at_start = self._written()
+        typed = " ".join(command)
         with self.log.open("a", encoding="utf-8") as log:
-            log.write(f"$ purified-opsd {' '.join(command)}\n")
+            log.write(f"$ purified-opsd {typed}\n")
             log.flush()
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "purified_opsd.cli", *command],
                 stdout=log,
                 stderr=log,
-                env=environment,
+                env=_environment(),
                 start_new_session=True,
                 preexec_fn=end_with_parent,
             )
 
     def _refuse_to_hang(self) -> None:
         done = self.done
+        now = time.monotonic()
         if done != self._last_done:
-            self._last_done, self._last_moved = done, time.monotonic()
-        if self.process and time.monotonic() - self._last_moved > PATIENCE_S:
+            self._last_done = done
+            self._last_moved = now
+        idle = now - self._last_moved
+        if self.process and idle > PATIENCE_S:
+            typed = " ".join(self.command)
+            minutes = PATIENCE_S / 60
             raise TimeoutError(
-                f"`purified-opsd {' '.join(self.command)}` has done nothing for "
-                f"{PATIENCE_S / 60:.0f} minutes and is stopped; see {self.log}. Go on with the "
-                "same quickstart command."
+                f"`purified-opsd {typed}` has done nothing for {minutes:.0f} minutes and is "
+                f"stopped; see {self.log}. Go on with the same quickstart command."
             )
+
+
+def _environment() -> dict[str, str]:
+    """The environment of a command, with its arm's share of the cores."""
+    cores = os.cpu_count() or 1
+    threads = max(1, cores // len(ARMS))
+    return {
+        **KEEPS_MEMORY,
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "TOKENIZERS_PARALLELISM": "false",
+    }
