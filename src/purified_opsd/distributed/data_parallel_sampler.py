@@ -27,7 +27,10 @@ class DataParallelSampler(Sampler):
     def __init__(
         self, sampler: Sampler, layout: Layout, accelerator: Accelerator, stop: StopRequest
     ):
-        self.sampler, self.layout, self.accelerator, self.stop = sampler, layout, accelerator, stop
+        self.sampler = sampler
+        self.layout = layout
+        self.accelerator = accelerator
+        self.stop = stop
         self.stopped_by = 0
         """The signal that one of the processes was sent by the end of the last batch, or 0."""
 
@@ -56,13 +59,20 @@ class DataParallelSampler(Sampler):
         """Draws every `num_processes`-th completion here; returns those of all processes, in
         order.
         """
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        # 1. This process's share.
+        rank = self.accelerator.process_index
+        processes = self.accelerator.num_processes
         indices = range(rank, len(prompts), processes)
-        own_prompts, own_seeds = [prompts[i] for i in indices], [seeds[i] for i in indices]
+        own_prompts = [prompts[i] for i in indices]
+        own_seeds = [seeds[i] for i in indices]
         with self.layout.synced_forwards(), self.layout.gathered_head():
             own = self.sampler.generate(own_prompts, own_seeds)
-        self.stopped_by = max(gather_object([self.stop.signal]))
-        completions = dict(gather_object(list(zip(indices, own, strict=True))))
+        # 2. Whether any process is to stop.
+        signals = gather_object([self.stop.signal])
+        self.stopped_by = max(signals)
+        # 3. All shares, put in order by their indices.
+        numbered = list(zip(indices, own, strict=True))
+        completions = dict(gather_object(numbered))
         return [completions[i] for i in range(len(prompts))]
 
 

@@ -21,25 +21,40 @@ def export(settings: Model, adapter: Path, output: Path) -> float:
     is the trained one, near 1 it has little to do with it.  Raises ModelError where the base cannot
     be loaded; writes all or nothing.
     """
-    base = load_base(replace(settings, dtype="float32"), torch.device("cpu"))
+    # 1. The base in float32, its adapter on.
+    exact_settings = replace(settings, dtype="float32")
+    base = load_base(exact_settings, torch.device("cpu"))
     dtype = saved_dtype(settings)
     adapted = PeftModel.from_pretrained(base, str(adapter))
     lost = _rounding_share(adapted, dtype)
+    # 2. Merged and saved under a temporary name.
     temporary = output.with_name(f".{output.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    adapted.merge_and_unload().to(dtype).save_pretrained(temporary)
-    load_tokenizer(settings).save_pretrained(temporary)
+    merged = adapted.merge_and_unload().to(dtype)
+    merged.save_pretrained(temporary)
+    tokenizer = load_tokenizer(settings)
+    tokenizer.save_pretrained(temporary)
+    # 3. Complete: it gets its name.
     temporary.rename(output)
     return lost
 
 
 def _rounding_share(adapted: PeftModel, dtype: torch.dtype) -> float:
-    error = update = 0.0
+    error = 0.0
+    update = 0.0
     for layer in adapted.modules():
         if not isinstance(layer, LoraLinear):
             continue
         delta = layer.get_delta_weight("default").detach()
-        exact = cast(torch.nn.Linear, layer.get_base_layer()).weight.detach() + delta
-        update += delta.square().sum().item()
-        error += (exact.to(dtype).float() - exact).square().sum().item()
-    return (error / update) ** 0.5 if update else 0.0
+        base_layer = cast(torch.nn.Linear, layer.get_base_layer())
+        exact = base_layer.weight.detach() + delta
+        rounded = exact.to(dtype).float()
+        update += _squared_norm(delta)
+        error += _squared_norm(rounded - exact)
+    if not update:
+        return 0.0
+    return (error / update) ** 0.5
+
+
+def _squared_norm(tensor: torch.Tensor) -> float:
+    return tensor.square().sum().item()

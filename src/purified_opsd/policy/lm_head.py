@@ -26,22 +26,29 @@ class ModelHead:
         output = output_layer(base)
         (name,) = (name for name, module in base.named_modules() if module is output)
         self.base = base
-        self.wide = {
-            f"{name}.{part}": _wide(parameter.detach())
-            for part, parameter in output.named_parameters()
-        }
+        self.wide: dict[str, Tensor] = {}
+        for part, parameter in output.named_parameters():
+            weight = parameter.detach()
+            self.wide[f"{name}.{part}"] = _wide(weight)
 
     def __call__(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
-        token_1N = torch.zeros(1, len(hidden_ND), dtype=torch.long, device=hidden_ND.device)
-        states = BaseModelOutputWithPast(last_hidden_state=cast(Any, _wide(hidden_ND)[None]))
+        # 1. What the decoder is to return, for a batch of one sequence.
+        hidden_1ND = _wide(hidden_ND)[None]
+        states = BaseModelOutputWithPast(last_hidden_state=cast(Any, hidden_1ND))
+        # 2. Tokens, which the model asks for and the decoder that is replaced does not read.
+        N = len(hidden_ND)
+        token_1N = torch.zeros(1, N, dtype=torch.long, device=hidden_ND.device)
         inputs = {"input_ids": token_1N, "use_cache": False}
-        with _replaced_forward(self.base.get_decoder(), lambda *_, **__: states):
+        # 3. The model's own forward pass around that.
+        decoder = self.base.get_decoder()
+        with _replaced_forward(decoder, lambda *_, **__: states):
             output = torch.func.functional_call(self.base, self.wide, (), inputs)
         return output.logits[0]
 
 
 def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+    dtype = torch.promote_types(tensor.dtype, torch.float32)
+    return tensor.to(dtype)
 
 
 @contextmanager
@@ -60,17 +67,21 @@ def find_head(base: PreTrainedModel) -> nn.Linear | ModelHead:
 
     The two are compared on random hidden states; no model's name and no configuration key decides.
     """
-    output, own = output_layer(base), ModelHead(base)
+    output = output_layer(base)
+    own = ModelHead(base)
     if not isinstance(output, nn.Linear):
         return own
     D = base.config.get_text_config().hidden_size
-    draw = torch.Generator().manual_seed(0)
-    hidden_ND = torch.randn(8, D, generator=draw).to(base.device) * 4
+    generator = torch.Generator().manual_seed(0)
+    normal_ND = torch.randn(8, D, generator=generator)
+    hidden_ND = normal_ND.to(base.device) * 4
     with torch.no_grad():
         logits_NV = own(hidden_ND)
-        bias = None if output.bias is None else output.bias.float()
-        linear_NV = nn.functional.linear(hidden_ND, output.weight.float(), bias)
-    return output if torch.allclose(logits_NV, linear_NV, rtol=1e-4, atol=1e-5) else own
+        weight_VD = output.weight.float()
+        bias_V = None if output.bias is None else output.bias.float()
+        linear_NV = nn.functional.linear(hidden_ND, weight_VD, bias_V)
+    same = torch.allclose(logits_NV, linear_NV, rtol=1e-4, atol=1e-5)
+    return output if same else own
 
 
 def output_layer(base: PreTrainedModel) -> nn.Module:

@@ -34,19 +34,23 @@ def completion_hidden(
     pairs = list(zip(prompts, completions, strict=True))
     # 1. One padded batch.  Nothing is predicted after a completion's last token: it is left out.
     sequences = [[*prompt, *completion[:-1]] for prompt, completion in pairs]
-    S = max(map(len, sequences))
-    padded = [[*sequence, *[0] * (S - len(sequence))] for sequence in sequences]
-    ids_BS = torch.tensor(padded, device=model.device)
+    ids_BS = torch.tensor(_pad_right(sequences), device=model.device)
     # 2. One pass of the decoder.
     with working_precision(model):
         decoder = base_of(model).get_decoder()
-        hidden_BSD = decoder(input_ids=ids_BS, use_cache=False).last_hidden_state
+        output = decoder(input_ids=ids_BS, use_cache=False)
+    hidden_BSD = output.last_hidden_state
     # 3. A completion's first token is predicted at the prompt's last position.
-    pieces = [
-        hidden_SD[len(prompt) - 1 :][: len(completion)]
-        for hidden_SD, (prompt, completion) in zip(hidden_BSD, pairs, strict=True)
-    ]
+    pieces: list[Tensor] = []
+    for hidden_SD, (prompt, completion) in zip(hidden_BSD, pairs, strict=True):
+        from_first_SD = hidden_SD[len(prompt) - 1 :]
+        pieces.append(from_first_SD[: len(completion)])
     return torch.cat(pieces)
+
+
+def _pad_right(sequences: Sequence[list[int]]) -> list[list[int]]:
+    S = max(map(len, sequences))
+    return [sequence + [0] * (S - len(sequence)) for sequence in sequences]
 
 
 def contexts_hidden(
@@ -61,20 +65,33 @@ def contexts_hidden(
     # 1. Every completion under every context, one context after another.
     every_prompt = list(chain(*prompts.values()))
     every_completion = list(completions) * len(prompts)
-    lengths = [len(p) + len(c) - 1 for p, c in zip(every_prompt, every_completion, strict=True)]
-    # 2. The states of each, in micro-batches of like length.
-    pieces: list[Tensor] = [torch.empty(0)] * len(lengths)
+    # 2. The states of each.
     with torch.no_grad():
-        for indices in micro_batches(lengths, token_budget):
-            batch_prompts = [every_prompt[i] for i in indices]
-            batch_completions = [every_completion[i] for i in indices]
-            hidden_ND = completion_hidden(model, batch_prompts, batch_completions)
-            batch_pieces = hidden_ND.split([len(completion) for completion in batch_completions])
-            for index, piece in zip(indices, batch_pieces, strict=True):
-                pieces[index] = piece
+        pieces = _hidden_pieces(model, every_prompt, every_completion, token_budget)
     # 3. Each context's, laid end to end.
-    B = len(completions)
-    return {name: torch.cat(pieces[k * B : (k + 1) * B]) for k, name in enumerate(prompts)}
+    hidden: dict[str, Tensor] = {}
+    for k, name in enumerate(prompts):
+        first = k * len(completions)
+        own = pieces[first : first + len(completions)]
+        hidden[name] = torch.cat(own)
+    return hidden
+
+
+def _hidden_pieces(
+    model: PeftModel, prompts: Sequence[Ids], completions: Sequence[Ids], token_budget: int
+) -> list[Tensor]:
+    """The hidden states of each completion, computed in micro-batches of like length."""
+    pairs = zip(prompts, completions, strict=True)
+    lengths = [len(prompt) + len(completion) - 1 for prompt, completion in pairs]
+    pieces: list[Tensor] = [torch.empty(0)] * len(lengths)
+    for indices in micro_batches(lengths, token_budget):
+        batch_prompts = [prompts[i] for i in indices]
+        batch_completions = [completions[i] for i in indices]
+        hidden_ND = completion_hidden(model, batch_prompts, batch_completions)
+        sizes = [len(completion) for completion in batch_completions]
+        for index, piece in zip(indices, hidden_ND.split(sizes), strict=True):
+            pieces[index] = piece
+    return pieces
 
 
 def working_precision(model: PeftModel) -> AbstractContextManager:
@@ -92,15 +109,22 @@ def micro_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
     Sequences of like length are together, so that little of what is computed is padding.  A
     sequence longer than the budget gets a micro-batch of its own.
     """
+    order = sorted(range(len(lengths)), key=lambda i: (lengths[i], i))
     batches: list[list[int]] = []
+    batch: list[int] = []
     tokens = 0
-    for index in sorted(range(len(lengths)), key=lambda i: (lengths[i], i)):
+    for index in order:
         length = lengths[index]
-        padded = (len(batches[-1]) + 1) * length if batches else token_budget + 1
-        if padded <= token_budget and tokens + length >= (1 - MOST_PADDING) * padded:
-            batches[-1].append(index)
-            tokens += length
+        # The sizes of the batch with this sequence in it, which is its longest.
+        padded = (len(batch) + 1) * length
+        filled = tokens + length
+        fits = padded <= token_budget
+        dense = filled >= (1 - MOST_PADDING) * padded
+        if batch and fits and dense:
+            batch.append(index)
+            tokens = filled
         else:
-            batches.append([index])
+            batch = [index]
+            batches.append(batch)
             tokens = length
     return batches

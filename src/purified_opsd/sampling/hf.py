@@ -52,22 +52,28 @@ class HFSampler(Sampler):
 
     def generate(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
         """Draws in batches of `sampling.batch_size` prompts of like length."""
+        # 1. Shortest first; of prompts of one length, in the order given.
         order = sorted(range(len(prompts)), key=lambda i: (len(prompts[i]), i))
         size = self.sampling.batch_size
         completions: dict[int, Completion] = {}
         training = self.model.training
         self.model.eval()
+        # 2. One batch after another.
         with torch.no_grad(), working_precision(self.model):
             for first in range(0, len(order), size):
                 indices = order[first : first + size]
-                batch = self._batch([prompts[i] for i in indices], [seeds[i] for i in indices])
+                batch_prompts = [prompts[i] for i in indices]
+                batch_seeds = [seeds[i] for i in indices]
+                batch = self._batch(batch_prompts, batch_seeds)
                 completions |= zip(indices, batch, strict=True)
+        # 3. Back in the order given.
         self.model.train(training)
         return [completions[i] for i in range(len(prompts))]
 
     def _batch(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
         """Decodes one batch with a KV cache, which rows leave as soon as they have ended."""
-        device, T = self.model.device, self.sampling.max_new_tokens
+        device = self.model.device
+        T = self.sampling.max_new_tokens
         # 1. All random numbers of every row, before any token is drawn.
         uniform_BT = torch.stack([uniforms(seed, T) for seed in seeds]).to(device)
         # 2. The prompts fill the cache.
@@ -77,18 +83,20 @@ class HFSampler(Sampler):
         drawn: list[Drawn] = []
         for t in range(T):
             # 3. One token a row.
-            token_B, log_prob_B = draw(logits_BV, uniform_BT[row_B, t], self.sampling)
+            uniform_B = uniform_BT[row_B, t]
+            token_B, log_prob_B = draw(logits_BV, uniform_B, self.sampling)
             drawn.append((row_B, token_B, log_prob_B))
             going_B = ~torch.isin(token_B, self.eos)
             if t + 1 == T or not going_B.any():
                 break
             # 4. Rows that have ended leave the batch and its cache.
             if not going_B.all():
-                cache.batch_select_indices(going_B.nonzero().squeeze(-1))
+                _keep_rows(cache, going_B)
             row_B = row_B[going_B]
+            token_B1 = token_B[going_B, None]
             # 5. The new tokens of the others give their next logits.
-            mask_BS = torch.cat([mask_BS[going_B], mask_BS.new_ones(len(row_B), 1)], dim=1)
-            logits_BV = self._next_logits(token_B[going_B, None], mask_BS, cache)
+            mask_BS = one_longer(mask_BS[going_B])
+            logits_BV = self._next_logits(token_B1, mask_BS, cache)
         # 6. The steps, which held all rows side by side, become one completion a row.
         return self._completions(len(prompts), drawn)
 
@@ -98,22 +106,29 @@ class HFSampler(Sampler):
         """The logits after each prompt, and the prompts' mask.  A prompt that several rows share is
         computed once, and each of them gets a copy of its cache.
         """
+        device = self.model.device
+        # 1. The different prompts, in the order in which they first come.
         rows = [tuple(prompt) for prompt in prompts]
-        index_of = {prompt: index for index, prompt in enumerate(dict.fromkeys(rows))}
-        ids_US, mask_US = pad_left(list(index_of), self.model.device)
+        different = list(dict.fromkeys(rows))
+        # 2. One pass over those.
+        ids_US, mask_US = pad_left(different, device)
         logits_UV = self._next_logits(ids_US, mask_US, cache)
-        index_B = torch.tensor([index_of[row] for row in rows], device=self.model.device)
-        if len(index_of) < len(rows):
+        # 3. Every row gets what belongs to its prompt.
+        index_of = {prompt: index for index, prompt in enumerate(different)}
+        index_B = torch.tensor([index_of[row] for row in rows], device=device)
+        if len(different) < len(rows):
             cache.batch_select_indices(index_B)
         return logits_UV[index_B], mask_US[index_B]
 
     def _next_logits(
         self, ids_BS: Tensor, mask_BS: Tensor, cache: DynamicCache
     ) -> Float[Tensor, "B V"]:
-        output = base_of(self.model)(
+        base = base_of(self.model)
+        new = ids_BS.shape[1]
+        output = base(
             input_ids=ids_BS,
             attention_mask=mask_BS,
-            position_ids=positions(mask_BS, ids_BS.shape[1]),
+            position_ids=positions(mask_BS, new),
             past_key_values=cache,
             use_cache=True,
             logits_to_keep=1,
@@ -124,15 +139,23 @@ class HFSampler(Sampler):
         ids: list[list[int]] = [[] for _ in range(B)]
         log_probs: list[list[float]] = [[] for _ in range(B)]
         for row_B, token_B, log_prob_B in drawn:
-            step = zip(row_B.tolist(), token_B.tolist(), log_prob_B.tolist(), strict=True)
-            for row, token, log_prob in step:
+            rows = row_B.tolist()
+            tokens = token_B.tolist()
+            step_log_probs = log_prob_B.tolist()
+            for row, token, log_prob in zip(rows, tokens, step_log_probs, strict=True):
                 ids[row].append(token)
                 log_probs[row].append(log_prob)
         eos = set(self.eos.tolist())
-        return [
-            Completion(row_ids, row_log_probs, "stop" if row_ids[-1] in eos else "length")
-            for row_ids, row_log_probs in zip(ids, log_probs, strict=True)
-        ]
+        completions = []
+        for row_ids, row_log_probs in zip(ids, log_probs, strict=True):
+            finish = "stop" if row_ids[-1] in eos else "length"
+            completions.append(Completion(row_ids, row_log_probs, finish))
+        return completions
+
+
+def _keep_rows(cache: DynamicCache, keep_B: Tensor) -> None:
+    index_B = keep_B.nonzero().squeeze(-1)
+    cache.batch_select_indices(index_B)
 
 
 def draw(
@@ -146,18 +169,25 @@ def draw(
     Raises FloatingPointError where a row's logits are no distribution.
     """
     normalizer_B = logits_BV.logsumexp(-1)
-    finite_B = torch.isfinite(normalizer_B)
-    if not finite_B.all():
-        raise FloatingPointError(
-            f"{int((~finite_B).sum())} of {len(logits_BV)} completions have logits that are NaN or "
-            "infinite, so no token can be drawn: the student has diverged. Resume from an earlier "
-            "checkpoint with a lower learning rate, or train in float32 with --model.dtype float32."
-        )
+    _refuse_infinite(normalizer_B)
     if sampling.temperature == 0:
         token_B = logits_BV.argmax(-1)
     else:
         token_B = _inversion(logits_BV, uniform_B, sampling)
-    return token_B, logits_BV.gather(-1, token_B[:, None]).squeeze(-1) - normalizer_B
+    logit_B = logits_BV.gather(-1, token_B[:, None]).squeeze(-1)
+    return token_B, logit_B - normalizer_B
+
+
+def _refuse_infinite(normalizer_B: Float[Tensor, " B"]) -> None:
+    finite_B = torch.isfinite(normalizer_B)
+    if finite_B.all():
+        return
+    bad = int((~finite_B).sum())
+    raise FloatingPointError(
+        f"{bad} of {len(normalizer_B)} completions have logits that are NaN or "
+        "infinite, so no token can be drawn: the student has diverged. Resume from an earlier "
+        "checkpoint with a lower learning rate, or train in float32 with --model.dtype float32."
+    )
 
 
 def _inversion(
@@ -165,14 +195,17 @@ def _inversion(
 ) -> Int[Tensor, " B"]:
     # 1. The candidates, likeliest first, and of them the least number that reaches top_p.
     probs_BK, tokens_BK = _candidates(logits_BV, sampling)
-    probs_BK = probs_BK * (probs_BK.cumsum(-1) - probs_BK < sampling.top_p)
+    before_BK = probs_BK.cumsum(-1) - probs_BK
+    probs_BK = probs_BK * (before_BK < sampling.top_p)
     # 2. The uniform number, stretched to what is left of the probability, names a candidate.
     cdf_BK = probs_BK.cumsum(-1)
     total_B1 = cdf_BK[:, -1:].contiguous()
-    index_B1 = torch.searchsorted(cdf_BK, uniform_B[:, None] * total_B1, right=True)
+    aim_B1 = uniform_B[:, None] * total_B1
+    index_B1 = torch.searchsorted(cdf_BK, aim_B1, right=True)
     # 3. Where rounding would pass the end, the last one with any probability.
     last_B1 = torch.searchsorted(cdf_BK, total_B1)
-    return tokens_BK.gather(-1, torch.minimum(index_B1, last_B1)).squeeze(-1)
+    index_B1 = torch.minimum(index_B1, last_B1)
+    return tokens_BK.gather(-1, index_B1).squeeze(-1)
 
 
 def _candidates(
@@ -182,27 +215,43 @@ def _candidates(
     those ask for an order.
     """
     V = logits_BV.shape[-1]
+    # 1. Top-k: the softmax is over what it leaves.
     if sampling.top_k:
-        values_BK, tokens_BK = logits_BV.topk(min(sampling.top_k, V))
-        return (values_BK / sampling.temperature).softmax(-1), tokens_BK
+        K = min(sampling.top_k, V)
+        logits_BK, tokens_BK = logits_BV.topk(K)
+        probs_BK = (logits_BK / sampling.temperature).softmax(-1)
+        return probs_BK, tokens_BK
+    # 2. Neither: the whole vocabulary, unsorted.
     probs_BV = (logits_BV / sampling.temperature).softmax(-1)
     if sampling.top_p == 1:
-        return probs_BV, torch.arange(V, device=logits_BV.device).expand_as(probs_BV)
-    # A nucleus is hardly ever wider than NUCLEUS: sorting the whole vocabulary is the exception.
-    probs_BK, tokens_BK = probs_BV.topk(min(NUCLEUS, V))
-    if NUCLEUS < V and not (probs_BK.sum(-1) >= sampling.top_p).all():
+        token_V = torch.arange(V, device=logits_BV.device)
+        return probs_BV, token_V.expand_as(probs_BV)
+    # 3. Top-p.  A nucleus is hardly ever wider than NUCLEUS: sorting the whole vocabulary is the
+    #    exception.
+    K = min(NUCLEUS, V)
+    probs_BK, tokens_BK = probs_BV.topk(K)
+    reached_B = probs_BK.sum(-1) >= sampling.top_p
+    if K < V and not reached_B.all():
         return probs_BV.topk(V)
     return probs_BK, tokens_BK
 
 
 def uniforms(seed: int, T: int) -> Float[Tensor, " T"]:
     """All the random numbers of one row, a function of its seed."""
-    return torch.rand(T, generator=torch.Generator().manual_seed(seed))
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(T, generator=generator)
 
 
 def positions(mask_BS: Int[Tensor, "B S"], new: int) -> Int[Tensor, "B new"]:
     """The positions of the last `new` tokens of rows that are padded on the left."""
-    return (mask_BS.cumsum(-1) - 1).clamp(min=0)[:, -new:]
+    position_BS = mask_BS.cumsum(-1) - 1
+    return position_BS.clamp(min=0)[:, -new:]
+
+
+def one_longer(mask_BS: Int[Tensor, "B S"]) -> Int[Tensor, "B S+1"]:
+    """The mask of rows to which one token has been added."""
+    one_B1 = mask_BS.new_ones(len(mask_BS), 1)
+    return torch.cat([mask_BS, one_B1], dim=1)
 
 
 def pad_left(
@@ -210,15 +259,20 @@ def pad_left(
 ) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
     """Token ids, and a mask that is 0 where a row is padded."""
     S = max(map(len, prompts))
-    ids = [[*[0] * (S - len(prompt)), *prompt] for prompt in prompts]
-    mask = [[0] * (S - len(prompt)) + [1] * len(prompt) for prompt in prompts]
+    ids: list[list[int]] = []
+    mask: list[list[int]] = []
+    for prompt in prompts:
+        padding = [0] * (S - len(prompt))
+        ids.append([*padding, *prompt])
+        mask.append(padding + [1] * len(prompt))
     return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
 
 
 def eos_ids(model: PeftModel) -> Int[Tensor, " E"]:
     """Every token that ends a completion, from the generation config, else the model's own."""
     base = base_of(model)
-    eos = base.generation_config.eos_token_id if base.generation_config else None
+    generation = base.generation_config
+    eos = generation.eos_token_id if generation else None
     if eos is None:
         eos = base.config.get_text_config().eos_token_id
     if eos is None:

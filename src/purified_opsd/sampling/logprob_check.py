@@ -38,10 +38,10 @@ class LogProbCheck:
         """
         if not top_log_probs or max(top_log_probs) >= len(self.log_prob_V):
             return float("inf")
-        differences = [
-            abs(self.log_prob_V[token].item() - log_prob)
-            for token, log_prob in top_log_probs.items()
-        ]
+        differences = []
+        for token, log_prob in top_log_probs.items():
+            own = self.log_prob_V[token].item()
+            differences.append(abs(own - log_prob))
         return sum(differences) / len(differences)
 
     def check(self, top_log_probs: Mapping[int, float], problem: str) -> None:
@@ -60,12 +60,16 @@ class LogProbCheck:
 
 def logprob_check_of(policy: Policy) -> LogProbCheck:
     """The check of the policy as it is: of the base where the adapter is off."""
+    model = policy.model
     prompt = list(policy.tokenizer.encode(TEXT, add_special_tokens=False))
-    model, training = policy.model, policy.model.training
+    ids_1S = torch.tensor([prompt], device=model.device)
+    training = model.training
     model.eval()
     with torch.no_grad(), working_precision(model):
-        ids_1S = torch.tensor([prompt], device=model.device)
-        output = base_of(model)(input_ids=ids_1S, use_cache=False, logits_to_keep=1)
+        base = base_of(model)
+        output = base(input_ids=ids_1S, use_cache=False, logits_to_keep=1)
     model.train(training)
-    log_prob_V = output.logits[0, -1].float().log_softmax(-1).cpu()
-    return LogProbCheck(prompt, log_prob_V, TOLERANCE[policy.base.dtype])
+    logits_V = output.logits[0, -1].float()
+    log_prob_V = logits_V.log_softmax(-1).cpu()
+    tolerance = TOLERANCE[policy.base.dtype]
+    return LogProbCheck(prompt, log_prob_V, tolerance)

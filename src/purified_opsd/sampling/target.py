@@ -1,11 +1,10 @@
 """Completions drawn from a target: what the target itself would write is its quickest check.
 
-C contexts of one prompt, S prompt tokens, V rows of the head.
+C contexts of one prompt, S prompt tokens, D hidden size, V rows of the head.
 """
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Float, Int
 from peft import PeftModel
 from torch import Tensor
@@ -16,7 +15,7 @@ from purified_opsd.policy.lm_head import ModelHead
 from purified_opsd.policy.model import base_of, frozen
 from purified_opsd.policy.scoring import working_precision
 
-from .hf import draw, eos_ids, pad_left, positions, uniforms
+from .hf import draw, eos_ids, one_longer, pad_left, positions, uniforms
 from .sampler import Completion, Ids, Sampling
 
 
@@ -52,12 +51,15 @@ class TargetSampler:
         for uniform_1 in uniform_T.split(1):
             log_target_1V = self._log_target(ids_CS, mask_CS, cache)
             token_1, log_prob_1 = draw(log_target_1V, uniform_1, self.sampling)
-            ids.append(int(token_1))
+            token = int(token_1)
+            ids.append(token)
             log_probs.append(float(log_prob_1))
-            if ids[-1] in self.eos:
+            if token in self.eos:
                 return Completion(ids, log_probs, "stop")
-            ids_CS = token_1.expand(len(ids_CS), 1)
-            mask_CS = torch.cat([mask_CS, mask_CS.new_ones(len(mask_CS), 1)], dim=1)
+            # The cache holds all tokens before: only the new one is to be computed.
+            C = len(ids_CS)
+            ids_CS = token_1.expand(C, 1)
+            mask_CS = one_longer(mask_CS)
         return Completion(ids, log_probs, "length")
 
     def _log_target(
@@ -65,13 +67,16 @@ class TargetSampler:
     ) -> Float[Tensor, "1 V"]:
         """The target's log-probs of the next token."""
         decoder = base_of(self.model).get_decoder()
+        new = ids_CS.shape[1]
         with working_precision(self.model):
             output = decoder(
                 input_ids=ids_CS,
                 attention_mask=mask_CS,
-                position_ids=positions(mask_CS, ids_CS.shape[1]),
+                position_ids=positions(mask_CS, new),
                 past_key_values=cache,
                 use_cache=True,
             )
-        log_prob_CV = self.head(output.last_hidden_state[:, -1]).log_softmax(-1)
+        hidden_CD = output.last_hidden_state[:, -1]
+        logits_CV = self.head(hidden_CD)
+        log_prob_CV = logits_CV.log_softmax(-1)
         return self.target(*log_prob_CV.split(1))

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import get_peft_model_state_dict, set_peft_model_state_dict
@@ -47,16 +48,19 @@ def save_checkpoint(
     run: Path, state: CheckpointState, policy: Policy, optimizer: torch.optim.Optimizer
 ) -> Path:
     """Writes the checkpoint of `state.step`; until its rename, nothing under its name exists."""
+    # 1. Everything under a temporary name.
     final = checkpoint_folder(run, state.step)
     temporary = final.with_name(f".{final.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     policy.model.save_pretrained(str(temporary / "adapter"), save_embedding_layers=False)
-    save_file(_optimizer_tensors(policy, optimizer), temporary / "optimizer.safetensors")
+    tensors = _optimizer_tensors(policy, optimizer)
+    save_file(tensors, temporary / "optimizer.safetensors")
     _write_json(temporary / "state.json", asdict(state))
-    files = [path for path in sorted(temporary.rglob("*")) if path.is_file()]
-    manifest = {str(file.relative_to(temporary)): _manifest_entry(file) for file in files}
+    # 2. The manifest of all that.
+    manifest = _manifest(temporary)
     _write_json(temporary / "manifest.json", manifest)
+    # 3. On the disk, before it gets its name.
     for path in [*temporary.rglob("*"), temporary]:
         _flush(path)
     if final.exists():
@@ -68,7 +72,8 @@ def save_checkpoint(
 
 def list_checkpoints(run: Path) -> list[int]:
     """Returns the steps with a checkpoint, good or damaged, oldest first."""
-    names = (folder.name for folder in (run / "checkpoints").glob("*"))
+    folders = (run / "checkpoints").glob("*")
+    names = [folder.name for folder in folders]
     return sorted(step_of(name) for name in names if is_step_name(name))
 
 
@@ -82,25 +87,29 @@ def verify(folder: Path) -> CheckpointState:
             f"{folder} has no manifest.json: it was never finished, or is no checkpoint."
         )
     try:
-        manifest = json.loads(manifest_file.read_text(encoding="utf-8"))
+        manifest = _load_json(manifest_file)
         for name, entry in manifest.items():
-            actual = _manifest_entry(folder / name) if (folder / name).is_file() else None
-            if actual != entry:
-                raise CheckpointError(
-                    f"{folder / name} is damaged: {entry} was written, {actual or 'nothing'} is "
-                    "there."
-                )
-        return CheckpointState(**json.loads((folder / "state.json").read_text(encoding="utf-8")))
+            _verify_file(folder / name, entry)
+        state = _load_json(folder / "state.json")
+        return CheckpointState(**state)
     except (ValueError, TypeError, AttributeError, OSError) as error:
         raise CheckpointError(f"{folder} is damaged: {error}.") from error
+
+
+def _verify_file(file: Path, entry: object) -> None:
+    actual = _manifest_entry(file) if file.is_file() else None
+    if actual != entry:
+        there = actual or "nothing"
+        raise CheckpointError(f"{file} is damaged: {entry} was written, {there} is there.")
 
 
 def newest_valid(run: Path) -> tuple[CheckpointState | None, list[str]]:
     """Returns the newest checkpoint that verifies, and what was wrong with those passed over."""
     damage: list[str] = []
     for step in reversed(list_checkpoints(run)):
+        folder = checkpoint_folder(run, step)
         try:
-            return verify(checkpoint_folder(run, step)), damage
+            return verify(folder), damage
         except CheckpointError as error:
             damage.append(str(error))
     return None, damage
@@ -108,35 +117,46 @@ def newest_valid(run: Path) -> tuple[CheckpointState | None, list[str]]:
 
 def manifest_digest(folder: Path) -> str:
     """Returns the digest of a checkpoint's manifest, which holds that of every file."""
-    return sha256((folder / "manifest.json").read_bytes()).hexdigest()
+    manifest = (folder / "manifest.json").read_bytes()
+    return sha256(manifest).hexdigest()
 
 
 def refuse_changes(saved: CheckpointState, now: CheckpointState) -> None:
     """Raises CheckpointError if the run would go on with another training set, base or target than
     it was saved with.
     """
-    pairs = {"training set": (saved.data, now.data), "model": (saved.model, now.model)}
-    names = sorted(saved.settings.keys() | now.settings.keys())
-    pairs |= {
-        f"setting {name}": (saved.settings.get(name), now.settings.get(name)) for name in names
-    }
-    for name, (before, after) in pairs.items():
-        if before != after:
+    before = _fixed(saved)
+    after = _fixed(now)
+    settings = sorted(saved.settings.keys() | now.settings.keys())
+    names = ["training set", "model", *(f"setting {name}" for name in settings)]
+    for name in names:
+        if before.get(name) != after.get(name):
             raise CheckpointError(
-                f"The {name} has changed since step {saved.step}: the run was made with {before}, "
-                f"and now has {after}. What followed would not be the same run. Bring back what it "
-                "began with, or start a new run."
+                f"The {name} has changed since step {saved.step}: the run was made with "
+                f"{before.get(name)}, and now has {after.get(name)}. What followed would not be "
+                "the same run. Bring back what it began with, or start a new run."
             )
+
+
+def _fixed(state: CheckpointState) -> dict[str, str]:
+    """What a continuation must find unchanged, by what a message calls it."""
+    fixed = {"training set": state.data, "model": state.model}
+    for name, value in state.settings.items():
+        fixed[f"setting {name}"] = value
+    return fixed
 
 
 def load_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
     """Puts a verified checkpoint's adapter and optimizer state in place."""
     load_adapter(folder, policy)
     parameters = policy.adapter_parameters()
-    for key, value in load_file(folder / "optimizer.safetensors").items():
+    tensors = load_file(folder / "optimizer.safetensors")
+    for key, tensor in tensors.items():
         name, _, kind = key.rpartition(":")
-        on_device = value if kind == "step" else value.to(parameters[name].device)
-        optimizer.state[parameters[name]][kind] = on_device
+        parameter = parameters[name]
+        # AdamW keeps its count of steps on the CPU.
+        on_device = tensor if kind == "step" else tensor.to(parameter.device)
+        optimizer.state[parameter][kind] = on_device
 
 
 def load_adapter(folder: Path, policy: Policy) -> None:
@@ -159,23 +179,42 @@ def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
 
 
 def _optimizer_tensors(policy: Policy, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
-    return {
-        f"{name}:{key}": value.detach().contiguous()
-        for name, parameter in policy.adapter_parameters().items()
-        for key, value in optimizer.state.get(parameter, {}).items()
-    }
+    """What `load_checkpoint` reads: every parameter's state, as `parameter:kind`."""
+    tensors: dict[str, torch.Tensor] = {}
+    for name, parameter in policy.adapter_parameters().items():
+        state = optimizer.state.get(parameter, {})
+        for kind, value in state.items():
+            tensors[f"{name}:{kind}"] = value.detach().contiguous()
+    return tensors
+
+
+def _load_json(file: Path) -> Any:
+    text = file.read_text(encoding="utf-8")
+    return json.loads(text)
 
 
 def _write_json(file: Path, value: Mapping[str, object]) -> None:
-    file.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(value, indent=2) + "\n"
+    file.write_text(text, encoding="utf-8")
+
+
+def _manifest(folder: Path) -> dict[str, dict[str, int | str]]:
+    """The entries of all files there are, by path."""
+    manifest: dict[str, dict[str, int | str]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            name = str(path.relative_to(folder))
+            manifest[name] = _manifest_entry(path)
+    return manifest
 
 
 def _manifest_entry(file: Path) -> dict[str, int | str]:
+    digest = sha256()
     with file.open("rb") as stream:
-        digest = sha256()
         while block := stream.read(2**20):
             digest.update(block)
-    return {"bytes": file.stat().st_size, "sha256": digest.hexdigest()}
+    size = file.stat().st_size
+    return {"bytes": size, "sha256": digest.hexdigest()}
 
 
 def _flush(path: Path) -> None:
