@@ -216,15 +216,15 @@ def test_an_evaluation_is_the_same_by_one_server_and_by_two_however_often_it_is_
         2,
         "--sampling.max-new-tokens",
         60,
-        "--batch-size",
+        "--sampling.batch-size",
         12,
     ]
-    by_one = command(*words, "--output", tmp_path / "one", "--server", servers[0].url)
+    by_one = command(*words, "--output-dir", tmp_path / "one", "--server", servers[0].url)
     assert by_one.returncode == 0, by_one.stderr
 
     two = [
         *map(str, words),
-        "--output",
+        "--output-dir",
         str(tmp_path / "two"),
         "--server",
         *(server.url for server in servers),
@@ -249,6 +249,6 @@ def test_an_evaluation_is_the_same_by_one_server_and_by_two_however_often_it_is_
     assert (tmp_path / "two/table.md").read_text() == table
     assert "PARTIAL" not in table
 
-    mixed = command(*words, "--output", tmp_path / "one")
+    mixed = command(*words, "--output-dir", tmp_path / "one")
     assert mixed.returncode == 2
     assert "holds samples drawn with engine = vllm, and transformers is asked for" in mixed.stderr
