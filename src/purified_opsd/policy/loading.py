@@ -22,9 +22,11 @@ from transformers import (
 
 from purified_opsd.errors import ModelError
 
-from .lm_head import find_head, output_layer
+from .dropout import silence_dropout
+from .lm_head import find_head
 from .loading_report import quiet_report, refuse_incomplete
 from .location import ADVICE, only_in_cache, refuse_bad_folder
+from .lora_targets import peft_config, refuse_misplaced
 from .model import LoRA, Model, Policy
 from .weight_check import refuse_other_dtypes, refuse_quantized, refuse_wrong_values
 
@@ -41,42 +43,18 @@ def load_policy(
     Raises ModelError where the weights cannot be loaded or the adapter does not fit.
     """
     base = load_base(settings, device)
+    silence_dropout(base, settings.path)
     torch.manual_seed(seed)
     try:
-        model = get_peft_model(base, adapter.peft_config())
+        model = get_peft_model(base, peft_config(adapter, base, settings.path))
     except ValueError as error:
-        raise _misfit(settings, adapter, base, error) from error
-    _refuse_adapted_head(settings, adapter, base)
+        raise ModelError(
+            f"PEFT refuses the adapter {adapter} on {settings.path}: {_first_line(error)}"
+        ) from error
+    refuse_misplaced(adapter, model, settings.path)
     if settings.gradient_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return Policy(model, tokenizer, find_head(base))
-
-
-def _misfit(settings: Model, adapter: LoRA, base: PreTrainedModel, error: ValueError) -> ModelError:
-    """What to tell of an adapter that PEFT could not put into the base."""
-    if "target modules" not in str(error).lower():
-        return ModelError(
-            f"PEFT refuses the adapter {adapter} on {settings.path}: {_first_line(error)}"
-        )
-    linears = set()
-    for name, module in base.named_modules():
-        if isinstance(module, nn.Linear):
-            linears.add(name.rsplit(".", 1)[-1])
-    return ModelError(
-        f"LoRA finds no layers {', '.join(adapter.targets)} in {settings.path}, whose linear "
-        f"layers are called {', '.join(sorted(linears))}. Name some of those in adapter.targets, "
-        "or say all-linear."
-    )
-
-
-def _refuse_adapted_head(settings: Model, adapter: LoRA, base: PreTrainedModel) -> None:
-    """Raises ModelError where the adapter is on the head, too."""
-    if any("lora_" in name for name, _ in output_layer(base).named_parameters()):
-        raise ModelError(
-            f"adapter.targets ({', '.join(adapter.targets)}) puts LoRA on the head of "
-            f"{settings.path}. Student, base, teacher and probe are compared through one head, "
-            "which must therefore stay frozen. Leave the head out of adapter.targets."
-        )
 
 
 def load_base(settings: Model, device: torch.device) -> PreTrainedModel:
@@ -87,10 +65,13 @@ def load_base(settings: Model, device: torch.device) -> PreTrainedModel:
     refuse_quantized(settings.path, load_config(settings))
     dtype = settings.dtype if settings.dtype == "auto" else getattr(torch, settings.dtype)
     try:
+        source = _source(settings)
         with quiet_report():
             base, report = cast(Any, AutoModelForCausalLM).from_pretrained(
                 settings.path,
-                **_source(settings),
+                **source,
+                # where it looks for an adapter beside the model, which is refused below
+                adapter_kwargs={"local_files_only": source["local_files_only"]},
                 dtype=dtype,
                 attn_implementation=settings.attention,
                 use_safetensors=True,

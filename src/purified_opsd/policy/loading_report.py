@@ -38,6 +38,12 @@ def refuse_incomplete(path: str, base: PreTrainedModel, report: Mapping[str, Any
     What else the files hold, such as another task's head, is named in a warning.
     """
     own = base.state_dict().keys()
+    if any(".lora_" in name for name in own):
+        raise ModelError(
+            f"{path} brings a LoRA adapter beside the model (adapter_config.json), which would be "
+            "part of the base. Give the model alone; an adapter is evaluated with `purified-opsd "
+            "evaluate MODEL --adapter FOLDER`."
+        )
     missing, unexpected = report["missing_keys"], report["unexpected_keys"]
     needed, foreign = _split_unexpected(base, unexpected)
     if missing:
