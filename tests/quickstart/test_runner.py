@@ -147,7 +147,7 @@ def test_stopped_and_gone_on_with_it_measures_both_arms(finished):
 
 def test_the_table_has_base_and_every_checkpoint_and_names_what_to_open(finished):
     folder, out = finished
-    for name in ("base", "purified, step 3", "standard, step 1"):
+    for name in ("base", "pmi, step 3", "standard, step 1"):
         assert f"| {name} " in out
     assert f"Open {folder / 'report.html'}, or {folder / 'summary.png'} alone" in out
     assert (folder / "report.html").read_text().count('class="data"') == len(ARMS)

@@ -66,7 +66,7 @@ class RunRecord:
     @property
     def arm(self) -> str:
         """The paper's name of what was done."""
-        return "opsd-standard" if self.settings["target"]["kind"] == "teacher" else "opsd-pmi"
+        return "standard" if self.settings["target"]["kind"] == "teacher" else "pmi"
 
     def accuracies(self, benchmark: str) -> dict[int, Estimate]:
         """The accuracy on a benchmark, by step."""

@@ -151,7 +151,7 @@ class TrainingConfig:
     @property
     def arm(self) -> str:
         """The paper's name of what is being done."""
-        return "opsd-standard" if isinstance(self.target, TeacherTarget) else "opsd-pmi"
+        return "standard" if isinstance(self.target, TeacherTarget) else "pmi"
 
 
 def new_config(settings: Mapping[str, Any]) -> TrainingConfig:
