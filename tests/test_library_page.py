@@ -126,7 +126,7 @@ TENSORS = {
 RAISES = {
     "chunked_loss", "loss_from_logits", "PMITarget", "JSD", "LoRA", "Sampling", "PromptBuilder",
     "load_policy", "load_examples", "read_tokens", "start_run", "resume_run", "evaluate",
-    "HFSampler", "TrainingConfig", "completion_hidden",
+    "TrainingConfig", "completion_hidden",
 }  # fmt: skip
 SOURCES = r"Eqs?\. |Section |Figs?\. |arXiv|PEFT|Hugging Face|docs/|upstream|paper|Kim et al"
 

@@ -88,7 +88,9 @@ READY_COLUMNS: Mapping[str, Columns] = {
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """Where the rows come from and what of them is used.  Also the record of a run's data."""
+    """Where the rows come from and what of them is used (docs/data.md).  Also the record of a run's
+    data.
+    """
 
     short_form: ClassVar[tuple[str, ...]] = (
         "path", "config", "split", "revision", "columns", "where", "subset"
@@ -153,7 +155,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> tuple[int, ...]:
 
 
 def load_examples(settings: TrainingSet) -> Examples:
-    """Reads and validates the training set.
+    """Reads and validates the training set (docs/data.md).
 
     Of a large set, no more than twice `subset` rows are held at a time. Raises DataError that names
     each bad row (the first five) as file:row, or says that nothing is left.

@@ -26,7 +26,10 @@ from .optimizer import AdamW, Constant, Cosine, Linear
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training run.  The defaults are the paper's; where it is silent, upstream's."""
+    """One training run.  The defaults are the paper's; where it is silent, upstream's.
+
+    Raises ValueError for a number out of range, and for settings that exclude each other.
+    """
 
     model: Model
     data: TrainingSet
