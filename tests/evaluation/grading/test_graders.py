@@ -5,6 +5,7 @@ import re
 import signal
 import threading
 import time
+import unicodedata
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,8 +17,14 @@ from purified_opsd.evaluation.grading.boxed_answer import find_boxes, integer, p
 from purified_opsd.evaluation.grading.graders import MathGrader, grade, grade_all
 from purified_opsd.evaluation.grading.pool import Limits, Worker, Workers
 
+
+def spelled_out(field):
+    """The field with each character that is not seen in its place."""
+    return re.sub(r"\\N\{([^}]+)\}", lambda name: unicodedata.lookup(name[1]), field)
+
+
 PAIRS = [
-    tuple(field.removeprefix(" ") for field in line.removesuffix("\n").split("|"))
+    tuple(spelled_out(field.removeprefix(" ")) for field in line.removesuffix("\n").split("|"))
     for line in (Path(__file__).parents[1] / "graded_pairs.txt")
     .read_text()
     .splitlines(keepends=True)
