@@ -35,30 +35,30 @@ def find_boxes(text: str) -> Boxes:
     r"""Looks for `\boxed{}`, `\fbox{}` and `\framebox{}`, and for `\boxed 5`, in one pass; of a box
     in a box, the outer one is the answer.
     """
-    answers: list[str] = []
+    spans: list[tuple[int, int]] = []
     last_opened, open_braces = None, []
     for token in _TOKENS.finditer(text):
         if token["box"]:
             last_opened = token.end()
             open_braces.append(last_opened)
         elif token["bare"]:
-            answers.append(token["bare"])
+            spans.append(token.span("bare"))
         elif token.group() == "{":
             open_braces.append(None)
         elif token.group() == "}" and open_braces:
             start = open_braces.pop()
             if start is not None:
-                answers.append(text[start : token.start()].strip())
+                spans.append((start, token.start()))
     cut_off = last_opened is not None and last_opened in open_braces
-    return Boxes(_last_filled(answers), cut_off)
+    return Boxes(_last_filled(text, spans), cut_off)
 
 
-def _last_filled(answers: Sequence[str]) -> str | None:
+def _last_filled(text: str, spans: Sequence[tuple[int, int]]) -> str | None:
     """The last of the answers that is not empty; the last, where all are."""
-    for answer in reversed(answers):
-        if len(answer) > _EMPTY_AT_MOST or not is_empty(answer):
-            return answer
-    return answers[-1] if answers else None
+    for start, end in reversed(spans):
+        if end - start > _EMPTY_AT_MOST or not is_empty(text[start:end]):
+            return text[start:end].strip()
+    return "" if spans else None
 
 
 LONGEST = 4_000

@@ -80,7 +80,7 @@ def read_powers_of_ten(latex: str) -> str:
 def is_empty(answer: str) -> bool:
     """Does nothing stand in the box but space and what sets its type?"""
     text = _INVISIBLE.sub("", read_characters(answer))
-    return not re.sub(rf"{GAP}|{_STYLE}|\\(?![a-zA-Z])|[\s{{}}$]", "", text)
+    return not re.sub(rf"{GAP}|{_STYLE}|\\(?![a-zA-Z{{}}%])|(?<!\\)[\s{{}}$]", "", text)
 
 
 def _unstyled(answer: str) -> str:
