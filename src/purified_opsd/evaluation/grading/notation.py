@@ -77,6 +77,12 @@ def read_powers_of_ten(latex: str) -> str:
     return _POWER_OF_TEN.sub(_power, latex)
 
 
+def without_style(answer: str) -> str:
+    """The words of an answer, without commands of style, braces and dollar signs."""
+    text = _INVISIBLE.sub("", read_characters(answer))
+    return re.sub(rf"{GAP}|{_STYLE}|\\\\|[\s{{}}$*]", " ", text).strip()
+
+
 def is_empty(answer: str) -> bool:
     """Does nothing stand in the box but space and what sets its type?"""
     text = _INVISIBLE.sub("", read_characters(answer))
