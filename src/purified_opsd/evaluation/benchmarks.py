@@ -1,7 +1,7 @@
 """Benchmarks: questions with certain answers, and the grader that goes with them.
 
-The three of the paper by name, the miniature's held-out questions, and any file or hub data set by
-its path.
+The three of the paper, MATH-500 and GPQA-Diamond by name, the miniature's held-out questions, and
+any file or hub data set by its path.
 """
 
 import difflib
@@ -15,9 +15,14 @@ from typing import Any
 
 from purified_opsd.data.readers import SUFFIXES, Row, read_rows, text_of
 from purified_opsd.errors import DataError
+from purified_opsd.evaluation.grading.custom_grader import CustomGrader, load_grader
 from purified_opsd.evaluation.grading.graders import CountdownGrader, Grader, MathGrader
+from purified_opsd.evaluation.grading.letter_grader import LetterGrader
 from purified_opsd.miniature.rows import draw_rows
 from purified_opsd.miniature.task import Split, problems
+
+from .answer_digest import digest_of
+from .multiple_choice import OptionColumns, lettered
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,8 @@ class Source:
     split: str = "train"
     revision: str | None = None
     columns: AnswerColumns = AnswerColumns()
+    options: OptionColumns | None = None
+    """The columns of a multiple-choice set, whose options get letters; null: it is none."""
     rows: int | None = None
     """The number of rows that there must be; null: any number."""
     answers: str | None = None
@@ -47,7 +54,7 @@ class Source:
     """
 
 
-SOURCES: Mapping[str, Source] = {
+PAPERS: Mapping[str, Source] = {
     "aime24": Source("HuggingFaceH4/aime_2024", rows=30, answers="591d3824f22a93e7"),
     "aime25": Source("yentinglin/aime_2025", rows=30, answers="d361f8a4e377d298"),
     "hmmt25": Source(
@@ -58,6 +65,20 @@ SOURCES: Mapping[str, Source] = {
     ),
 }
 """The paper's three, graded as mathematics."""
+
+SOURCES: Mapping[str, Source] = {
+    **PAPERS,
+    "math500": Source(
+        "HuggingFaceH4/MATH-500",
+        split="test",
+        columns=AnswerColumns(id="unique_id"),
+        rows=500,
+    ),
+    "gpqa-diamond": Source(
+        "Idavidrein/gpqa", config="gpqa_diamond", options=OptionColumns(), rows=198
+    ),
+}
+"""And MATH-500, graded as mathematics, and GPQA, by the letter."""
 
 COUNTDOWN = "countdown"
 """The miniature's questions that neither its base nor a distilled student has seen."""
@@ -97,13 +118,16 @@ class Benchmark:
         return replace(self, questions=self.questions[:limit])
 
 
-def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark:
+def load_benchmark(
+    name: str, columns: AnswerColumns | None = None, grader: CustomGrader | None = None
+) -> Benchmark:
     """A benchmark by name (`aime25`, or `aime25@REVISION` of its hub data set), by path
     (`problems.jsonl`), by hub id (`org/set:SPLIT@REVISION`, split and revision as needed), or a
     named one read from a path (`aime25=aime.jsonl`).
 
-    `columns` are those of a set by path or hub id; named ones have their own.  Raises DataError
-    where there is none of that name, or a row lacks its problem or answer, naming each as file:row.
+    `columns` and `grader` are those of a set by path or hub id; named ones have their own, and
+    without a grader answers are graded as mathematics.  Raises DataError where there is none of
+    that name, or a row lacks its problem or answer, naming each as file:row.
     """
     if name == COUNTDOWN:
         return countdown()
@@ -111,7 +135,7 @@ def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark
     columns = columns or AnswerColumns()
     path = Path(name).expanduser()
     if path.exists():
-        return _load(path.stem, name, Source(name, columns=columns))
+        return _load(path.stem, name, Source(name, columns=columns), grader)
     known, equals, file = name.partition("=")
     if equals:
         return _load_known_from(known, file, name)
@@ -127,7 +151,7 @@ def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark
     parts = hub["id"].split("/")
     if hub["split"]:
         parts.append(hub["split"])
-    return _load("--".join(parts), name, source)
+    return _load("--".join(parts), name, source, grader)
 
 
 _HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?")
@@ -145,7 +169,7 @@ def _load_known_from(known: str, file: str, spec: str) -> Benchmark:
 
 
 def _no_such_benchmark(name: str) -> str:
-    names = [*SOURCES, COUNTDOWN]
+    names = [*PAPERS, COUNTDOWN, *(name for name in SOURCES if name not in PAPERS)]
     near = difflib.get_close_matches(name, names, 1)
     hint = f". Did you mean {near[0]}?" if near else " and no file of that name."
     return (
@@ -154,12 +178,15 @@ def _no_such_benchmark(name: str) -> str:
     )
 
 
-def reload_benchmark(record: Mapping[str, Any]) -> Benchmark:
-    """The benchmark of a record, with its answers as they are today.  Raises DataError where it is
-    not there any more.
+def reload_benchmark(record: Mapping[str, Any], grader: CustomGrader | None = None) -> Benchmark:
+    """The benchmark of a record, with its answers as they are today, and graded as it was unless
+    another grader is given.  Raises DataError where it is not there any more, and SettingsError
+    where its grader is not.
     """
     columns = record.get("columns")
-    return load_benchmark(record["spec"], AnswerColumns(**columns) if columns else None)
+    if not grader and record.get("grader"):
+        grader = load_grader(record["grader"])
+    return load_benchmark(record["spec"], AnswerColumns(**columns) if columns else None, grader)
 
 
 def countdown() -> Benchmark:
@@ -172,14 +199,6 @@ def countdown() -> Benchmark:
     return _benchmark(COUNTDOWN, questions, CountdownGrader(), {"spec": COUNTDOWN})
 
 
-def digest_of(answers: Iterable[str]) -> str:
-    """Identifies a set by its answers in order; leading zeros and spaces, in which copies of a set
-    differ, do not count.
-    """
-    plain = ["".join(answer.split()).lstrip("0") or "0" for answer in answers]
-    return sha256(json.dumps(plain).encode()).hexdigest()[:16]
-
-
 def located_benchmark(name: str) -> str:
     """The name with its path made absolute where a file is there, so that the file is found again
     from anywhere.
@@ -189,11 +208,13 @@ def located_benchmark(name: str) -> str:
     return f"{known}{equals}{file.absolute()}" if file.exists() else name
 
 
-def _load(name: str, spec: str, source: Source) -> Benchmark:
+def _load(name: str, spec: str, source: Source, grader: CustomGrader | None = None) -> Benchmark:
     """Reads a benchmark and checks that it is the set it should be.  `spec` is what the user named
     it by.
     """
     rows = read_rows(source.path, source.config, source.split, source.revision)
+    if source.options:
+        rows = lettered(rows, source.options)
     questions = _read_questions(rows, source.columns)
     if source.rows is not None and len(questions) != source.rows:
         raise DataError(
@@ -208,7 +229,9 @@ def _load(name: str, spec: str, source: Source) -> Benchmark:
             f"{source.answers}): results would not compare with others on {name}. Give it as a "
             f"benchmark of its own: --benchmarks {source.path}."
         )
-    return _benchmark(name, questions, MathGrader(), {"spec": spec, **asdict(source)})
+    record = {"spec": spec, **asdict(source), "grader": grader.path if grader else None}
+    own = LetterGrader() if source.options else MathGrader()
+    return _benchmark(name, questions, grader or own, record)
 
 
 def _benchmark(
