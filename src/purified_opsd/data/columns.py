@@ -60,6 +60,7 @@ USUAL_NAMES: Mapping[str, tuple[str, ...]] = {
         "label",
         "solution",
     ),
+    "id": ("id", "uuid", "unique_id", "problem_id", "problem_idx", "question_id"),
 }
 """How public data sets name the column of each role, in the order in which they are proposed."""
 

@@ -1,29 +1,29 @@
 """Rows of CSV files: every field is text, and the first line names the columns."""
 
 import csv
-import io
 from collections.abc import Iterator, Sequence
-from typing import IO, Any
+from io import BufferedIOBase, TextIOWrapper
+from typing import Any, cast
 
 _FIELD_LIMIT = 2**31 - 1
 """Characters of a field; the csv module's own limit, 131,072, is shorter than some solutions."""
 
 
-def read_csv(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
+def read_csv(stream: BufferedIOBase) -> Iterator[tuple[int, Any]]:
     """Each row with the number of the line on which it begins.  Raises ValueError as `_read`."""
     return _read(stream, ",")
 
 
-def read_tsv(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
+def read_tsv(stream: BufferedIOBase) -> Iterator[tuple[int, Any]]:
     """The same, with tabs between the fields."""
     return _read(stream, "\t")
 
 
-def _read(stream: IO[bytes], delimiter: str) -> Iterator[tuple[int, Any]]:
+def _read(stream: BufferedIOBase, delimiter: str) -> Iterator[tuple[int, Any]]:
     """Raises ValueError where the header names a column twice, or a quote is never closed."""
     csv.field_size_limit(_FIELD_LIMIT)
     # What is not UTF-8 becomes lone surrogates, which show in which row it stands.
-    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+    text = TextIOWrapper(cast(Any, stream), "utf-8-sig", errors="surrogateescape", newline="")
     reader = csv.reader(text, delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:

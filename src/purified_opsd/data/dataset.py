@@ -283,14 +283,14 @@ def _example(row: dict[str, Any], where: str, number: int, settings: TrainingSet
 
 def _required(columns: Columns, view: ReferenceView) -> dict[str, str]:
     """The columns that each row must have, by role."""
-    named = {
+    named: dict[str, str | None] = {
         "problem": columns.problem,
         "solution": columns.solution,
         "answer": columns.answer,
         "id": columns.id,
     }
     if isinstance(view, AnswerOnly):
-        named.pop("solution")
+        named |= {"solution": None, "answer": columns.answer or "answer"}
     return {role: column for role, column in named.items() if column is not None}
 
 

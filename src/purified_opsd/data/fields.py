@@ -69,7 +69,7 @@ def _whole(text: str, column: str, role: str) -> str:
     if text.strip().lower() in MISSING_VALUES:
         raise ValueError(
             f"its column '{column}' ({role}) is '{text.strip()}', which stands for a missing "
-            "value; fill it in, or leave the row out"
+            "value; fill it in, or write null"
         )
     return text
 
@@ -80,8 +80,8 @@ def _number(value: int | float | Decimal, column: str, role: str) -> str:
     """
     if not math.isfinite(value):
         raise ValueError(
-            f"its column '{column}' ({role}) is {value}, no finite number; fill it in, or leave "
-            "the row out"
+            f"its column '{column}' ({role}) is {value}, no finite number; fill it in, or write "
+            "null"
         )
     if isinstance(value, float) and abs(value) >= EXACT:
         raise ValueError(

@@ -6,46 +6,51 @@ What cannot be read is the row's own: its value is then the ValueError that says
 import json
 import re
 from collections.abc import Iterator
-from typing import IO, Any
+from io import BufferedIOBase
+from typing import Any
 
 _BOM = b"\xef\xbb\xbf"
 _TOKEN = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{},]', re.DOTALL)
 """A whole string, in which brackets and commas are text, or one of those marks."""
 
 
-def read_jsonl(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
+def read_jsonl(stream: BufferedIOBase) -> Iterator[tuple[int, Any]]:
     """Each line that is not blank, with its number.
 
     Lines end at a line feed alone: U+2028 and U+0085 are text.
     """
     for number, line in enumerate(stream, 1):
         if line.strip():
-            yield number, parse_json(line.rstrip())
+            yield number, _parse(line.rstrip(), "write one JSON object a line")
 
 
-def read_json(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
+def read_json(stream: BufferedIOBase) -> Iterator[tuple[int, Any]]:
     """Each element of a list, with its number.
 
-    Each is parsed by itself, so that a bad one leaves the others.  Raises ValueError where the file
-    is no list, or has no end.
+    Raises ValueError where the file is no list, or has no end.
     """
     text = stream.read().removeprefix(_BOM)
-    if not text.lstrip().startswith(b"["):
-        value = parse_json(text)
-        if isinstance(value, ValueError):
-            raise ValueError(
-                f"holds no list of objects: {value}. If it has one object a line, name it .jsonl"
-            )
+    value = _parse(text, "where it has one object a line, name it .jsonl")
+    if isinstance(value, list):
+        yield from enumerate(value, 1)
+    elif text.lstrip().startswith(b"["):
+        # A bad element leaves the others, so each is parsed by itself.
+        for number, element in enumerate(_elements(text), 1):
+            yield number, _parse(element, "mend this element of the list")
+    elif isinstance(value, ValueError):
+        raise ValueError(f"holds no list of objects: {value}")
+    else:
         raise ValueError(
             f"holds a {type(value).__name__}; a .json data set is a list of objects. Or write it "
             "as .jsonl"
         )
-    for number, element in enumerate(_elements(text), 1):
-        yield number, parse_json(element)
 
 
-def parse_json(text: bytes) -> Any:
-    """The JSON value in the bytes, or the ValueError that says why there is none."""
+def _parse(text: bytes, advice: str) -> Any:
+    """The JSON value in the bytes, or the ValueError that says why there is none.
+
+    `advice` is the way out where it is no JSON.
+    """
     try:
         return json.loads(text.decode("utf-8-sig"), object_pairs_hook=_object, parse_int=_integer)
     except UnicodeDecodeError as error:
@@ -53,9 +58,7 @@ def parse_json(text: bytes) -> Any:
             f"it is not UTF-8 at byte {error.start + 1} of the line; save the file as UTF-8"
         )
     except json.JSONDecodeError as error:
-        return ValueError(
-            f"it is not JSON: {error.msg} at column {error.colno}; write one JSON object a line"
-        )
+        return ValueError(f"it is not JSON: {error.msg} at column {error.colno}; {advice}")
     except RecursionError:
         return ValueError(
             "its brackets are nested too deeply to be read; write the columns as plain text"

@@ -1,13 +1,14 @@
-"""Rows of Parquet files."""
+"""Rows of Parquet files, and of other tables of Arrow."""
 
 from collections.abc import Iterator
-from typing import IO, Any
+from io import BufferedIOBase
+from typing import Any
 
 _BATCH = 256
 """Rows in memory at a time."""
 
 
-def read_parquet(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
+def read_parquet(stream: BufferedIOBase) -> Iterator[tuple[int, Any]]:
     """Each row with its number.
 
     A value that Python cannot hold is the ValueError that says why.  Raises ValueError where the
@@ -21,7 +22,7 @@ def read_parquet(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:
         _refuse_shared_names(file.schema_arrow.names)
         number = 0
         for batch in file.iter_batches(batch_size=_BATCH):
-            for row in _rows(_widened(batch)):
+            for row in rows_of_batch(batch):
                 number += 1
                 yield number, row
     except (pyarrow.ArrowException, OSError) as error:
@@ -47,14 +48,18 @@ def _widened(batch: Any) -> Any:
     return batch
 
 
-def _rows(batch: Any) -> list[dict[str, Any]]:
+def rows_of_batch(batch: Any) -> list[dict[str, Any]]:
+    """The rows of an Arrow record batch.
+
+    A value that Python cannot hold is the ValueError that says why.
+    """
+    batch = _widened(batch)
     try:
         return batch.to_pylist()
     except (ValueError, OverflowError):  # one value of one row: the others are good
+        names = batch.schema.names
         columns = [[_value(scalar) for scalar in column] for column in batch.columns]
-        return [
-            dict(zip(batch.schema.names, row, strict=True)) for row in zip(*columns, strict=True)
-        ]
+        return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _value(scalar: Any) -> Any:

@@ -8,16 +8,17 @@ import gzip
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from io import BufferedIOBase
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 from purified_opsd.errors import DataError
 
 from .csv_rows import read_csv, read_tsv
 from .json_rows import read_json, read_jsonl
-from .parquet_rows import read_parquet
+from .parquet_rows import read_parquet, rows_of_batch
 
-FormatReader = Callable[[IO[bytes]], Iterator[tuple[int, Any]]]
+FormatReader = Callable[[BufferedIOBase], Iterator[tuple[int, Any]]]
 """Yields the rows of an open file, each with its number.  Raises ValueError where the file itself
 cannot be read.
 """
@@ -43,8 +44,8 @@ class Row(NamedTuple):
 
 
 def is_data_file(file: Path) -> bool:
-    """Is it named like a file that is read here?"""
-    return _ending(file) in FORMATS
+    """Is it named like a file that is read here?  Hidden files are not."""
+    return _ending(file) in FORMATS and not file.name.startswith(".")
 
 
 def set_name(file: Path) -> str:
@@ -116,10 +117,10 @@ def _read_file(file: Path) -> Iterator[Row]:
         raise DataError(f"{file} cannot be read: {error.strerror}. Check it.") from error
 
 
-def _opened(file: Path) -> IO[bytes]:
+def _opened(file: Path) -> BufferedIOBase:
     """Raises ValueError for a gzip file that is not named as one."""
     if file.suffix.lower() == ".gz":
-        return cast(IO[bytes], gzip.open(file))
+        return gzip.GzipFile(file)
     stream = file.open("rb")
     if stream.peek(2).startswith(GZIP_MAGIC):
         stream.close()
@@ -139,5 +140,9 @@ def _read_hub(path: str, config: str | None, split: str, revision: str | None) -
             f"({type(error).__name__}: {str(error)[:300]}). Check the name, its configuration and "
             "its split, and that the hub can be reached; or give a local file."
         ) from error
-    for number, row in enumerate(rows, 1):
-        yield Row(f"{path}:{number}", row)
+    number = 0
+    for table in rows.with_format("arrow").iter(batch_size=256):
+        for batch in cast(Any, table).to_batches():
+            for value in rows_of_batch(batch):
+                number += 1
+                yield Row(f"{path}:{number}", value)

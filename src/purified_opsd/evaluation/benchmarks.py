@@ -274,5 +274,5 @@ def _gold_answer(row: dict[str, Any], column: str) -> str:
     number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
     if number and not (isfinite(value) and value % 1):
         return optional_text(row, column, "answer") or ""
-    answer = text_of(row, column, "answer")
-    return final_answer(answer) or answer
+    final = final_answer(value)
+    return text_of(row if final is None else {column: final}, column, "answer")
