@@ -7,7 +7,7 @@ validated before a model is loaded; seed and epoch decide the order.
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -17,10 +17,11 @@ from purified_opsd.errors import DataError
 
 from .bad_rows import BadRows
 from .columns import READY_COLUMNS, Columns, require_columns
-from .fields import kind_of, optional_text, text_of
+from .fields import kind_of, text_of
 from .readers import Row, read_rows
 from .seeds import seed_for
 from .shapes import shape_of
+from .where import matching_rows
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def usable_examples(settings: TrainingSet, reading: Reading) -> Iterator[Example
     """
     first_seen: dict[str, str] = {}
     rows = read_rows(settings.path, settings.config, settings.split, settings.revision)
-    for number, row in enumerate(_matching(rows, settings.where, reading), 1):
+    for number, row in enumerate(matching_rows(rows, settings.where, reading.seen_columns), 1):
         try:
             columns, shape = _columns(row, settings)
             example = _example(columns, row.where, number, settings)
@@ -228,24 +229,6 @@ def _why_empty(settings: TrainingSet, reading: Reading) -> str:
     )
 
 
-def _matching(rows: Iterable[Row], where: Mapping[str, str], reading: Reading) -> Iterator[Row]:
-    """The rows whose columns have the values of `where`, and those that could not be read."""
-    for row in rows:
-        if isinstance(row.value, dict):
-            reading.seen_columns.update(dict.fromkeys(row.value))
-        if not isinstance(row.value, dict) or _has_values(row.value, where):
-            yield row
-
-
-def _has_values(columns: Mapping[str, Any], where: Mapping[str, str]) -> bool:
-    return all(_value_text(columns.get(name)) == value for name, value in where.items())
-
-
-def _value_text(value: object) -> str:
-    """A whole float as whole: so come the numbers of a column that has gaps."""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
 def _columns(row: Row, settings: TrainingSet) -> tuple[dict[str, Any], str]:
     """The columns of a row, and the name of the shape by which they were found, if they were.
 
@@ -268,45 +251,18 @@ def _example(row: dict[str, Any], where: str, number: int, settings: TrainingSet
     """The example that a row holds.  Raises ValueError that says what is wrong with the row."""
     columns = settings.columns or READY_COLUMNS.get(settings.path, Columns())
     view = settings.reference
-    require_columns(row, _required(columns, view), "--data.columns")
+    role = "answer" if isinstance(view, AnswerOnly) else "solution"
+    require_columns(row, columns.required(role), "--data.columns")
     problem = text_of(row, columns.problem, "problem")
     solution = ""
     if not isinstance(view, AnswerOnly):
         solution = text_of(row, columns.solution, "solution")
-    answer = _optional(row, columns.answer, "answer", columns)
+    answer = columns.text(row, "answer")
     reference = view(solution, answer)
     if not reference.strip():
         raise ValueError("its reference is empty, so the teacher would know nothing; fill it in")
-    id = _optional(row, columns.id, "id", columns) or f"row-{number}"
+    id = columns.text(row, "id") or f"row-{number}"
     return Example(id, problem, reference, answer, where)
-
-
-def _required(columns: Columns, view: ReferenceView) -> dict[str, str]:
-    """The columns that each row must have, by role."""
-    named: dict[str, str | None] = {
-        "problem": columns.problem,
-        "solution": columns.solution,
-        "answer": columns.answer,
-        "id": columns.id,
-    }
-    if isinstance(view, AnswerOnly):
-        named |= {"solution": None, "answer": columns.answer or "answer"}
-    return {role: column for role, column in named.items() if column is not None}
-
-
-def _optional(row: dict[str, Any], column: str | None, role: str, columns: Columns) -> str | None:
-    """The text of a column that was named, or of the one that is named like its role.
-
-    Raises ValueError where the one that was named holds nothing.
-    """
-    if column is None:
-        taken = role in (columns.problem, columns.solution)
-        return None if taken else optional_text(row, role, role)
-    text = optional_text(row, column, role)
-    if text is None:
-        kind = "null" if row[column] is None else "empty"
-        raise ValueError(f"its column '{column}' ({role}) is {kind}; write text or a number")
-    return text
 
 
 def _subset(examples: list[Example], size: int, seed: int) -> list[Example]:
