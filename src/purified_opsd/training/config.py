@@ -156,10 +156,17 @@ class TrainingConfig:
 
 
 def new_config(settings: Mapping[str, Any]) -> TrainingConfig:
-    """Returns the config of a run that is to begin, its local paths absolute, so that it can be
-    resumed from anywhere.  Raises SettingsError.
+    """Returns the config of a run that is to begin, its local paths absolute.  Raises
+    SettingsError.
     """
-    config = build(TrainingConfig, settings)
+    config = with_absolute_paths(build(TrainingConfig, settings))
+    return replace(config, output_dir=config.output_dir.expanduser())
+
+
+def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
+    """Returns the config with what it reads named absolutely, so that the run can be resumed from
+    anywhere.
+    """
     model = replace(config.model, path=_absolute(config.model.path))
     if config.model.trust_remote_code_of == config.model.path:
         model = replace(model, trust_remote_code_of=model.path)
@@ -169,7 +176,6 @@ def new_config(settings: Mapping[str, Any]) -> TrainingConfig:
         model=model,
         data=replace(config.data, path=_absolute(config.data.path)),
         evaluation=replace(config.evaluation, benchmarks=benchmarks),
-        output_dir=config.output_dir.expanduser(),
     )
 
 

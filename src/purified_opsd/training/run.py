@@ -79,6 +79,8 @@ def _say_what_is_trained(setup: TrainingSetup, config: TrainingConfig) -> None:
     )
     if examples.skipped:
         _say(setup, f"{examples.skipped} bad rows were left out.")
+    for shape, count in examples.shapes.items():
+        _say(setup, f"{count} rows were read by their shape: {shape}.")
     if isinstance(setup.policy.head, torch.nn.Linear):
         _say(setup, "The head is linear.")
     else:
@@ -94,6 +96,7 @@ def _data_record(setup: TrainingSetup, config: TrainingConfig) -> Json:
         "path": config.data.path,
         "rows": len(setup.examples.rows),
         "skipped": setup.examples.skipped,
+        "shapes": setup.examples.shapes,
         "fingerprint": setup.examples.fingerprint,
         "wording": WORDING,
         "model_fingerprint": setup.model_fingerprint,
