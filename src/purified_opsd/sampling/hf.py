@@ -117,7 +117,7 @@ class HFSampler(Sampler):
         index_of = {prompt: index for index, prompt in enumerate(different)}
         index_B = torch.tensor([index_of[row] for row in rows], device=device)
         if len(different) < len(rows):
-            cache.batch_select_indices(index_B)
+            cache.reorder_cache(index_B)
         return logits_UV[index_B], mask_US[index_B]
 
     def _next_logits(
@@ -155,7 +155,7 @@ class HFSampler(Sampler):
 
 def _keep_rows(cache: DynamicCache, keep_B: Tensor) -> None:
     index_B = keep_B.nonzero().squeeze(-1)
-    cache.batch_select_indices(index_B)
+    cache.reorder_cache(index_B)
 
 
 def draw(
