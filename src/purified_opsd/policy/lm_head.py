@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from purified_opsd.errors import ModelError
+
 
 class ModelHead:
     """What a model does after its decoder, whatever that is: soft-capped, scaled, or linear.
@@ -45,7 +47,7 @@ class ModelHead:
         token_1N = torch.zeros(1, N, dtype=torch.long, device=hidden_ND.device)
         inputs = {"input_ids": token_1N, "use_cache": False}
         # 3. The model's own forward pass around that.
-        decoder = self.base.get_decoder()
+        decoder = decoder_of(self.base)
         with _replaced_forward(decoder, lambda *_, **__: states):
             output = torch.func.functional_call(self.base, self.wide, (), inputs)
         return output.logits[0]
@@ -54,9 +56,8 @@ class ModelHead:
 def _decoder_output(base: PreTrainedModel) -> BaseModelOutputWithPast:
     """What the decoder returns, of one token."""
     token_11 = torch.zeros(1, 1, dtype=torch.long, device=base.device)
-    decoder = base.get_decoder()
     with torch.no_grad():
-        return decoder(input_ids=token_11, use_cache=False)
+        return decoder_of(base)(input_ids=token_11, use_cache=False)
 
 
 def _wide(tensor: Tensor) -> Tensor:
@@ -100,3 +101,18 @@ def find_head(base: PreTrainedModel) -> nn.Linear | ModelHead:
 def output_layer(base: PreTrainedModel) -> nn.Module:
     """The module whose weights are the head's."""
     return cast(nn.Module, base.get_output_embeddings())
+
+
+def decoder_of(base: PreTrainedModel) -> nn.Module:
+    """All of a model before its head.  Raises ModelError where it is not a module of its own."""
+    decoder = base.get_decoder()
+    if decoder is not base:
+        return decoder
+    # transformers looks for it by name, and not every family has one of the names.
+    inner = [module for module in base.children() if isinstance(module, PreTrainedModel)]
+    if len(inner) != 1:
+        raise ModelError(
+            f"{type(base).__name__} has no decoder apart from its head, and the loss needs the "
+            "states that come in between. docs/models.md lists families that work."
+        )
+    return inner[0]
