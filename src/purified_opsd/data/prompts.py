@@ -72,7 +72,9 @@ class Contexts(NamedTuple):
 
 
 class PromptBuilder:
-    """Renders contexts with a tokenizer's chat template."""
+    """Renders the three contexts of an example, as token ids, with a tokenizer's chat template; the
+    paper's Section 3.2, Step 1.  Raises TemplateError where there is none.
+    """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", settings: Prompts, room: int):
         """`room` is the most prompt tokens that leave a whole completion its space in the model's

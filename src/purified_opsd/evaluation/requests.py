@@ -123,6 +123,7 @@ def generation_settings(
         "engine": candidate.engine,
         "questions": benchmark.fingerprint,
         "answers": benchmark.answers,
+        "grader": benchmark.record.get("grader"),
         "wording": WORDING,
         "thinking": prompts.settings.thinking,
         "seed": request.seed,

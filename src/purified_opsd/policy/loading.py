@@ -22,12 +22,14 @@ from transformers import (
 
 from purified_opsd.errors import ModelError
 
+from .decoding_check import check_decoding
 from .dropout import silence_dropout
 from .lm_head import find_head
 from .loading_report import quiet_report, refuse_incomplete
 from .location import ADVICE, only_in_cache, refuse_bad_folder
 from .lora_targets import peft_config, refuse_misplaced
 from .model import LoRA, Model, Policy
+from .turn_end import set_eos_ids
 from .weight_check import refuse_other_dtypes, refuse_quantized, refuse_wrong_values
 
 
@@ -38,7 +40,8 @@ def load_policy(
     seed: int,
     device: torch.device,
 ) -> Policy:
-    """The base and a fresh adapter, whose initialisation is a function of `seed`.
+    """The base and a fresh adapter by PEFT, whose initialisation is a function of `seed`; until it
+    is trained the student is its base.
 
     Raises ModelError where the weights cannot be loaded or the adapter does not fit.
     """
@@ -54,7 +57,10 @@ def load_policy(
     refuse_misplaced(adapter, model, settings.path)
     if settings.gradient_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return Policy(model, tokenizer, find_head(base))
+    set_eos_ids(base, tokenizer)
+    policy = Policy(model, tokenizer, find_head(base))
+    check_decoding(policy)
+    return policy
 
 
 def load_base(settings: Model, device: torch.device) -> PreTrainedModel:
