@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import jinja2
-from jinja2 import meta, nodes
+from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -40,12 +40,12 @@ class ChatTemplate:
         environment = _environment(date)
         try:
             self._template = environment.from_string(source)
-            undeclared = meta.find_undeclared_variables(environment.parse(source))
+            names = environment.parse(source).find_all(nodes.Name)
         except jinja2.TemplateSyntaxError as error:
             raise TemplateError(
                 f"{name} cannot be read as Jinja: line {error.lineno}: {_sentence(error)} {WAY_OUT}"
             ) from error
-        self.uses_clock = "strftime_now" in undeclared
+        self.uses_clock = any(node.name == "strftime_now" for node in names)
         self.fingerprint = sha256(source.encode()).hexdigest()[:16]
 
     def render(
