@@ -10,6 +10,7 @@ short_form  what a lone word stands for, as in `model: some/path`: the word is t
             is none, the lone word is the kind: `target: teacher`.
 """
 
+import datetime
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -149,7 +150,7 @@ def to_mapping(value: Any) -> Any:
                 plain = {"kind": vars(type(inner))["kind"], **plain}
             mapping[field.name] = plain
         return mapping
-    if isinstance(value, Path):
+    if isinstance(value, Path | datetime.date):
         return str(value)
     if isinstance(value, tuple):
         return list(value)

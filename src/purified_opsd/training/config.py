@@ -175,6 +175,7 @@ def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
         config,
         model=model,
         data=replace(config.data, path=_absolute(config.data.path)),
+        prompts=replace(config.prompts, template=_absolute_file(config.prompts.template)),
         evaluation=replace(config.evaluation, benchmarks=benchmarks),
     )
 
@@ -183,6 +184,10 @@ def read_config(folder: Path) -> TrainingConfig:
     """Returns the config of the run in a run directory, wherever the directory has moved to."""
     settings = read_yaml(RunReader(folder).config_file)
     return replace(build(TrainingConfig, settings), output_dir=folder)
+
+
+def _absolute_file(file: Path | None) -> Path | None:
+    return file and file.expanduser().absolute()
 
 
 def _absolute(path: str) -> str:
