@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from purified_opsd.training.checkpoint import newest_valid
-from purified_opsd.training.config import TrainingConfig, new_config
+from purified_opsd.training.config import TrainingConfig, new_config, read_config
 from purified_opsd.training.periodic_eval import evaluation_pending
 from purified_opsd.training.run import resume_run, start_run
 
 from .errors import Interrupted, RunError, SettingsError
-from .settings import flat, merge, read_overrides, read_yaml, to_mapping
+from .settings import flat, merge, read_overrides, to_mapping
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def refuse_changes(points: Sequence[Point]) -> None:
     for point in points:
         if not point.begun:
             continue
-        before = dict(flat(read_yaml(point.config_file)))
+        before = dict(flat(to_mapping(read_config(point.folder))))
         for name, value in flat(to_mapping(point.config)):
             if name != "output_dir" and before.get(name) != value:
                 raise RunError(
