@@ -11,8 +11,7 @@ from purified_opsd.objective.averaging import TokenMean
 from purified_opsd.objective.divergences import JSD, ForwardKL, ReverseKL
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
 from purified_opsd.recipes import RECIPES, find_recipe
-from purified_opsd.sampling.hf import HF
-from purified_opsd.sampling.vllm_servers import VLLMServers
+from purified_opsd.sampling.engines import HF, VLLMServers
 from purified_opsd.settings import (
     build,
     merge,

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from purified_opsd.distributed.fsdp import FSDP2
+from purified_opsd.distributed.sharding import FSDP2
 from purified_opsd.objective.targets import TeacherTarget
 from purified_opsd.planning.estimate import GPUS, Assumptions, DoesNotFit, estimate, growth, report
 from purified_opsd.planning.flops_memory import lengths_of

@@ -8,14 +8,15 @@ problem: what the two share cancels in Δ_it (Eq. 13).
 
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Literal, NamedTuple, cast
-
-from transformers import BatchEncoding, PreTrainedTokenizerBase
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from purified_opsd.errors import TemplateError
 
 from .dataset import Example
 from .truncation import ReferenceTruncation
+
+if TYPE_CHECKING:  # settings are read without it, which takes seconds
+    from transformers import BatchEncoding, PreTrainedTokenizerBase
 
 INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{{}}."
 
@@ -73,7 +74,7 @@ class Contexts(NamedTuple):
 class PromptBuilder:
     """Renders contexts with a tokenizer's chat template."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, settings: Prompts, room: int):
+    def __init__(self, tokenizer: "PreTrainedTokenizerBase", settings: Prompts, room: int):
         """`room` is the most prompt tokens that leave a whole completion its space in the model's
         context.  Raises TemplateError where the tokenizer has no chat template.
         """
@@ -129,7 +130,7 @@ class PromptBuilder:
             return_dict=True,
             enable_thinking=self.settings.thinking,
         )
-        ids = cast(BatchEncoding, rendered)["input_ids"]
+        ids = cast("BatchEncoding", rendered)["input_ids"]
         bos = self.tokenizer.bos_token_id
         while bos is not None and ids[:2] == [bos, bos]:
             ids = ids[1:]

@@ -5,8 +5,6 @@ the head, K candidates for the next token.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +12,7 @@ from peft import PeftModel
 from torch import Tensor
 from transformers import DynamicCache
 
-from purified_opsd.policy.model import Model, Policy, base_of
+from purified_opsd.policy.model import base_of
 from purified_opsd.policy.scoring import working_precision
 
 from .sampler import Completion, Ids, Sampler, Sampling
@@ -24,19 +22,6 @@ NUCLEUS = 1024
 
 Drawn = tuple[Tensor, Tensor, Tensor]
 """One decoding step: the rows that are still going, their tokens and those tokens' log-probs."""
-
-
-@dataclass(frozen=True)
-class HF:
-    """In this process, with the very model that is trained."""
-
-    kind: ClassVar[str] = "hf"
-    library: ClassVar[str] = "transformers"
-
-    def open(
-        self, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
-    ) -> "HFSampler":
-        return HFSampler(policy.model, sampling)
 
 
 class HFSampler(Sampler):

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from purified_opsd.data.dataset import TrainingSet
 from purified_opsd.data.prompts import Prompts
-from purified_opsd.distributed.fsdp import FSDP2, Replicated
+from purified_opsd.distributed.sharding import FSDP2, Replicated
 from purified_opsd.evaluation.benchmarks import located_benchmark
 from purified_opsd.evaluation.config import EvaluationConfig
 from purified_opsd.objective.averaging import SequenceMean, TokenMean
@@ -15,10 +15,8 @@ from purified_opsd.objective.divergences import JSD, ForwardKL, ReverseKL
 from purified_opsd.objective.kernels import Compiled, Eager
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
 from purified_opsd.policy.model import LoRA, Model
-from purified_opsd.sampling.hf import HF
+from purified_opsd.sampling.engines import HF, VLLM, VLLMServers
 from purified_opsd.sampling.sampler import Sampling
-from purified_opsd.sampling.vllm_engine import VLLM
-from purified_opsd.sampling.vllm_servers import VLLMServers
 from purified_opsd.settings import build, read_yaml
 from purified_opsd.storage.run_dir import RunReader
 

@@ -14,8 +14,8 @@ from accelerate import Accelerator
 from purified_opsd.data.dataset import Example, Examples, load_examples
 from purified_opsd.data.prompts import WORDING, PromptBuilder
 from purified_opsd.data.seeds import seed_for
-from purified_opsd.distributed.fsdp import Layout
 from purified_opsd.distributed.process_group import check_same_on_all_ranks, init_distributed
+from purified_opsd.distributed.sharding import Layout
 from purified_opsd.errors import DataError, ModelError, RunError
 from purified_opsd.policy.loading import context_length, load_policy, load_tokenizer
 from purified_opsd.policy.model import Policy
