@@ -50,6 +50,16 @@ def short_form(choices: Choices) -> tuple[str, ...]:
     return getattr(choices[0], "short_form", ("kind",)) if choices else ("kind",)
 
 
+def classes_at(cls: type, path: str) -> Choices:
+    """Returns the settings classes that a dotted name below a class allows; none where there is no
+    such section.
+    """
+    choices: Choices = (cls,)
+    for name in path.split(".") if path else ():
+        choices = tuple(inner for choice in choices for inner in sections_of(choice).get(name, ()))
+    return choices
+
+
 def all_names(cls: type, path: str = "") -> list[str]:
     """Returns the dotted names of all settings below a class."""
     names: list[str] = []

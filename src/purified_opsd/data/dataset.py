@@ -68,9 +68,13 @@ class Columns:
     """
 
     problem: str = "problem"
+    """The question."""
     solution: str = "solution"
+    """The reference solution."""
     answer: str | None = None
+    """The final answer, which `reference: answer-only` shows; null: `answer`, if there is one."""
     id: str | None = None
+    """What a row is known by; null: `id`, where there is one, else its number."""
 
 
 READY_COLUMNS: Mapping[str, Columns] = {
@@ -109,9 +113,11 @@ class TrainingSet:
     subset: int | None = None
     """Keep a sample of this many rows, a function of `subset_seed` alone."""
     subset_seed: int = 0
+    """Decides the sample."""
     reference: ReferenceView = WholeSolution()
     """What of a row the teacher is shown."""
     on_bad_row: Literal["fail", "skip"] = "fail"
+    """What a row that cannot be used does: end the run before it begins, or be left out."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,17 @@ class Row(NamedTuple):
     """What it holds, or the ValueError that says why it cannot even be read."""
 
 
+def refuse_missing(path: str) -> None:
+    """Raises the DataError of `read_rows` where nothing is at a path, and reads nothing."""
+    if not Path(path).expanduser().exists() and not _is_hub_id(path):
+        next(read_rows(path, None, "train", None))
+
+
+def _is_hub_id(path: str) -> bool:
+    known = Path(path).suffix in SUFFIXES
+    return not known and re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
+
+
 def read_rows(path: str, config: str | None, split: str, revision: str | None) -> Iterator[Row]:
     """Every row of a file, of a folder's files in the order of their names, or of a hub data set.
 
@@ -40,7 +51,7 @@ def read_rows(path: str, config: str | None, split: str, revision: str | None) -
             yield from _read_file(file)
     elif local.is_file():
         yield from _read_file(local)
-    elif local.suffix not in SUFFIXES and re.fullmatch(r"[\w.-]+/[\w.-]+", path):
+    elif _is_hub_id(path):
         yield from _read_hub(path, config, split, revision)
     else:
         raise DataError(

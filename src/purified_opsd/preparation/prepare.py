@@ -8,14 +8,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from purified_opsd.data.dataset import Example, TrainingSet, refuse_bad_rows, usable_examples
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CHECK_BATCH = 64
 """Rows checked together."""
@@ -41,7 +43,7 @@ Check = Callable[[Sequence[Example]], Sequence[Finding | None]]
 class LongReference:
     """Drops a row whose reference has more tokens than a limit."""
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "PreTrainedTokenizerBase"
     limit: int
 
     def __call__(self, examples: Sequence[Example]) -> Sequence[Finding | None]:
