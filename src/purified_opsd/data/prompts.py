@@ -57,7 +57,9 @@ class Prompts:
     know no such flag ignore it.
     """
     max_tokens: int = 20_000
-    """The longest prompt of any context; a longer reference is cut at its end to fit."""
+    """The longest prompt of any context; a longer reference is cut at its end to fit.  Source:
+    upstream.
+    """
     long_reference: Literal["cut", "refuse"] = "cut"
     """Whether a reference that does not fit is cut (and counted), or its row refused before
     training starts.
