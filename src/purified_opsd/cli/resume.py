@@ -7,10 +7,10 @@ from typing import Annotated
 from purified_opsd.errors import Stopped
 from purified_opsd.settings import build, override, to_mapping
 from purified_opsd.training.config import TrainingConfig, read_config, with_absolute_paths
-from purified_opsd.training.run import resume_run
 
-from .launch import say
+from .loading import loading
 from .parameters import RunFolder, Settings
+from .rank_zero import say
 
 
 def resume(folder: Annotated[Path, RunFolder], /, *settings: Settings) -> int:
@@ -21,6 +21,8 @@ def resume(folder: Annotated[Path, RunFolder], /, *settings: Settings) -> int:
     """
     start = to_mapping(read_config(folder))
     config = with_absolute_paths(build(TrainingConfig, override(TrainingConfig, start, settings)))
+    with loading():
+        from purified_opsd.training.run import resume_run
     try:
         resume_run(config, folder)
     except Stopped as stop:

@@ -22,9 +22,10 @@ from purified_opsd.errors import ModelError
 
 from .decoding_check import check_decoding
 from .lm_head import find_head
-from .loading import load_base
+from .loading import load_base, load_config
 from .model import Model, Policy
 from .turn_end import set_eos_ids
+from .vocabulary import refuse_tokens_without_rows
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -40,6 +41,7 @@ def load_adapted(
     config, tensors = _load_config(adapter), _load_tensors(adapter)
     trained_on = config.base_model_name_or_path or "no base"
     config.base_model_name_or_path = settings.path
+    refuse_tokens_without_rows(tokenizer, load_config(settings), settings.path)
     base = load_base(settings, device)
     try:
         model = cast(PeftModel, get_peft_model(base, config))

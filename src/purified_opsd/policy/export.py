@@ -15,8 +15,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from purified_opsd.errors import ModelError
 
-from .loading import load_base, load_tokenizer, saved_dtype
+from .loading import load_base, load_config, load_tokenizer, saved_dtype
 from .model import Model
+from .vocabulary import refuse_tokens_without_rows
 
 TEXTS = (
     "What is 17 * 23? Think step by step.",
@@ -52,6 +53,7 @@ def export(settings: Model, adapter: Path, output: Path) -> Exported:
     # 1. The base in float32, its adapter on.
     exact = replace(settings, dtype="float32")
     tokenizer = load_tokenizer(settings)
+    refuse_tokens_without_rows(tokenizer, load_config(settings), settings.path)
     base = load_base(exact, torch.device("cpu"))
     dtype = saved_dtype(settings)
     adapted = PeftModel.from_pretrained(base, str(adapter))

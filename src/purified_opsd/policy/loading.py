@@ -30,6 +30,7 @@ from .location import ADVICE, only_in_cache, refuse_bad_folder
 from .lora_targets import peft_config, refuse_misplaced
 from .model import LoRA, Model, Policy
 from .turn_end import set_eos_ids
+from .vocabulary import refuse_tokens_without_rows
 from .weight_check import refuse_other_dtypes, refuse_quantized, refuse_wrong_values
 
 
@@ -45,6 +46,7 @@ def load_policy(
 
     Raises ModelError where the weights cannot be loaded or the adapter does not fit.
     """
+    refuse_tokens_without_rows(tokenizer, load_config(settings), settings.path)
     base = load_base(settings, device)
     silence_dropout(base, settings.path)
     torch.manual_seed(seed)
