@@ -284,3 +284,18 @@ def test_local_paths_become_absolute_and_hub_ids_stay(tmp_path, monkeypatch):
     assert config.data.path == "org/set"
     home = new_config(BARE | {"output_dir": "~/runs/x"})
     assert home.output_dir == Path.home() / "runs" / "x"
+
+
+@pytest.mark.parametrize(
+    ("words", "targets"),
+    [
+        (["q_proj"], ("q_proj",)),
+        (["q_proj", "v_proj"], ("q_proj", "v_proj")),
+        (["q_proj,v_proj"], ("q_proj", "v_proj")),
+        (["null"], None),
+    ],
+)
+def test_a_list_that_may_be_null_is_written_like_any_other(words, targets):
+    start = {"model": "m", "data": "d", "output_dir": "o", "adapter": {"targets": ["o_proj"]}}
+    settings = override(TrainingConfig, start, ["--adapter.targets", *words])
+    assert build(TrainingConfig, settings).adapter.targets == targets
