@@ -108,3 +108,13 @@ def test_a_name_that_offline_mode_cannot_find():
     assert "It is not in the cache, and HF_HUB_OFFLINE is set" in refusal("nobody/nothing")
     with pytest.raises(ModelError, match="The configuration of nobody/nothing cannot be loaded"):
         context_length(Model("nobody/nothing"))
+
+
+def test_without_a_network_a_data_set_of_the_hub_fails_at_once(tmp_path, tiny_model):
+    words = f"--model {tiny_model} --data nobody/nothing --output-dir {tmp_path / 'run'}"
+    done = without_network(
+        f"-m purified_opsd.cli train qwen3-8b.math-cot.pmi {words}", tmp_path, 60
+    )
+    assert done.returncode == 3, done.stderr
+    assert "loading it as a hub data set failed" in done.stderr
+    assert "Retrying" not in done.stderr

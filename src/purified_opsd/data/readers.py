@@ -8,6 +8,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from io import BufferedIOBase
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -138,11 +139,33 @@ def _opened(file: Path) -> BufferedIOBase:
     return stream
 
 
+@contextmanager
+def _cache_alone_if_unreachable(path: str, revision: str | None) -> Iterator[None]:
+    """Asks the hub once for a data set.  Where nobody answers, the libraries look into their cache
+    alone: they would ask again and again.
+    """
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    before = constants.HF_HUB_OFFLINE
+    try:
+        HfApi().dataset_info(path, revision=revision, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+    except HfHubHTTPError:
+        pass  # the hub answers, and loading says what
+    except Exception:  # the network's, in the words of whichever client the library uses
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
+
+
 def _read_hub(path: str, config: str | None, split: str, revision: str | None) -> Iterator[Row]:
     import datasets
 
     try:
-        rows = datasets.load_dataset(path, config, split=split, revision=revision)
+        with _cache_alone_if_unreachable(path, revision):
+            rows = datasets.load_dataset(path, config, split=split, revision=revision)
     # whatever the hub, the network or the set itself raises: all mean there are no rows
     except Exception as error:
         raise DataError(
