@@ -96,8 +96,9 @@ def test_another_base(tiny_model, adapter, tmp_path):
             r"of .*lora_A.weight it holds \(4, \d+\), and the model .* wants nothing",
         ),
         ({"peft_type": "IA3"}, "is of kind IA3; only LoRA adapters are evaluated"),
+        ({"bias": "lora_only"}, "says bias: lora_only: the adapter's files replace biases of the"),
     ],
-    ids=["rank", "no such layers", "fewer layers", "kind"],
+    ids=["rank", "no such layers", "fewer layers", "kind", "biases"],
 )
 def test_a_configuration_of_something_else(tiny_model, adapter, change, message):
     file = adapter / "adapter_config.json"

@@ -71,8 +71,13 @@ def model_dims_of(model: Model) -> ModelDims:
         return PUBLISHED[model.path]
     from transformers import AutoConfig
 
+    from purified_opsd.policy.location import only_in_cache
+
     try:
-        loaded = AutoConfig.from_pretrained(model.path, revision=model.revision)
+        cached = only_in_cache(model.path, model.revision)
+        loaded = AutoConfig.from_pretrained(
+            model.path, revision=model.revision, local_files_only=cached
+        )
     except (OSError, ValueError) as error:
         raise ModelError(
             f"The configuration of {model.path} cannot be read, so its sizes are not known. "

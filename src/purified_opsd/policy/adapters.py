@@ -95,6 +95,12 @@ def _load_config(adapter: Path) -> LoraConfig:
         raise ModelError(
             f"{file} is damaged: {type(error).__name__}: {error}. Copy the adapter again."
         ) from error
+    if config.bias != "none":
+        raise ModelError(
+            f"{file} says bias: {config.bias}: the adapter's files replace biases of the base, "
+            "which then is the base no more, with the adapter off or on. Merge it and give the "
+            "model."
+        )
     config.inference_mode = False  # PEFT then makes the adapter's tensors, to be filled later
     return config
 
