@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 from purified_opsd.errors import RunError, SettingsError
-from purified_opsd.policy.export import export as export_model
 from purified_opsd.training.checkpoint import (
     checkpoint_folder,
     list_checkpoints,
@@ -13,6 +12,7 @@ from purified_opsd.training.checkpoint import (
 )
 from purified_opsd.training.config import read_config
 
+from .loading import loading
 from .parameters import RunFolder
 
 ROUNDED_AWAY = 0.1
@@ -31,6 +31,8 @@ def export(folder: Annotated[Path, RunFolder], /, *, output: Path, step: int | N
     model = read_config(folder).model
     checkpoint = checkpoint_folder(folder, _checkpoint_step(folder, step))
     verify(checkpoint)
+    with loading():
+        from purified_opsd.policy.export import export as export_model
     rounded = export_model(model, checkpoint / "adapter", output)
     print(f"{output}: {Path(model.path).name} with the adapter of {checkpoint.name}.")
     print(f"Rounding to the saved dtype changed the update by {rounded:.1%} of its norm.")

@@ -45,6 +45,7 @@ def results_record(results: Results) -> dict[str, Any]:
     return {
         "partial": results.partial,
         "sampling": {name: _shown_settings(results, name) for name in results.benchmarks},
+        "graders": _own_graders(results),
         "scores": [{"partial": score.partial, **asdict(score)} for score in results.scores],
         "differences_to_base": list(_difference_records(results)),
         "best_of_checkpoints": {name: asdict(choice) for name, choice in best.items() if choice},
@@ -76,6 +77,7 @@ def table(results: Results) -> str:
         "brackets its 95 % interval, where all problems came out alike. **Bold**: above the base, "
         "and significantly so (paired permutation test by problem, p < 0.05).",
         *_settings_note(results),
+        *(f"{name} is graded by {path}." for name, path in _own_graders(results).items()),
     ]
     if results.partial:
         notes.append(
@@ -172,6 +174,12 @@ def _settings_note(results: Results) -> list[str]:
     if len(different) > 1:
         different = [f"{benchmark} with {text}" for benchmark, text in texts.items()]
     return [f"Drawn: {'; '.join(different)}."] if different else []
+
+
+def _own_graders(results: Results) -> dict[str, str]:
+    """The Python paths of the user's own graders, by the benchmarks that they grade."""
+    paths = {on: one.settings.get("grader") for (_, on), one in results.graded.items()}
+    return {benchmark: path for benchmark, path in paths.items() if path}
 
 
 def _shown_settings(results: Results, benchmark: str) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class Model:
     path: str
     """A hub id or a local folder in Hugging Face format, with safetensors weights."""
     revision: str | None = None
+    """Branch, tag or commit of a hub id; null: its main branch."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """`auto`: as the weights were saved."""
     attention: str | None = None
@@ -40,6 +41,7 @@ class Model:
     trust_remote_code_of: str | None = None
     """Repeats `path` to let that model, and no other, run Python code of its own."""
     gradient_checkpointing: bool = True
+    """Recompute activations on the way back, to save memory.  Source: the paper."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,9 @@ class LoRA:
     """
 
     rank: int = 64
+    """Rank r of the two matrices.  Source: the paper."""
     alpha: int = 128
+    """The update is scaled by alpha / rank.  Source: upstream."""
     targets: tuple[str, ...] = (
         "q_proj",
         "k_proj",
@@ -60,8 +64,9 @@ class LoRA:
         "up_proj",
         "down_proj",
     )
-    """Names of linear layers, or `all-linear` alone."""
+    """Names of linear layers, or `all-linear` alone.  Source: upstream."""
     dropout: float = 0.0
+    """Of the adapter's inputs, while training.  Source: upstream."""
 
     def __post_init__(self):
         if self.rank < 1 or self.alpha < 1 or not 0 <= self.dropout < 1 or not self.targets:

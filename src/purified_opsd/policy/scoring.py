@@ -13,6 +13,7 @@ from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor
 
+from .lm_head import decoder_of
 from .model import base_of
 
 Ids = Sequence[int]
@@ -39,7 +40,7 @@ def completion_hidden(
     ids_BS = torch.tensor(_pad_right(sequences), device=model.device)
     # 2. One pass of the decoder.
     with working_precision(model):
-        decoder = base_of(model).get_decoder()
+        decoder = decoder_of(base_of(model))
         output = decoder(input_ids=ids_BS, use_cache=False)
     hidden_BSD = output.last_hidden_state
     # 3. A completion's first token is predicted at the prompt's last position.

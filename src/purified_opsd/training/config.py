@@ -34,6 +34,7 @@ class TrainingConfig:
     model: Model
     data: TrainingSet
     output_dir: Path
+    """The run directory: where the run goes."""
     adapter: LoRA = LoRA()
     prompts: Prompts = Prompts()
     sampling: Sampling = Sampling()
@@ -50,8 +51,9 @@ class TrainingConfig:
     optimizer: AdamW = AdamW()
     schedule: Constant | Linear | Cosine = Constant()
     steps: int = 200
+    """Optimizer steps.  Source: the paper."""
     batch_size: int = 32
-    """Questions a step, over all processes; one completion each."""
+    """Questions a step, over all processes; one completion each.  Source: the paper."""
     micro_batch_tokens: int = 16_384
     """Tokens of one forward pass, padding included."""
     sharding: Replicated | FSDP2 = Replicated()
@@ -63,8 +65,9 @@ class TrainingConfig:
     vocabulary and the device.
     """
     checkpoint_every: int = 50
-    """Steps; the last one, and each that is evaluated, has a checkpoint too."""
+    """Steps; the last one, and each that is evaluated, has a checkpoint too.  Source: the paper."""
     seed: int = 0
+    """Seed of everything random."""
     evaluation: EvaluationConfig = EvaluationConfig()
     decompose_per_step: int = 0
     """Completions of each step on which the teacher's pull is taken apart (docs/metrics.md); four
@@ -73,6 +76,7 @@ class TrainingConfig:
     markers: tuple[str, ...] = ()
     """Epistemic markers of your own, counted beside Kim et al.'s."""
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where each step's metrics go besides metrics.jsonl."""
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "micro_batch_tokens", "checkpoint_every"):
@@ -156,10 +160,17 @@ class TrainingConfig:
 
 
 def new_config(settings: Mapping[str, Any]) -> TrainingConfig:
-    """Returns the config of a run that is to begin, its local paths absolute, so that it can be
-    resumed from anywhere.  Raises SettingsError.
+    """Returns the config of a run that is to begin, its local paths absolute.  Raises
+    SettingsError.
     """
-    config = build(TrainingConfig, settings)
+    config = with_absolute_paths(build(TrainingConfig, settings))
+    return replace(config, output_dir=config.output_dir.expanduser())
+
+
+def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
+    """Returns the config with what it reads named absolutely, so that the run can be resumed from
+    anywhere.
+    """
     model = replace(config.model, path=_absolute(config.model.path))
     if config.model.trust_remote_code_of == config.model.path:
         model = replace(model, trust_remote_code_of=model.path)
@@ -168,8 +179,8 @@ def new_config(settings: Mapping[str, Any]) -> TrainingConfig:
         config,
         model=model,
         data=replace(config.data, path=_absolute(config.data.path)),
+        prompts=replace(config.prompts, template=_absolute_file(config.prompts.template)),
         evaluation=replace(config.evaluation, benchmarks=benchmarks),
-        output_dir=config.output_dir.expanduser(),
     )
 
 
@@ -177,6 +188,10 @@ def read_config(folder: Path) -> TrainingConfig:
     """Returns the config of the run in a run directory, wherever the directory has moved to."""
     settings = read_yaml(RunReader(folder).config_file)
     return replace(build(TrainingConfig, settings), output_dir=folder)
+
+
+def _absolute_file(file: Path | None) -> Path | None:
+    return file and file.expanduser().absolute()
 
 
 def _absolute(path: str) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from purified_opsd.data.prompts import WORDING
 from purified_opsd.distributed.process_group import check_same_on_all_ranks
 from purified_opsd.errors import RunError
 from purified_opsd.settings import to_mapping, to_yaml
@@ -79,6 +78,16 @@ def _say_what_is_trained(setup: TrainingSetup, config: TrainingConfig) -> None:
     )
     if examples.skipped:
         _say(setup, f"{examples.skipped} bad rows were left out.")
+    for shape, count in examples.shapes.items():
+        _say(setup, f"{count} rows were read by their shape: {shape}.")
+    if setup.control_text:
+        _say(
+            setup,
+            f"{setup.control_text} of {len(examples.rows)} rows spell a control token, such as "
+            "<|im_end|>: in their prompts it is text, and ends no turn.",
+        )
+    for remark in setup.prompts.remarks():
+        _say(setup, remark)
     if isinstance(setup.policy.head, torch.nn.Linear):
         _say(setup, "The head is linear.")
     else:
@@ -94,8 +103,11 @@ def _data_record(setup: TrainingSetup, config: TrainingConfig) -> Json:
         "path": config.data.path,
         "rows": len(setup.examples.rows),
         "skipped": setup.examples.skipped,
+        "shapes": setup.examples.shapes,
         "fingerprint": setup.examples.fingerprint,
-        "wording": WORDING,
+        "wording": setup.prompts.wording,
+        "chat_template": setup.prompts.template.fingerprint,
+        "control_text": setup.control_text,
         "model_fingerprint": setup.model_fingerprint,
         "settings": setup.state(0).settings,
     }
