@@ -17,6 +17,7 @@ from transformers import DynamicCache
 from purified_opsd.policy.model import Model, Policy, base_of
 from purified_opsd.policy.scoring import working_precision
 
+from .drawing import report_drawn
 from .sampler import Completion, Ids, Sampler, Sampling
 
 NUCLEUS = 1024
@@ -88,11 +89,13 @@ class HFSampler(Sampler):
             drawn.append((row_B, token_B, log_prob_B))
             going_B = ~torch.isin(token_B, self.eos)
             if t + 1 == T or not going_B.any():
+                report_drawn(len(token_B), ended=len(token_B))
                 break
             # 4. Rows that have ended leave the batch and its cache.
             if not going_B.all():
                 _keep_rows(cache, going_B)
             row_B = row_B[going_B]
+            report_drawn(len(token_B), ended=len(token_B) - len(row_B))
             token_B1 = token_B[going_B, None]
             # 5. The new tokens of the others give their next logits.
             mask_BS = one_longer(mask_BS[going_B])
@@ -185,8 +188,9 @@ def _refuse_infinite(normalizer_B: Float[Tensor, " B"]) -> None:
     bad = int((~finite_B).sum())
     raise FloatingPointError(
         f"{bad} of {len(normalizer_B)} completions have logits that are NaN or "
-        "infinite, so no token can be drawn: the student has diverged. Resume from an earlier "
-        "checkpoint with a lower learning rate, or train in float32 with --model.dtype float32."
+        "infinite, so no token can be drawn: the student has diverged. Resume from the last "
+        "checkpoint with a lower learning rate (--optimizer.learning-rate 1e-6 --allow-changes), "
+        "or start a new run in float32 (--model.dtype float32)."
     )
 
 

@@ -14,6 +14,7 @@ from purified_opsd.errors import ModelError, ServersLost
 from purified_opsd.policy.model import Model, Policy, frozen
 
 from .dispatcher import Dispatcher, ServerSlot
+from .drawing import report_drawn
 from .hf import eos_ids
 from .logprob_check import logprob_check_of
 from .sampler import Completion, Ids, OnDone, Sampler, Sampling
@@ -141,6 +142,7 @@ class ServerSampler(Sampler):
                 completion = await dispatcher.complete(
                     prompts[index], seeds[index], self.generation
                 )
+                report_drawn(len(completion.ids), ended=1)
                 on_done({index: completion})
 
             await asyncio.gather(*map(complete, missing))

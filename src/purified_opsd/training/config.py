@@ -1,5 +1,6 @@
 """The settings of a training run: frozen values of the very classes that do the work."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -19,11 +20,40 @@ from purified_opsd.sampling.hf import HF
 from purified_opsd.sampling.sampler import Sampling
 from purified_opsd.sampling.vllm_engine import VLLM
 from purified_opsd.sampling.vllm_servers import VLLMServers
-from purified_opsd.settings import build, read_yaml
+from purified_opsd.settings import build, flat, read_yaml, to_mapping
 from purified_opsd.storage.run_dir import RunReader
 
+from .collapse import CollapseLimits
 from .mismatch import MismatchLimits
 from .optimizer import AdamW, Constant, Cosine, Linear
+
+CHANGEABLE = (
+    "model.path",
+    "model.revision",
+    "model.attention",
+    "model.trust_remote_code_of",
+    "model.gradient_checkpointing",
+    "data",
+    "output_dir",
+    "sampling.batch_size",
+    "sampler",
+    "alarm",
+    "micro_batch_tokens",
+    "sharding",
+    "kernels",
+    "chunk_rows",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "evaluation",
+    "decompose_per_step",
+    "markers",
+    "trackers",
+)
+"""Settings and sections that a run may change at any time: they decide where it is computed and
+what is kept or watched of it, and its student only as far as sums round otherwise, or another
+engine draws other completions of the same distribution.  `steps` is one more under a constant
+schedule.
+"""
 
 
 @dataclass(frozen=True)
@@ -63,6 +93,8 @@ class TrainingConfig:
     """
     checkpoint_every: int = 50
     """Steps; the last one, and each that is evaluated, has a checkpoint too."""
+    keep_checkpoints: int | None = None
+    """Newest checkpoints that are kept, and beside them the best by evaluation; null: all."""
     seed: int = 0
     evaluation: EvaluationConfig = EvaluationConfig()
     decompose_per_step: int = 0
@@ -77,6 +109,11 @@ class TrainingConfig:
         for name in ("steps", "batch_size", "micro_batch_tokens", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.keep_checkpoints is not None and self.keep_checkpoints < 1:
+            raise ValueError(
+                f"keep_checkpoints must be at least 1, got {self.keep_checkpoints}: the newest is "
+                "what a run goes on from. Give null to keep all."
+            )
         if not 0 < self.loss_temperature < float("inf"):
             raise ValueError(
                 f"loss_temperature must be above 0, got {self.loss_temperature}. The paper's is 1."
@@ -110,6 +147,13 @@ class TrainingConfig:
         """The run's own purified target; the paper's where it trains on the teacher itself."""
         return self.target if isinstance(self.target, PMITarget) else PMITarget()
 
+    @property
+    def collapse_limits(self) -> CollapseLimits:
+        """What the numbers of each step are held against."""
+        return CollapseLimits(
+            self.divergence.maximum, self.optimizer.max_grad_norm, self.batch_size
+        )
+
     def saves(self, step: int) -> bool:
         """Is there a checkpoint after `step` steps?"""
         return (
@@ -119,24 +163,17 @@ class TrainingConfig:
         )
 
     def identity(self) -> dict[str, str]:
-        """Returns, by dotted name, the settings that decide which student the run is after; what
-        else is tuned or watched on the way may change.
+        """Returns, by dotted name, every setting that changes the student or how it is trained.
+        Training set and base are known by their fingerprints instead.
         """
-        sections = (
-            "adapter",
-            "prompts",
-            "target",
-            "divergence",
-            "averaging",
-            "loss_temperature",
-            "batch_size",
-            "seed",
-        )
-        identity = {name: repr(getattr(self, name)) for name in sections}
-        for field in fields(self.sampling):
-            if field.name != "batch_size":
-                identity[f"sampling.{field.name}"] = repr(getattr(self.sampling, field.name))
-        return {**identity, "model.dtype": self.model.dtype}
+        named = dict(flat(to_mapping(self)))
+        if isinstance(self.schedule, Constant):
+            del named["steps"]
+        return {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in named.items()
+            if name not in CHANGEABLE and name.partition(".")[0] not in CHANGEABLE
+        }
 
     def shared(self) -> dict[str, str]:
         """Returns what every process of the run must have been told alike, which is all but where

@@ -21,7 +21,7 @@ from purified_opsd.policy.loading import context_length, load_policy, load_token
 from purified_opsd.policy.model import Policy
 from purified_opsd.sampling.sampler import Sampler
 
-from .checkpoint import CheckpointState, checkpoint_folder, load_checkpoint, refuse_changes
+from .checkpoint import CheckpointState, checkpoint_folder, load_checkpoint
 from .config import TrainingConfig
 
 
@@ -92,17 +92,17 @@ class TrainingSetup:
 
     def state(self, step: int) -> CheckpointState:
         """Returns what a checkpoint taken after `step` steps records."""
-        settings = {**self.config.identity(), "prompts.wording": WORDING}
+        settings = recorded_settings(self.config)
         return CheckpointState(step, self.examples.fingerprint, self.model_fingerprint, settings)
 
-    def refuse_changes(self, saved: CheckpointState) -> None:
-        """Raises CheckpointError if data, model or target are not what they were."""
-        refuse_changes(saved, self.state(saved.step))
-
     def restore(self, saved: CheckpointState, folder: Path) -> None:
-        """Goes back to a checkpoint.  Raises CheckpointError if the run has changed since."""
-        self.refuse_changes(saved)
+        """Puts the adapter and the optimizer's state of a verified checkpoint in place."""
         load_checkpoint(checkpoint_folder(folder, saved.step), self.policy, self.optimizer)
+
+
+def recorded_settings(config: TrainingConfig) -> dict[str, str]:
+    """Returns the settings that a checkpoint records, which are those that change the student."""
+    return {**config.identity(), "prompts.wording": WORDING}
 
 
 def setup_training(config: TrainingConfig) -> TrainingSetup:
