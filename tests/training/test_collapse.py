@@ -1,6 +1,8 @@
 """A run that has collapsed says so, and one that has not says nothing."""
 
 import math
+import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 from purified_opsd.objective.divergences import JSD, ForwardKL, ReverseKL
 from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.training.collapse import (
+    SIGNS,
     CollapseLimits,
     CollapseWatch,
     say_at_the_end,
@@ -150,3 +153,10 @@ def test_a_healthy_run_says_nothing(command, settings, tmp_path, caplog):
     assert code == 0, errors
     assert "collapse" not in caplog.text + errors
     assert not any("collapse" in row for row in RunReader(tmp_path / "runs" / "my_run").metrics())
+
+
+def test_every_sign_is_explained():
+    page = Path(__file__).parents[2] / "docs" / "metrics.md"
+    table = page.read_text().partition("## Signs of collapse")[2].partition("\n## ")[0]
+    explained = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert explained == [sign.__name__ for sign in SIGNS]
