@@ -103,8 +103,8 @@ def refuse_changes(folder: Path, changes: Changes) -> None:
     _refuse_impossible(changes)
     raise CheckpointError(
         f"{_sentences(changes)} What followed would not be the same run. Bring back what it began "
-        "with, or start a new run; or go on with the change, which is then recorded with its step: "
-        f"`purified-opsd resume {folder} --allow-changes`, and the settings as they are given now."
+        "with, or start a new run; or repeat the command with --allow-changes, which takes the "
+        f"change and records it with its step in {folder / 'changes.json'}."
     )
 
 

@@ -1,5 +1,6 @@
 """The numbers of a step, as docs/metrics.md defines them, and the seconds that its parts take."""
 
+import math
 import resource
 import sys
 import time
@@ -65,8 +66,12 @@ def step_metrics(
     }
 
 
-def _means(numbers: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: fmean(row[name] for row in numbers) for name in numbers[0]}
+def _means(numbers: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    """Returns the means, None where one is no number: where student and teacher are the same, their
+    difference has neither direction nor parts.
+    """
+    means = {name: fmean(row[name] for row in numbers) for name in numbers[0]}
+    return {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
 
 
 def _top_token_share(ids: Sequence[int]) -> float:

@@ -30,7 +30,7 @@ class StepBar:
         def on_drawn(new_tokens: int, ended: int) -> None:
             nonlocal finished, tokens, shown
             finished, tokens = finished + ended, tokens + new_tokens
-            if time.monotonic() - shown >= REFRESH_S:
+            if finished == completions or time.monotonic() - shown >= REFRESH_S:
                 shown = time.monotonic()
                 self.bar.set_postfix_str(
                     f"drawing: {finished} of {completions} completions, {tokens:,} tokens"
