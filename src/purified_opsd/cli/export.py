@@ -44,11 +44,17 @@ def export(
     checkpoint = checkpoint_folder(folder, _checkpoint_step(folder, step))
     verify(checkpoint)
     with loading():
+        from purified_opsd.policy.export import TEXTS
         from purified_opsd.policy.export import export as export_model
-    rounded = export_model(model, checkpoint / "adapter", output)
+    exported = export_model(model, checkpoint / "adapter", output)
     print(f"{output}: {Path(model.path).name} with the adapter of {checkpoint.name}.")
-    print(f"Rounding to the saved dtype changed the update by {rounded:.1%} of its norm.")
-    if rounded > ROUNDED_AWAY:
+    print(f"Rounding to the saved dtype changed the update by {exported.rounding:.1%} of its norm.")
+    print(
+        f"Read again and compared with the adapter on {len(TEXTS)} texts: logits within "
+        f"{exported.logits:.2g}, KL {exported.kl:.2g} nats a token; training moved it by "
+        f"{exported.update_kl:.2g}."
+    )
+    if exported.rounding > ROUNDED_AWAY:
         adapter = checkpoint / "adapter"
         print(
             f"To serve the model as it was trained, load {model.path} with the adapter {adapter}."
