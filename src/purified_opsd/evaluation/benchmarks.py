@@ -9,11 +9,17 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from purified_opsd.data.readers import SUFFIXES, Row, read_rows, text_of
+from purified_opsd.data.bad_rows import BadRows
+from purified_opsd.data.columns import require_columns
+from purified_opsd.data.fields import kind_of, optional_text, text_of
+from purified_opsd.data.readers import Row, is_data_file, read_rows, set_name
+from purified_opsd.data.shapes import final_answer
 from purified_opsd.errors import DataError
 from purified_opsd.evaluation.grading.custom_grader import CustomGrader, load_grader
 from purified_opsd.evaluation.grading.graders import CountdownGrader, Grader, MathGrader
@@ -30,8 +36,11 @@ class AnswerColumns:
     """The columns of a benchmark.  Rows without an `id` are numbered."""
 
     problem: str = "problem"
+    """The question."""
     answer: str = "answer"
+    """The final answer, which completions are graded by."""
     id: str = "id"
+    """What a row is known by; each once."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,8 @@ class Source:
     """Where the rows of a benchmark come from, and what they must be."""
 
     path: str
-    """A JSONL, JSON or Parquet file, a folder of them, or a hub data set id."""
+    """A JSONL, JSON, Parquet, CSV or TSV file, also as .gz, a folder of them, or a hub data set id.
+    """
     config: str | None = None
     split: str = "train"
     revision: str | None = None
@@ -135,7 +145,7 @@ def load_benchmark(
     columns = columns or AnswerColumns()
     path = Path(name).expanduser()
     if path.exists():
-        return _load(path.stem, name, Source(name, columns=columns), grader)
+        return _load(set_name(path), name, Source(name, columns=columns), grader)
     known, equals, file = name.partition("=")
     if equals:
         return _load_known_from(known, file, name)
@@ -143,7 +153,7 @@ def load_benchmark(
     if known in SOURCES:
         return _load(known, name, replace(SOURCES[known], revision=revision or None))
     hub = _HUB.fullmatch(name)
-    if not hub or path.suffix in SUFFIXES:
+    if not hub or is_data_file(path):
         raise DataError(_no_such_benchmark(name))
     source = Source(
         hub["id"], split=hub["split"] or "train", revision=hub["revision"], columns=columns
@@ -174,7 +184,8 @@ def _no_such_benchmark(name: str) -> str:
     hint = f". Did you mean {near[0]}?" if near else " and no file of that name."
     return (
         f"There is no benchmark '{name}'{hint} Named ones: {', '.join(names)}; or give a .jsonl, "
-        ".json or .parquet file, or a hub id (org/name, org/name:split, org/name@revision)."
+        ".json, .parquet, .csv or .tsv file, or a hub id (org/name, org/name:split, "
+        "org/name@revision)."
     )
 
 
@@ -246,7 +257,7 @@ def _benchmark(
 def _read_questions(rows: Iterable[Row], columns: AnswerColumns) -> list[Question]:
     """Every row as a question.  Raises DataError that names the bad ones, the first five."""
     questions: dict[str, Question] = {}
-    bad: list[str] = []
+    bad = BadRows()
     for number, row in enumerate(rows, 1):
         try:
             question = _question(row, number, columns)
@@ -254,12 +265,12 @@ def _read_questions(rows: Iterable[Row], columns: AnswerColumns) -> list[Questio
                 before = questions[question.id].where
                 raise ValueError(f"its id '{question.id}' already stands at {before}")
             questions[question.id] = question
-        except ValueError as problem:
-            bad.append(f"{row.where}: {problem}.")
-    if bad:
-        more = f"\nand {len(bad) - 5} more" if len(bad) > 5 else ""
+        except ValueError as error:
+            bad.add(row.where, error)
+    if bad.count:
+        hint = "\nIn `train`, --columns is --evaluation.columns." if bad.lack_columns else ""
         raise DataError(
-            "The benchmark has rows that cannot be asked or graded:\n" + "\n".join(bad[:5]) + more
+            f"The benchmark has rows that cannot be asked or graded:\n{bad.describe()}{hint}"
         )
     if not questions:
         raise DataError(
@@ -274,22 +285,20 @@ def _question(row: Row, number: int, columns: AnswerColumns) -> Question:
     if isinstance(row.value, ValueError):
         raise row.value
     if not isinstance(row.value, dict):
-        raise ValueError(
-            f"it is a {type(row.value).__name__}, not an object with a problem and an answer"
-        )
-    values = dict(row.value)
-    answer = values.get(columns.answer)
-    if isinstance(answer, int) and not isinstance(answer, bool):
-        values[columns.answer] = str(answer)
-    problem = _text(row.value, columns.problem, "problem")
-    answer = _text(values, columns.answer, "answer")
-    id = row.value.get(columns.id, f"row-{number}")
-    if isinstance(id, bool) or not isinstance(id, str | int):
-        raise ValueError(
-            f"its column '{columns.id}' (id) is a {type(id).__name__}; write text or a number"
-        )
-    return Question(str(id), problem, answer, row.where)
+        raise ValueError(f"it is {kind_of(row.value)}, not an object with a problem and an answer")
+    required = {"problem": columns.problem, "answer": columns.answer}
+    require_columns(row.value, required, "--columns")
+    problem = text_of(row.value, columns.problem, "problem")
+    answer = _gold_answer(row.value, columns.answer)
+    id = optional_text(row.value, columns.id, "id") or f"row-{number}"
+    return Question(id, problem, answer, row.where)
 
 
-def _text(row: dict[str, Any], column: str, role: str) -> str:
-    return text_of(row, column, role, f"--columns {role}=COLUMN")
+def _gold_answer(row: dict[str, Any], column: str) -> str:
+    """Text or a whole number; of a solution as GSM8K writes it, what follows its `####`."""
+    value = row[column]
+    number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    if number and not (isfinite(value) and value % 1):
+        return optional_text(row, column, "answer") or ""
+    final = final_answer(value)
+    return text_of(row if final is None else {column: final}, column, "answer")

@@ -4,6 +4,7 @@ Each divergence is a formula, and a closed form of its value and of its gradient
 logits z, where log_student = log_softmax(z).  p is the target, q the student.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -41,6 +42,9 @@ def kl(log_p: LogProbs, log_q: LogProbs) -> Float[Tensor, " N"]:
 class JSD:
     """w·KL(target ‖ m) + (1−w)·KL(student ‖ m),  m = w·target + (1−w)·student.
 
+    Takes the log-probs [N, V] of student and target; gives nats a token [N], from 0 to the entropy
+    of w (log 2 where w is one half).  Raises ValueError unless 0 < weight < 1.
+
     The D_JSD of Eqs. 3 and 18; GKD, arXiv:2306.13649, Eq. 1.
     """
 
@@ -55,6 +59,12 @@ class JSD:
                 "is zero at both ends. Use ForwardKL() for KL(target ‖ student) or ReverseKL() for "
                 "KL(student ‖ target)."
             )
+
+    @property
+    def maximum(self) -> float:
+        """−w·ln w − (1−w)·ln(1−w): student and target share no token; ln 2 at w = 0.5."""
+        w = self.weight
+        return -w * math.log(w) - (1 - w) * math.log1p(-w)
 
     def __call__(self, log_student: LogProbs, log_target: LogProbs) -> Float[Tensor, " N"]:
         w, log_m = self.weight, self._log_mixture(log_student, log_target)
@@ -76,9 +86,14 @@ class JSD:
 
 @dataclass(frozen=True)
 class ForwardKL:
-    """KL(target ‖ student): cover all that the target might say."""
+    """KL(target ‖ student): cover all that the target might say.
+
+    Takes the log-probs [N, V] of student and target; gives nats a token [N].  The limit of JSD / w
+    as w goes to 0; GKD, arXiv:2306.13649.
+    """
 
     kind: ClassVar[str] = "forward-kl"
+    maximum: ClassVar[float] = math.inf
 
     def __call__(self, log_student: LogProbs, log_target: LogProbs) -> Float[Tensor, " N"]:
         return kl(log_target, log_student)
@@ -91,9 +106,14 @@ class ForwardKL:
 
 @dataclass(frozen=True)
 class ReverseKL:
-    """KL(student ‖ target): say only what the target would say."""
+    """KL(student ‖ target): say only what the target would say.
+
+    Takes the log-probs [N, V] of student and target; gives nats a token [N].  The limit of
+    JSD / (1−w) as w goes to 1; GKD, arXiv:2306.13649.
+    """
 
     kind: ClassVar[str] = "reverse-kl"
+    maximum: ClassVar[float] = math.inf
 
     def __call__(self, log_student: LogProbs, log_target: LogProbs) -> Float[Tensor, " N"]:
         return kl(log_student, log_target)

@@ -60,7 +60,7 @@ def tilt(log_base: UpToConstant, reward: UpToConstant, beta: float) -> LogProbs:
 
 @dataclass(frozen=True)
 class TeacherTarget:
-    """Standard OPSD: the target is the privileged teacher itself.  Eq. 3."""
+    """Standard OPSD: the target is the privileged teacher itself, log-probs [N, V].  Eq. 3."""
 
     kind: ClassVar[str] = "teacher"
     contexts: ClassVar[tuple[str, ...]] = ("teacher",)
@@ -74,14 +74,15 @@ class PMITarget:
     """Purified OPSD: the target is the clean base, tilted by what the question adds to the
     reference.  Eqs. 13 to 17.
 
+    Called with the log-probs [N, V] of teacher, reference and base, in nats; gives the target's.
     Raises ValueError for settings under which no target exists.
     """
 
     kind: ClassVar[str] = "pmi"
     beta: float = 1.0
-    """Correction strength β; a larger one stays closer to the base."""
+    """Correction strength β; a larger one stays closer to the base.  Source: the paper."""
     clip: float = 10.0
-    """Soft-clipping threshold c, in nats."""
+    """Soft-clipping threshold c, in nats.  Source: the paper."""
     center_rows: int | None = None
     """Centre over the head's first rows only, for a head with more rows than the tokenizer has
     tokens; null: over all.

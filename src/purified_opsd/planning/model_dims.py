@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from transformers import AutoConfig
-
 from purified_opsd.errors import ModelError
 from purified_opsd.policy.model import LoRA, Model
 
@@ -69,6 +67,8 @@ def model_dims_of(model: Model) -> ModelDims:
     """
     if model.path in PUBLISHED:
         return PUBLISHED[model.path]
+    from transformers import AutoConfig
+
     try:
         loaded = AutoConfig.from_pretrained(model.path, revision=model.revision)
     except (OSError, ValueError) as error:

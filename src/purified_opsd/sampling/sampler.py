@@ -2,14 +2,13 @@
 each sampled token.
 
 `HFSampler`, `VLLMSampler` and `ServerSampler` are samplers; `HF`, `VLLM` and `VLLMServers` are the
-settings that open them.
+settings that open them (engines.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from purified_opsd.policy.model import Model, Policy
 from purified_opsd.storage.completions import FinishReason
 
 Ids = Sequence[int]
@@ -17,13 +16,19 @@ Ids = Sequence[int]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn.  The defaults are the upstream code's; temperature 0 is greedy."""
+    """How completions are drawn.  The defaults are the upstream code's; temperature 0 is greedy.
+
+    Raises ValueError for values with which no token could be drawn.
+    """
 
     temperature: float = 1.1
+    """Divides the logits; 0 is greedy.  Source: upstream."""
     top_p: float = 0.95
+    """The share of probability that is drawn from.  Source: upstream."""
     top_k: int = 20
-    """0: no limit."""
+    """The most likely tokens that are drawn from; 0: no limit.  Source: upstream."""
     max_new_tokens: int = 1024
+    """Longest completion.  Source: the paper."""
     batch_size: int = 32
     """Sequences generated side by side."""
 
@@ -77,23 +82,4 @@ class Sampler(Protocol):
 
     def sync(self, step: int) -> None:
         """Takes over the adapter as it is after `step` optimizer steps."""
-        ...
-
-
-@runtime_checkable
-class Engine(Protocol):
-    """Settings of a way to draw completions."""
-
-    library: ClassVar[str]
-    """What draws: another library draws other completions from the same seed."""
-
-    def open(
-        self, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
-    ) -> Sampler:
-        """Returns a sampler of the policy, which was loaded from `model`.  An engine that holds
-        weights of its own draws from the base until the first `sync`.
-
-        Raises ModelError where the engine cannot serve this model or prompts so long, ServersLost
-        where it does not answer.
-        """
         ...

@@ -20,12 +20,14 @@ from purified_opsd.evaluation.requests import Candidate
 from purified_opsd.policy.adapters import load_adapted
 from purified_opsd.policy.loading import context_length, load_policy, load_tokenizer
 from purified_opsd.policy.model import LoRA, Model, Policy, frozen
+from purified_opsd.sampling.engines import Engine
 from purified_opsd.sampling.hf import HFSampler
-from purified_opsd.sampling.sampler import Engine, Sampler, Sampling
+from purified_opsd.sampling.sampler import Sampler, Sampling
 from purified_opsd.storage.run_dir import BASE
 
 from .checkpoint import CheckpointState, checkpoint_folder, list_checkpoints, load_adapter, verify
 from .config import TrainingConfig
+from .retention import why_missing
 
 OpenSampler = Callable[[Policy, Sampling], Sampler]
 """Opens a sampler of a policy."""
@@ -115,6 +117,7 @@ def chosen_steps(folder: Path, steps: Sequence[int] | None) -> list[int]:
         raise CheckpointError(
             f"{folder} has no checkpoint of step {missing[0]}; it has "
             f"{', '.join(map(str, known[1:])) or 'none'}, and 0 is the base."
+            f"{why_missing(folder, missing[0])}"
         )
     return chosen
 

@@ -5,23 +5,25 @@
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 
+from purified_opsd.data.chat_template import read_template
 from purified_opsd.data.dataset import Example, Examples, load_examples
-from purified_opsd.data.prompts import WORDING, PromptBuilder
+from purified_opsd.data.prompts import PromptBuilder
 from purified_opsd.data.seeds import seed_for
-from purified_opsd.distributed.fsdp import Layout
 from purified_opsd.distributed.process_group import check_same_on_all_ranks, init_distributed
+from purified_opsd.distributed.sharding import Layout
 from purified_opsd.errors import DataError, ModelError, RunError
 from purified_opsd.policy.loading import context_length, load_policy, load_tokenizer
 from purified_opsd.policy.model import Policy
 from purified_opsd.sampling.sampler import Sampler
 
-from .checkpoint import CheckpointState, checkpoint_folder, load_checkpoint, refuse_changes
+from .checkpoint import CheckpointState, checkpoint_folder, load_checkpoint
 from .config import TrainingConfig
 
 
@@ -92,17 +94,25 @@ class TrainingSetup:
 
     def state(self, step: int) -> CheckpointState:
         """Returns what a checkpoint taken after `step` steps records."""
-        settings = {**self.config.identity(), "prompts.wording": WORDING}
+        settings = recorded_settings(self.config)
         return CheckpointState(step, self.examples.fingerprint, self.model_fingerprint, settings)
 
-    def refuse_changes(self, saved: CheckpointState) -> None:
-        """Raises CheckpointError if data, model or target are not what they were."""
-        refuse_changes(saved, self.state(saved.step))
+    @cached_property
+    def control_text(self) -> int:
+        """Rows that spell a control token, which stays text in their prompts."""
+        spells = self.prompts.spells_control
+        return sum(spells(row.problem, row.reference) for row in self.examples.rows)
 
     def restore(self, saved: CheckpointState, folder: Path) -> None:
-        """Goes back to a checkpoint.  Raises CheckpointError if the run has changed since."""
-        self.refuse_changes(saved)
+        """Puts the adapter and the optimizer's state of a verified checkpoint in place."""
         load_checkpoint(checkpoint_folder(folder, saved.step), self.policy, self.optimizer)
+
+
+def recorded_settings(config: TrainingConfig) -> dict[str, str]:
+    """Returns the settings that a checkpoint records, which are those that change the student."""
+    prompts = config.prompts
+    template = read_template(prompts.template) if prompts.template else ""
+    return {**config.identity(), "prompts.wording": prompts.wording(template)}
 
 
 def setup_training(config: TrainingConfig) -> TrainingSetup:

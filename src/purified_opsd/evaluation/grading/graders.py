@@ -76,7 +76,10 @@ class CountdownGrader:
 @dataclass(frozen=True)
 class MathGrader:
     """Compares the last box with the gold answer: as whole numbers, as text, and else as
-    mathematics, in a process with limits.
+    mathematics, in a process with limits (docs/evaluation.md).
+
+    Called with problem, gold answer and completion; gives a `Grade`, and never raises for anything
+    in the completion.
     """
 
     limits: Limits = Limits()
