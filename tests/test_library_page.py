@@ -134,7 +134,8 @@ SOURCES = r"Eqs?\. |Section |Figs?\. |arXiv|PEFT|Hugging Face|docs/|upstream|pap
 @pytest.mark.parametrize("name", purified_opsd.__all__)
 def test_a_docstring_says_what_shapes_errors_and_source(name):
     thing = getattr(purified_opsd, name)
-    text = inspect.cleandoc(thing.__doc__ or "")
+    parts = [thing, vars(thing).get("__init__")] if inspect.isclass(thing) else [thing]
+    text = "\n".join(inspect.cleandoc(part.__doc__ or "") for part in parts).rstrip()
     assert text.endswith((".", ":"))
     assert not text.startswith(f"{name}(")  # dataclasses write that one themselves
     assert re.search(SOURCES, text), text

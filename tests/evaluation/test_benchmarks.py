@@ -130,6 +130,20 @@ def test_a_named_set_can_be_pinned_to_a_revision(hub):
     assert hub == [("yentinglin/aime_2025", None, "train", "0123abc")]
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("math500", ("HuggingFaceH4/MATH-500", None, "test", None)),
+        ("gpqa-diamond", ("Idavidrein/gpqa", "gpqa_diamond", "train", None)),
+        ("gpqa-diamond@0123abc", ("Idavidrein/gpqa", "gpqa_diamond", "train", "0123abc")),
+    ],
+)
+def test_where_the_other_named_sets_are_read(hub, name, expected):
+    with pytest.raises(DataError):  # the rows in place of the hub are others
+        load_benchmark(name)
+    assert hub == [expected]
+
+
 def test_the_papers_sets_offline(shared_data):
     for name, file in [
         ("aime24", "aime_2024.jsonl"),

@@ -71,6 +71,6 @@ def finished(tmp_path_factory):
         f"'{folder}'" in said
     )
     second = quickstart(folder)
-    out, _ = second.communicate(timeout=300)
+    out, _ = second.communicate(timeout=900)
     assert second.returncode == 0, out
     return folder, out

@@ -40,6 +40,19 @@ def test_the_page_says_what_the_runs_differ_by_on_shared_questions(arms, tmp_pat
     assert "countdown: 3 questions shared; left out: 1 that only pmi/step-000001 has." in text
 
 
+def test_the_command_says_the_same_of_them(arms, capfd):
+    run_command(["compare", *map(str, arms)])
+    said = capfd.readouterr().out
+    assert "countdown: 3 questions shared; left out: 1 that only pmi/step-000001 has." in said
+    table = run_differences(read_runs(arms))
+    (row,) = table.rows
+    _, _, _, ours, theirs, difference = row
+    lines = said.splitlines()
+    assert lines[2].split("|")[2].strip("* ").startswith(ours)
+    assert lines[3].split("|")[2].strip("* ").startswith(theirs)
+    assert f"| difference | {difference} |" in said
+
+
 def test_what_cannot_be_compared_is_said_with_the_reason(arms, tmp_path):
     warmer = shutil.copytree(arms[1], tmp_path / "warmer")
     for file in (warmer / "evaluation/countdown").glob("*/settings.json"):

@@ -6,6 +6,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from types import FrameType
 from typing import NoReturn
 
 from torch.distributed import DistError
@@ -29,11 +30,13 @@ ON_SEVERAL_RANKS = ("train", "resume", "sweep")
 
 def run_together(words: Sequence[str]) -> NoReturn:
     """Runs a command as one of its processes."""
+    signal.signal(signal.SIGTERM, _end_with_the_first)
     try:
         _refuse_what_one_process_does(words)
         if launcher_keeps_store():
             keep_watch()
         code = run_command(words)
+        _ignore_sigterm()  # no process passes `part` before all have come so far
         part(code)
     except BaseException as error:
         code = _fail(error)
@@ -51,10 +54,31 @@ def _refuse_what_one_process_does(words: Sequence[str]) -> None:
         )
 
 
+def _ignore_sigterm() -> None:
+    """Once a process is ending with a code: a launcher sends the signal to all as soon as one has
+    ended, and it would end the slower ones with a code of its own.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def _end_with_the_first(number: int, frame: FrameType | None) -> None:
+    """Takes SIGTERM wherever no step is under way: ends with the code of the process that failed
+    first, and as by default where none has.
+    """
+    _ignore_sigterm()
+    try:
+        code = Heartbeats().failed()
+    except DistError:  # the store is gone, and with it whoever kept it
+        code = None
+    if code is not None:
+        end(code)
+    signal.signal(number, signal.SIG_DFL)
+    signal.raise_signal(number)
+
+
 def _fail(error: BaseException) -> int:
     """Says why this process fails, if no other has; returns the exit code of the first that did."""
-    # launchers send it to all as soon as one has ended
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _ignore_sigterm()
     code = exit_code(error)
     if code is None:
         reason = "".join(traceback.format_exception(error))

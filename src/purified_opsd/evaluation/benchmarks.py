@@ -59,9 +59,7 @@ class Source:
     rows: int | None = None
     """The number of rows that there must be; null: any number."""
     answers: str | None = None
-    """The digest that `digest_of` must give of the answers, so that neither a row nor an answer
-    changes unseen; null: any.
-    """
+    """The digest that `digest_of` must give of the answers, so that none changes; null: any."""
 
 
 PAPERS: Mapping[str, Source] = {
@@ -79,10 +77,7 @@ PAPERS: Mapping[str, Source] = {
 SOURCES: Mapping[str, Source] = {
     **PAPERS,
     "math500": Source(
-        "HuggingFaceH4/MATH-500",
-        split="test",
-        columns=AnswerColumns(id="unique_id"),
-        rows=500,
+        "HuggingFaceH4/MATH-500", split="test", columns=AnswerColumns(id="unique_id"), rows=500
     ),
     "gpqa-diamond": Source(
         "Idavidrein/gpqa", config="gpqa_diamond", options=OptionColumns(), rows=198

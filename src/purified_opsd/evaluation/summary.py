@@ -80,7 +80,10 @@ def table(results: Results) -> str:
         *(f"{name} is graded by {path}." for name, path in _own_graders(results).items()),
     ]
     if results.partial:
-        notes.append("PARTIAL: samples are still owed; the same command completes them.")
+        notes.append(
+            "PARTIAL: samples are still owed; the same command completes them. An accuracy is of "
+            "the questions that its row has; bold is by those that the base has too."
+        )
     for benchmark in benchmarks:
         notes += _best_checkpoint_note(results, benchmark)
     paragraphs = [f"{note}\n" for note in notes]

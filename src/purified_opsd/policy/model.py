@@ -62,7 +62,7 @@ class LoRA:
     targets: tuple[str, ...] | None = None
     """Names of linear layers, each of which the model must have, or `all-linear` alone; null: the
     linear layers of the model's attention and MLP, by the names that they have there.  Source:
-    upstream.
+    upstream's seven, q_proj to down_proj.
     """
     dropout: float = 0.0
     """Of the adapter's inputs, while training.  Source: upstream."""

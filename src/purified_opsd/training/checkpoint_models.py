@@ -27,6 +27,7 @@ from purified_opsd.storage.run_dir import BASE
 
 from .checkpoint import CheckpointState, checkpoint_folder, list_checkpoints, load_adapter, verify
 from .config import TrainingConfig
+from .retention import why_missing
 
 OpenSampler = Callable[[Policy, Sampling], Sampler]
 """Opens a sampler of a policy."""
@@ -116,6 +117,7 @@ def chosen_steps(folder: Path, steps: Sequence[int] | None) -> list[int]:
         raise CheckpointError(
             f"{folder} has no checkpoint of step {missing[0]}; it has "
             f"{', '.join(map(str, known[1:])) or 'none'}, and 0 is the base."
+            f"{why_missing(folder, missing[0])}"
         )
     return chosen
 

@@ -8,7 +8,7 @@ import re
 
 from .characters import read_characters
 
-GAP = r"(?:\s|~|\\[ ,;:!]|\\q?quad\b|\\newline\b)"
+GAP = r"(?:\s|~|\\[ ,;:!]|\\q?quad\b|\\newline\b|\\text\s*\{\s*\})"
 """Space, in LaTeX."""
 _STYLE = (
     r"\\(?:text(?:bf|it|rm|sf|tt|sl|sc|up|md|normal)?|math(?:bf|it|rm|sf|tt|normal)"
@@ -17,7 +17,7 @@ _STYLE = (
 _STYLED = re.compile(_STYLE + r"\s*\{(.*)\}\.?", re.DOTALL)
 _WRAPPED = re.compile(r"\\\((.*)\\\)|\\\[(.*)\\\]|\{(.*)\}|\*\*(.*)\*\*|\$+([^$]*)\$+", re.DOTALL)
 _SWITCHED = re.compile(r"(?:\{\s*)?\\(?:bf(?:series)?|it|rm|sf|tt)\b([^{}]*)\}?")
-_CHOICE = re.compile(rf"(?:{_STYLE}\s*\{{\s*\([A-E]\)\s*\}}{GAP}*|\([A-E]\){GAP}+)(?=\S)")
+_CHOICE = re.compile(rf"(?:{_STYLE}\s*\{{\s*\([A-E]\)\s*\}}{GAP}*|\([A-E]\){GAP}+)+(?=\S)")
 
 _INVISIBLE = re.compile(
     r"\\(?:tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge"
@@ -28,32 +28,59 @@ _INVISIBLE = re.compile(
     r"|\\fcolorbox\s*(?:\[[^\]]*\]\s*)?\{[^{}]*\}\s*\{[^{}]*\}\s*"
     r"|\\(?:style|class|cssId|[hv]?phantom|[hv]space\*?|label|tag\*?)\s*\{[^{}]*\}\s*"
 )
-_START = re.compile(rf"(?:{GAP}|\\\\)+")
-_END = re.compile(rf"(?:{GAP}|\\+\s*$|[.,;])+$")
-
-_LEAD = (
-    r"(?:(?:therefore|thus|hence|so|then|finally),?"
-    r"|(?:[a-z][a-z'-]*,?\s+)*?(?:is|are|equals|be)\s*:?"
-    r"|(?:[a-z][a-z'-]*\s+)*?answers?\s*[:=]?|[a-z][a-z' -]*:)"
+_START = re.compile(rf"(?:{GAP}|\\\\|[=:])+")
+_END = re.compile(
+    rf"(?:{GAP}|\\+\s*$|[.,;]|\\text\s*\{{[\s.,;]*\}}"
+    r"|\\(?:checkmark|blacksquare|square|Box|qed)(?![A-Za-z])"
+    r"|(?i:\s+is\s+(?:the|my|our)\s+(?:[a-z]+\s+)?answer))+$"
 )
-"""Words before an answer: `The answer is`, `Answer:`, `Therefore,`."""
-_LEAD_IN_TEXT = re.compile(rf"(?i){_STYLE}\s*\{{\s*{_LEAD}\s*\}}{GAP}*[:=]?{GAP}*(?=\S)")
-_PLAIN_LEAD = re.compile(
-    rf"(?i)(?:(?:[a-z][a-z'-]*,?\s+)+?(?:is|are|equals)\b\s*:?|(?:[a-z]+\s+)*?answers?\s*[:=])"
-    rf"{GAP}*(?=\S)"
+
+LAYERS = 20
+"""Styles within styles that are taken off."""
+END_LENGTH = 200
+"""Characters at the end of an answer among which space and the like is looked for."""
+
+_SO = r"(?:(?:therefore|thus|hence|so|then|finally),?\s+)"
+_WORD = r"(?:[a-z][a-z'-]*,?\s+)"
+_ANSWER = (
+    rf"{_SO}?(?:{_WORD}*?ans(?:wers?|\.)?(?:\s+(?:is|are))?|final|result|solution|total|value)"
+)
+_STATEMENT = (
+    rf"(?:{_SO}?(?:the|this|that|there|it|its|our|my|we)\s+{_WORD}*?"
+    r"(?:is|are|equals|be|get|have|find|obtain)|therefore|thus|hence|so)"
+)
+"""The words before an answer: `The answer is`, `Result:`; `The probability is`, `There are`.  Other
+subjects stay, since `Alice is 5` is no answer to `Bob is 5`.
+"""
+_LEADS = (
+    re.compile(
+        rf"(?i){_STYLE}\s*\{{\s*{_ANSWER}\s*[:=]?\s*\}}{GAP}*[:=]?{GAP}*(?=\S)",
+    ),
+    re.compile(rf"(?i){_STYLE}\s*\{{\s*{_STATEMENT}[\s:,]*\}}{GAP}*:?{GAP}*(?=\S)"),
+    re.compile(rf"(?i){_ANSWER}(?:\s*[:=]|(?<=is)|(?<=are))\s*:?{GAP}*(?=\S)"),
+    re.compile(rf"(?i){_STATEMENT}\s*:?{GAP}+(?=[-+]?(?:[0-9.(\[$]|\\(?!text)))"),
 )
 
 _POWER_OF_TEN = re.compile(r"(?<![\w.\\])([0-9]+(?:\.[0-9]*)?|\.[0-9]+)[eE]([+-]?[0-9]+)(?![\w.])")
 _TIMES = re.compile(r"(?<=[0-9])\s*[xX]\s*(?=10\s*\^)")
 _MIXED = re.compile(rf"(?<![\w.^/}})\\])([0-9]+){GAP}+([0-9]+)\s*/\s*([0-9]+)(?![\w/^.])")
 _DEGREE = re.compile(
-    r"\s*(?:\^\s*(?:\{\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\degree(?![A-Za-z]))"
+    r"\s*(?:\^\s*(?:\{\s*\^?\s*\\circ\s*\}|\\circ(?![A-Za-z]))|\\degree(?![A-Za-z])"
+    r"|(?<=[0-9])\^\s*(?:o(?![A-Za-z])|\{\s*(?:o|\\(?:text|mathrm)\{o\})\s*\})"
+    r"|(?<=[0-9])\s*\\deg(?![A-Za-z]))"
     r"(?:\s*(?:\\(?:text|mathrm)\s*\{\s*[CFK]\s*\}|[CF](?![A-Za-z])))?"
 )
 _OF_AN_ANGLE = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![A-Za-z])")
-_COMPARISONS = (
+_SYNONYMS = (
     (re.compile(r"\\leq?(?:q|slant)?(?![A-Za-z])|<="), r"\\le "),
     (re.compile(r"\\geq?(?:q|slant)?(?![A-Za-z])|>="), r"\\ge "),
+    (re.compile(r"\\lbrace(?![A-Za-z])"), r"\\{"),
+    (re.compile(r"\\rbrace(?![A-Za-z])"), r"\\}"),
+    (re.compile(r"(?<=[0-9.])\\(?:text|mathrm)\s*\{([eE])\}(?=[+-]?[0-9])"), r"\1"),
+)
+_SET_BUILDER = re.compile(
+    r"\\\{\s*[A-Za-z]\s*(?:\\in\s*\\mathbb\s*\{R\}\s*)?(?::|\||\\mid(?![a-z])|\\colon)\s*(.*)\\\}",
+    re.DOTALL,
 )
 _MEMBER = re.compile(r"[A-Za-z]\s*\\in(?![A-Za-z])\s*(?=\\left|[\[(\\])")
 
@@ -64,8 +91,10 @@ def read_notation(answer: str) -> str:
     """
     latex = _unstyled(_INVISIBLE.sub("", read_characters(answer)))
     latex = _read_degrees(latex)
-    for comparison, command in _COMPARISONS:
-        latex = comparison.sub(command, latex)
+    for synonym, command in _SYNONYMS:
+        latex = synonym.sub(command, latex)
+    if builder := _SET_BUILDER.fullmatch(latex):
+        latex = builder.group(1)
     if member := _MEMBER.match(latex):
         latex = latex[member.end() :]
     latex = _POWER_OF_TEN.sub(_certain_power, _TIMES.sub(r"\\times ", latex))
@@ -93,19 +122,27 @@ def _unstyled(answer: str) -> str:
     """The answer without its style, the letter of a choice, the words before it and the space
     around it.
     """
-    bare = answer
-    while True:
+    bare, before = answer, None
+    for _ in range(LAYERS):
+        if bare == before:
+            break
         before = bare
-        bare = _END.sub("", _START.sub("", bare, count=1) if _START.match(bare) else bare)
-        for opening in (_CHOICE, _LEAD_IN_TEXT, _PLAIN_LEAD):
+        bare = _without_ends(bare)
+        for opening in (_CHOICE, *_LEADS):
             if found := opening.match(bare):
                 bare = bare[found.end() :]
         for whole in (_STYLED, _SWITCHED, _WRAPPED):
             found = whole.fullmatch(bare)
             if found and _closed(inside := found[found.lastindex or 0]):
                 bare = inside
-        if bare == before:
-            return bare
+    return bare
+
+
+def _without_ends(answer: str) -> str:
+    """The answer without space and the like at its start and at its end."""
+    start = _START.match(answer)
+    bare = answer[start.end() :] if start else answer
+    return bare[:-END_LENGTH] + _END.sub("", bare[-END_LENGTH:])
 
 
 def _closed(text: str) -> bool:
