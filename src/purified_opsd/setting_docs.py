@@ -8,6 +8,7 @@ import ast
 import inspect
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields
+from datetime import date
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -24,6 +25,7 @@ WORDS = {
     bool: "true or false",
     str: "text",
     Path: "path",
+    date: "date",
 }
 """Types in the user's words."""
 
@@ -119,7 +121,7 @@ def default_words(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return f"[{', '.join(map(default_words, value))}]"
-    return f"{value:g}" if isinstance(value, float) else str(value) or "{}"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "''"
 
 
 def _setting_doc(cls: type, field: Field[Any], hint: Any, section: str) -> SettingDoc:

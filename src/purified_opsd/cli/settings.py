@@ -39,7 +39,7 @@ def settings(
     *,
     as_markdown: Annotated[bool, Parameter(name="--markdown")] = False,
 ) -> None:
-    """What can be set: every setting's type, default, meaning and source.
+    """Say what can be set: every setting's type, default, meaning and source.
 
     Args:
         section: A section such as optimizer or evaluation.sampling, or one setting; all if left
