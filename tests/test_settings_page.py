@@ -107,7 +107,7 @@ def test_a_section_or_a_setting_alone(command, monkeypatch):
         ("optimiser", "no setting optimiser. Did you mean optimizer "),
         ("optimiser.learning_rate", "no setting optimiser. Did you mean optimizer "),
         ("lr", "no setting lr. Did you mean optimizer.learning_rate "),
-        ("--sampling.temp", "no setting sampling.temp. Did you mean sampling.temperature "),
+        ("sampling.temp", "no setting sampling.temp. Did you mean sampling.temperature "),
         ("target.bet", "no setting target.bet. Did you mean target.beta "),
     ],
 )

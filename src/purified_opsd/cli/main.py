@@ -5,6 +5,7 @@
 
 import logging
 import os
+import select
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
@@ -78,12 +79,12 @@ def _run_alone(words: Sequence[str]) -> int:
 
 def _output_is_closed() -> bool:
     """Has whoever read our output, such as `head`, seen enough?  If so, the rest goes nowhere."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    closed = any(event & select.POLLERR for _, event in poll.poll(0))
+    if closed:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return closed
 
 
 def _load(words: Sequence[str]) -> None:

@@ -48,7 +48,7 @@ def settings(
     """
     sections = list(section_docs(TrainingConfig))
     if section:
-        name = section.removeprefix("--").replace("-", "_")
+        name = section.replace("-", "_")
         sections = chosen(sections, name)
         if not sections:
             raise SettingsError(_unknown(name))
