@@ -30,4 +30,6 @@ def diagnose(
     config = replace(config, markers=markers_in(markers) or config.markers)
     with loading():
         from purified_opsd.inspection.diagnose import diagnose_run
-    print(f"Diagnosed. Everything is in {diagnose_run(config, samples, seed)}.")
+        from purified_opsd.inspection.diagnosis_table import NOTE, diagnosis_table
+    diagnosis = diagnose_run(config, samples, seed)
+    print(f"{diagnosis_table(config.output_dir)}\n{NOTE}\n\nEverything is in {diagnosis}.")
