@@ -129,7 +129,9 @@ def test_nothing_is_suggested_where_nothing_is_near(words):
 
 
 def test_a_template_is_not_taken_for_a_number_of_tokens():
-    assert "max_tokens (" not in refusal("--prompts.chat-template", "x.jinja")
+    said = refusal("--prompts.chat-template", "x.jinja")
+    assert "Did you mean prompts.template (--prompts.template)?" in said
+    assert "max_tokens" not in said
 
 
 @pytest.mark.parametrize("word", ["null", "none", "full", "ia3", "lora"])

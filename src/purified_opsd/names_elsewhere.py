@@ -155,6 +155,10 @@ SETTINGS_ELSEWHERE: Mapping[str, Here] = {
     "load_in_8bit": _QUANTIZED,
     "quantization": _QUANTIZED,
     "enable_thinking": Here(("prompts.thinking",)),
+    "chat_template": Here(("prompts.template",), "It takes a file."),
+    "chat_template_path": Here(("prompts.template",), "It takes a file."),
+    "system_prompt": Here(("prompts.system",)),
+    "system_message": Here(("prompts.system",)),
     # data
     "dataset": Here(("data.path",)),
     "dataset_name": Here(("data.path",)),
