@@ -100,7 +100,7 @@ def _comment(text: str, indent: str, width: int) -> list[str]:
 
 
 def _dumped(mapping: Mapping[str, Any], indent: str) -> list[str]:
-    """Returns one setting as YAML, a list or mapping in one line, text of several lines as it is."""
+    """Returns one setting as YAML, a list or mapping in one line, text of several as it is."""
     style = None if any(isinstance(value, list | dict) for value in mapping.values()) else False
     text = yaml.dump(
         dict(mapping), None, _Dumper, default_flow_style=style, allow_unicode=True, width=math.inf
