@@ -120,31 +120,6 @@ def manifest_digest(folder: Path) -> str:
     return sha256(manifest).hexdigest()
 
 
-def refuse_changes(saved: CheckpointState, now: CheckpointState) -> None:
-    """Raises CheckpointError if the run would go on with another training set, base or target than
-    it was saved with.
-    """
-    before = _fixed(saved)
-    after = _fixed(now)
-    settings = sorted(saved.settings.keys() | now.settings.keys())
-    names = ["training set", "model", *(f"setting {name}" for name in settings)]
-    for name in names:
-        if before.get(name) != after.get(name):
-            raise CheckpointError(
-                f"The {name} has changed since step {saved.step}: the run was made with "
-                f"{before.get(name)}, and now has {after.get(name)}. What followed would not be "
-                "the same run. Bring back what it began with, or start a new run."
-            )
-
-
-def _fixed(state: CheckpointState) -> dict[str, str]:
-    """What a continuation must find unchanged, by what a message calls it."""
-    fixed = {"training set": state.data, "model": state.model}
-    for name, value in state.settings.items():
-        fixed[f"setting {name}"] = value
-    return fixed
-
-
 def load_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
     """Puts a verified checkpoint's adapter and optimizer state in place."""
     load_adapter(folder, policy)
