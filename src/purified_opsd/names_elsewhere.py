@@ -198,6 +198,8 @@ SETTINGS_ELSEWHERE: Mapping[str, Here] = {
     "output_path": Here(("output_dir",)),
     "save_dir": Here(("output_dir",)),
     "default_local_dir": Here(("output_dir",)),
+    "save_total_limit": Here(("keep_checkpoints",)),
+    "max_actor_ckpt_to_keep": Here(("keep_checkpoints",)),
     "save_steps": _SAVE,
     "save_freq": _SAVE,
     "save_every": _SAVE,

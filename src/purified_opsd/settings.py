@@ -186,7 +186,8 @@ def _field(inner: Any, hint: Any, path: str, root: _Root) -> Any:
         return _value(inner, sections, path, root)
     if isinstance(inner, bool) and bool not in (hint, *allowed):  # pydantic takes true as 1
         raise SettingsError(f"{path} is neither true nor false, got {inner}.")
-    if get_origin(hint) is tuple and isinstance(inner, str):
+    takes_list = tuple in map(get_origin, (hint, *allowed))
+    if takes_list and isinstance(inner, str):
         return inner.split(",")
     return inner
 
