@@ -37,7 +37,10 @@ ANSWERS: Mapping[str, Sequence[str]] = {
     "evaluate, a wrong value": [*COMMAND, "evaluate", "gone", "--runs", "many"],
     "diagnose, no run": [*COMMAND, "diagnose", "gone"],
     "export, no run": [*COMMAND, "export", "gone", "--output", "model"],
-    "prepare, no rows": [*COMMAND, "prepare", "gone.jsonl", "--output", "rows.parquet"],
+    "prepare, no rows": [
+        *COMMAND,
+        *("prepare", "gone.jsonl", "--output", "rows.parquet", "--benchmarks", "null"),
+    ],
     "plan": [*COMMAND, "plan", "qwen3-8b.math-cot.pmi"],
     "compare, no run": [*COMMAND, "compare", "gone", "gone"],
     "report, no run": [*COMMAND, "report", "gone"],

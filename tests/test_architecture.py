@@ -29,6 +29,8 @@ LAYERS = [
     "data",
     "storage",
     "objective",
+    "settings_page",
+    "setting_docs",
     "settings",
     "setting_errors",
     "setting_names",
@@ -39,7 +41,7 @@ LAYERS = [
     "errors",
 ]
 """Each may import what stands below it."""
-GROUND = ("storage", *LAYERS[LAYERS.index("settings") :])
+GROUND = ("storage", *LAYERS[LAYERS.index("settings_page") :])
 """These know nothing of ours but each other."""
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -6,8 +6,10 @@ All of it stands in the classes.  The text under a field is its meaning; where i
 
 import ast
 import inspect
+import json
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, dataclass, fields
+from datetime import date
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -18,12 +20,15 @@ from typing import Any, Literal, Union, get_args, get_origin
 from .setting_classes import by_kind, hints_of, join, sections_of
 
 OURS = "ours"
+MOST_CHARACTERS = 60
+"""Of a default that is shown."""
 WORDS = {
     int: "whole number",
     float: "number",
     bool: "true or false",
     str: "text",
     Path: "path",
+    date: "date",
 }
 """Types in the user's words."""
 
@@ -119,7 +124,12 @@ def default_words(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return f"[{', '.join(map(default_words, value))}]"
-    return f"{value:g}" if isinstance(value, float) else str(value) or "{}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    text = str(value)
+    if not text or "\n" in text or len(text) > MOST_CHARACTERS:
+        text = json.dumps(text, ensure_ascii=False)
+    return text if len(text) <= MOST_CHARACTERS else f"{text[:MOST_CHARACTERS]}..."
 
 
 def _setting_doc(cls: type, field: Field[Any], hint: Any, section: str) -> SettingDoc:

@@ -186,8 +186,8 @@ def _field(inner: Any, hint: Any, path: str, root: _Root) -> Any:
         return _value(inner, sections, path, root)
     if isinstance(inner, bool) and bool not in (hint, *allowed):  # pydantic takes true as 1
         raise SettingsError(f"{path} is neither true nor false, got {inner}.")
-    lists = any(get_origin(kind) is tuple for kind in (hint, *allowed))
-    if lists and isinstance(inner, str):
+    takes_list = any(get_origin(one) is tuple for one in (hint, *allowed))
+    if takes_list and isinstance(inner, str):
         return inner.split(",")
     return inner
 

@@ -1,5 +1,6 @@
 """The page of settings: as Markdown, for a terminal, and as comments in a YAML file."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
 from textwrap import wrap
@@ -99,12 +100,23 @@ def _comment(text: str, indent: str, width: int) -> list[str]:
 
 
 def _dumped(mapping: Mapping[str, Any], indent: str) -> list[str]:
-    """Returns one setting as YAML, a list or mapping in one line."""
+    """Returns one setting as YAML, a list or mapping in one line, text of several as it is."""
     style = None if any(isinstance(value, list | dict) for value in mapping.values()) else False
-    text = yaml.safe_dump(
-        dict(mapping), default_flow_style=style, allow_unicode=True, width=float("inf")
+    text = yaml.dump(
+        dict(mapping), None, _Dumper, default_flow_style=style, allow_unicode=True, width=math.inf
     )
-    return [f"{indent}{line}" for line in text.splitlines()]
+    return [f"{indent}{line}".rstrip() for line in text.splitlines()]
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes text of several lines as a block."""
+
+    def text(self, value: str) -> yaml.ScalarNode:
+        block = "|" if "\n" in value else None
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=block)
+
+
+_Dumper.add_representer(str, _Dumper.text)
 
 
 def chosen(sections: Sequence[SectionDoc], name: str) -> list[SectionDoc]:

@@ -10,7 +10,7 @@ from .regrade import evaluation_folder
 
 
 def compare(first: Path, second: Path, /, *, step: int | None = None) -> None:
-    """What the difference of two evaluated runs is worth: a paired test by problem, with a 95 %
+    """Say what the difference of two evaluated runs is worth: a paired test by problem, with a 95 %
     interval.
 
     Args:

@@ -18,8 +18,8 @@ def diagnose(
     seed: int = 0,
     markers: str = "",
 ) -> None:
-    """What drives the teacher: the decomposition of Fig. 3 for the base and every checkpoint, on
-    completions of their own.
+    """Measure what drives the teacher: the decomposition of Fig. 3 for the base and every
+    checkpoint, on completions of their own.
 
     Args:
         samples: Completions of each.

@@ -23,7 +23,7 @@ from purified_opsd.storage.files import write_atomic
 from purified_opsd.training.config import TrainingConfig, read_config
 
 from .loading import loading
-from .parameters import Settings, Several, markers_in
+from .parameters import EvaluationSettings, Several, markers_in
 
 if TYPE_CHECKING:
     from purified_opsd.training.checkpoint_models import LoadedModels
@@ -51,7 +51,7 @@ class ModelEvaluation(EvaluationConfig):
 def evaluate(
     subject: str,
     /,
-    *settings: Settings,
+    *settings: EvaluationSettings,
     step: Annotated[list[int] | None, Several] = None,
     adapter: Path | None = None,
     dtype: Dtype = "auto",
@@ -59,7 +59,7 @@ def evaluate(
     server: Annotated[list[str] | None, Several] = None,
     output_dir: Path | None = None,
 ) -> None:
-    """Accuracy of a run's base and checkpoints, or of a model, with its error.
+    """Measure the accuracy of a run's base and checkpoints, or of a model, with its error.
 
     Settings are those of a run's `evaluation:` section: --benchmarks aime24 aime25 hmmt25 countdown
     (or FILE, ORG/SET, NAME=FILE), --runs 12, --limit 30, --seed 0, --columns.problem COLUMN and

@@ -5,10 +5,12 @@
 
 import logging
 import os
+import select
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from signal import SIGPIPE
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -19,26 +21,25 @@ from purified_opsd.setting_names import did_you_mean
 from .loading import loading
 
 COMMANDS: Mapping[str, str] = {
-    "quickstart": "The paper in miniature on two processor cores.",
+    "quickstart": "Run the paper in miniature on two processor cores.",
+    "recipes": "List the recipes, or print one as YAML.",
+    "settings": "Say what can be set: types, defaults, meanings, sources.",
+    "prepare": "Make a training set.",
+    "plan": "Estimate a run's memory and time on GPUs.",
     "train": "Train a LoRA adapter.",
     "resume": "Go on with a run from its newest good checkpoint.",
     "sweep": "Train one run for every combination of several values.",
-    "evaluate": "Accuracy of a run's base and checkpoints, or of a model.",
-    "compare": "What the difference of two evaluated runs is worth.",
+    "evaluate": "Measure the accuracy of a run's checkpoints, or of a model.",
+    "compare": "Say what the difference of two evaluated runs is worth.",
     "regrade": "Grade the samples of an evaluation again.",
-    "diagnose": "What drives the teacher: the decomposition of Fig. 3.",
-    "microscope": "What teacher and purified target want at every token.",
+    "diagnose": "Measure what drives the teacher, as in Fig. 3.",
+    "microscope": "Show what teacher and target want at every token.",
     "sample": "Read what the purified target itself would write.",
-    "report": "One page of accuracy, markers, training and completions.",
+    "report": "Write one page of accuracy, markers, training, completions.",
     "export": "Merge a checkpoint's adapter into its base.",
-    "prepare": "Make a training set.",
-    "recipes": "List the recipes, or print one as YAML.",
-    "settings": "What can be set: type, default, meaning and source.",
-    "plan": "Estimate a run's memory and time on GPUs.",
     "serve": "Start a vLLM server that runs can draw from.",
 }
-"""Every command, in the order of `--help`; each is a function of that name in a file of that name.
-"""
+"""Every command, in the order of use; each is a function of that name in a file of that name."""
 
 FLAGS = ("--help", "-h", "--version")
 
@@ -63,13 +64,27 @@ def main() -> None:
 def _run_alone(words: Sequence[str]) -> int:
     try:
         _load(words)
-        return run_command(words)
+        code = run_command(words)
+        sys.stdout.flush()
+        return code
     except (Exception, KeyboardInterrupt) as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            return 128 + SIGPIPE
         code = exit_code(error)
         if code is None:
             raise
         print(f"purified-opsd: {paragraph(error)}", file=sys.stderr)
         return code
+
+
+def _output_is_closed() -> bool:
+    """Has whoever read our output, such as `head`, seen enough?  If so, the rest goes nowhere."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    closed = any(event & select.POLLERR for _, event in poll.poll(0))
+    if closed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return closed
 
 
 def _load(words: Sequence[str]) -> None:

@@ -17,8 +17,8 @@ def microscope(
     step: Annotated[list[int] | None, Several] = None,
     seed: int = 0,
 ) -> None:
-    """What teacher and purified target want at every token of a few completions: a page of the base
-    and every checkpoint.
+    """Show what teacher and purified target want at every token of a few completions: a page of the
+    base and every checkpoint.
 
     Args:
         samples: Completions of each.

@@ -4,7 +4,7 @@ from cyclopts.types import PositiveInt
 
 from purified_opsd.errors import SettingsError
 from purified_opsd.planning.cluster import Completions, cluster_report
-from purified_opsd.planning.estimate import GPUS, report
+from purified_opsd.planning.estimate import find_gpu, report
 from purified_opsd.planning.flops_memory import lengths_of
 from purified_opsd.planning.model_dims import model_dims_of
 from purified_opsd.recipes import read_recipe
@@ -38,9 +38,8 @@ def plan(
         nodes: Numbers of nodes of 8 GPUs to simulate, such as 1,2,4,8.
         median: Median tokens of a completion in the simulation.
     """
+    find_gpu(gpu)
     config = build(TrainingConfig, override(TrainingConfig, read_recipe(recipe), settings))
-    if gpu not in GPUS:
-        raise SettingsError(f"There is no GPU {gpu} in the table. Known: {', '.join(GPUS)}.")
     lengths = lengths_of(question, reference, config.sampling.max_new_tokens)
     dims = model_dims_of(config.model)
     print(report(config, dims, lengths, gpu, gpus))

@@ -26,7 +26,7 @@ from purified_opsd.settings import (
 from purified_opsd.training.config import TrainingConfig
 
 from .loading import loading
-from .parameters import Settings, Several
+from .parameters import DataSettings, Several
 
 PAPERS = ("aime24", "aime25", "hmmt25")
 
@@ -34,7 +34,7 @@ PAPERS = ("aime24", "aime25", "hmmt25")
 def prepare(
     source: Annotated[str, Parameter(name="SET", allow_leading_hyphen=True)],
     /,
-    *settings: Settings,
+    *settings: DataSettings,
     output: Path,
     subset: int | None = None,
     seed: int | None = None,

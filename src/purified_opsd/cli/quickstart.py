@@ -28,8 +28,8 @@ def quickstart(
     samples: Annotated[int, Parameter(validator=Number(gte=2, lte=SAMPLES))] = 100,
     seed: int = 0,
 ) -> int:
-    """The paper in miniature on two processor cores: train, evaluate and diagnose both arms, side
-    by side.
+    """Run the paper in miniature on two processor cores: train, evaluate and diagnose both arms,
+    side by side.
 
     Args:
         output_dir: Where it goes; given again, it goes on.

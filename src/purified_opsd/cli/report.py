@@ -10,8 +10,8 @@ from purified_opsd.reporting.report import write_report
 
 
 def report(*runs: Path, output: Path = Path("report.html")) -> None:
-    """One self-contained page: accuracy, markers, the teacher's pull, training, and completions
-    before and after.
+    """Write one self-contained page: accuracy, markers, the teacher's pull, training, and
+    completions before and after.
 
     Figures come as PNG and SVG, with their numbers as CSV. What was not measured is said to be
     missing.

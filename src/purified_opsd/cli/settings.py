@@ -39,7 +39,7 @@ def settings(
     *,
     as_markdown: Annotated[bool, Parameter(name="--markdown")] = False,
 ) -> None:
-    """What can be set: every setting's type, default, meaning and source.
+    """Say what can be set: every setting's type, default, meaning and source.
 
     Args:
         section: A section such as optimizer or evaluation.sampling, or one setting; all if left
@@ -48,7 +48,7 @@ def settings(
     """
     sections = list(section_docs(TrainingConfig))
     if section:
-        name = section.removeprefix("--").replace("-", "_")
+        name = section.replace("-", "_")
         sections = chosen(sections, name)
         if not sections:
             raise SettingsError(_unknown(name))

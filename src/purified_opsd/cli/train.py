@@ -25,12 +25,17 @@ def train(
 ) -> int:
     """Train a LoRA adapter.
 
+    Set most often: --batch-size 32, --optimizer.learning-rate 5e-6, --adapter.rank 64,
+    --sampling.max-new-tokens 1024, --target teacher, --target.clip 10, --divergence forward-kl,
+    --micro-batch-tokens 16384, --sampler vllm, --trackers wandb, and --evaluation.every 50 with
+    --evaluation.benchmarks aime25.
+
     Args:
         model: Hub id or folder of the model.
         data: Training set: a file, a folder or a hub id.
-        output_dir: Where the run goes.
-        steps: Optimizer steps.
-        seed: Seed of everything random.
+        output_dir: Where the run goes; runs/RECIPE if left out.
+        steps: Optimizer steps; the recipe's if left out.
+        seed: Seed of everything random; the recipe's if left out.
     """
     named = {"model": model, "data": data, "output_dir": output_dir, "steps": steps, "seed": seed}
     short = {name: value for name, value in named.items() if value is not None}

@@ -4,13 +4,15 @@ docs/scaling.md describes the model.
 """
 
 import math
+import re
 from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from purified_opsd.errors import UserError
+from purified_opsd.errors import SettingsError, UserError
 from purified_opsd.objective.chunked_loss import gpu_chunk_sizes
+from purified_opsd.setting_names import did_you_mean
 from purified_opsd.training.config import TrainingConfig
 
 from .flops_memory import DeviceMemory, Lengths, device_memory, lengths_of, sequence_flops
@@ -37,6 +39,16 @@ GPUS: Mapping[str, GPU] = {
     "l40s-48gb": GPU(48.0, 362.0, 0.86),
     "rtx4090-24gb": GPU(24.0, 165.0, 1.01),
 }
+
+
+def find_gpu(name: str) -> GPU:
+    """Returns the GPU of that name.  Raises SettingsError that names those that it may be."""
+    if name in GPUS:
+        return GPUS[name]
+    words = [word for word in re.split(r"[^a-z0-9]+", name.lower()) if len(word) > 2]
+    meant = [known for known in GPUS if known.split("-")[0].endswith(tuple(words))]
+    nearest = f" Did you mean {' or '.join(meant)}?" if meant else did_you_mean(name, GPUS)
+    raise SettingsError(f"There is no GPU {name} in the table. Known: {', '.join(GPUS)}.{nearest}")
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,8 @@ class LoRA:
     """The update is scaled by alpha / rank.  Source: upstream."""
     targets: tuple[str, ...] | None = None
     """Names of linear layers, each of which the model must have, or `all-linear` alone; null: the
-    linear layers of the model's attention and MLP, by the names that they have there.  Source:
-    upstream's seven, q_proj to down_proj.
+    linear layers of the model's attention and MLP, by the names that they have there.
+    Upstream's seven are q_proj to down_proj.  Source: upstream.
     """
     dropout: float = 0.0
     """Of the adapter's inputs, while training.  Source: upstream."""
