@@ -24,7 +24,7 @@ from transformers import (
 from purified_opsd.errors import ModelError
 
 from .decoding_check import check_decoding
-from .lm_head import find_head, output_layer
+from .lm_head import find_head, output_layer, plain_outputs
 from .model import LoRA, Model, Policy
 from .turn_end import set_eos_ids
 
@@ -47,6 +47,7 @@ def load_policy(
     Raises ModelError where the weights cannot be loaded or the adapter does not fit.
     """
     base = load_base(settings, device)
+    plain_outputs(base)
     torch.manual_seed(seed)
     try:
         model = get_peft_model(base, adapter.peft_config())

@@ -19,10 +19,14 @@ from purified_opsd.distributed.sharding import Layout
 from purified_opsd.errors import DataError, ModelError, RunError
 from purified_opsd.policy.loading import context_length, load_policy, load_tokenizer
 from purified_opsd.policy.model import Policy
+from purified_opsd.policy.turn_end import eos_ids
 from purified_opsd.sampling.sampler import Sampler
 
 from .checkpoint import CheckpointState, checkpoint_folder, load_checkpoint, refuse_changes
 from .config import TrainingConfig
+
+ENDS = "tokens that end a completion"
+"""What a checkpoint's record calls them."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,16 @@ class TrainingSetup:
 
     def state(self, step: int) -> CheckpointState:
         """Returns what a checkpoint taken after `step` steps records."""
-        settings = {**self.config.identity(), "prompts.wording": WORDING}
+        ends = repr(eos_ids(self.policy.base))
+        settings = {**self.config.identity(), "prompts.wording": WORDING, ENDS: ends}
         return CheckpointState(step, self.examples.fingerprint, self.model_fingerprint, settings)
 
     def refuse_changes(self, saved: CheckpointState) -> None:
         """Raises CheckpointError if data, model or target are not what they were."""
-        refuse_changes(saved, self.state(saved.step))
+        now = self.state(saved.step)
+        if ENDS not in saved.settings:  # an earlier version's checkpoint
+            del now.settings[ENDS]
+        refuse_changes(saved, now)
 
     def restore(self, saved: CheckpointState, folder: Path) -> None:
         """Goes back to a checkpoint.  Raises CheckpointError if the run has changed since."""
