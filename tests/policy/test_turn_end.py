@@ -6,6 +6,7 @@ import re
 import pytest
 import torch
 
+from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.errors import ModelError
 from purified_opsd.policy.loading import load_policy, load_tokenizer
 from purified_opsd.policy.model import LoRA, Model
@@ -148,6 +149,16 @@ def test_what_is_no_end_is_not_taken_and_said(case, caplog, wrong, reason):
     assert thinking.ends() == {"<|call|>", "<|im_end|>"}
     said = re.compile(f"The generation config says that {id} ends a completion: {reason}")
     assert any(said.match(message) for message in caplog.messages)
+
+
+def test_the_template_that_a_run_names_counts_instead_of_the_tokenizers_own(case, tmp_path):
+    own = case(OPEN).name(tokenizer="<|endoftext|>")
+    (tmp_path / "chatml.jinja").write_text(CHATML)
+    settings = Model(str(own.folder), dtype="float32")
+    tokenizer = load_tokenizer(settings)
+    PromptBuilder(tokenizer, Prompts(template=tmp_path / "chatml.jinja"), room=500)
+    policy = load_policy(settings, LoRA(2, 2, ("q_proj",)), tokenizer, 0, CPU)
+    assert eos_ids(policy.base) == sorted(map(own.id, ["<|endoftext|>", "<|im_end|>"]))
 
 
 def test_padding_that_is_the_end_stays_the_end(case):

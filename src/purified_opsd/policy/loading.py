@@ -42,7 +42,8 @@ def load_policy(
     seed: int,
     device: torch.device,
 ) -> Policy:
-    """The base and a fresh adapter, whose initialisation is a function of `seed`.
+    """The base and a fresh adapter by PEFT, whose initialisation is a function of `seed`; until it
+    is trained the student is its base.
 
     Raises ModelError where the weights cannot be loaded or the adapter does not fit.
     """

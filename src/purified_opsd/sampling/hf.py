@@ -27,7 +27,11 @@ Drawn = tuple[Tensor, Tensor, Tensor]
 
 
 class HFSampler(Sampler):
-    """Samples with the training model itself, adapter on, so there is nothing to sync."""
+    """Samples with the training model itself, adapter on, so there is nothing to sync.
+
+    A completion has its token ids and their log-probs, in nats, under the untempered student, and
+    is a function of prompt and seed (docs/sampling.md).
+    """
 
     def __init__(self, model: PeftModel, sampling: Sampling):
         self.model = model

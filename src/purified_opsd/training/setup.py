@@ -5,6 +5,7 @@
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from purified_opsd.data.dataset import Example, Examples, load_examples
-from purified_opsd.data.prompts import WORDING, PromptBuilder
+from purified_opsd.data.prompts import PromptBuilder
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.distributed.process_group import check_same_on_all_ranks, init_distributed
 from purified_opsd.distributed.sharding import Layout
@@ -96,9 +97,18 @@ class TrainingSetup:
 
     def state(self, step: int) -> CheckpointState:
         """Returns what a checkpoint taken after `step` steps records."""
-        ends = repr(eos_ids(self.policy.base))
-        settings = {**self.config.identity(), "prompts.wording": WORDING, ENDS: ends}
+        settings = {
+            **self.config.identity(),
+            "prompts.wording": self.prompts.wording,
+            ENDS: repr(eos_ids(self.policy.base)),
+        }
         return CheckpointState(step, self.examples.fingerprint, self.model_fingerprint, settings)
+
+    @cached_property
+    def control_text(self) -> int:
+        """Rows that spell a control token, which stays text in their prompts."""
+        spells = self.prompts.spells_control
+        return sum(spells(row.problem, row.reference) for row in self.examples.rows)
 
     def refuse_changes(self, saved: CheckpointState) -> None:
         """Raises CheckpointError if data, model or target are not what they were."""
