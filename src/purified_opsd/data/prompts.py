@@ -140,6 +140,8 @@ class PromptBuilder:
         self.template = load_chat_template(
             tokenizer, settings.template, settings.thinking, settings.date
         )
+        if settings.template is not None:
+            tokenizer.chat_template = self.template.source  # what ends a turn is read from it too
         self._encoder = PromptEncoder(tokenizer, open_conversation(self.template, settings.system))
         self._base, self._reference, self._teacher = settings.format_strings
         self.wording = settings.wording(self.template.source)

@@ -23,15 +23,18 @@ def refuse_mixture(folder: Path, requested: Mapping[CellKey, Mapping[str, Any]])
     that are requested; `requested` holds the generation settings by candidate and benchmark.
 
     The samples of one candidate on one benchmark must be generated alike; those of the benchmark's
-    other candidates alike but for the weights, since a difference is taken; those of the same
-    candidate on other benchmarks from the same weights, since a mean is taken.
+    other candidates alike but for the weights and for what ends a completion, since a difference is
+    taken; those of the same candidate on other benchmarks from the same weights, since a mean is
+    taken.
     """
     stored = _stored_settings(folder)
     for (candidate, benchmark), settings in requested.items():
         for samples, before in stored:
             bound = before.keys() | settings.keys()
+            if "ends" not in before:  # an earlier version's record
+                bound -= {"ends"}
             if samples.folder.name != candidate:
-                bound -= {"weights"}
+                bound -= {"weights", "ends"}
             if samples.folder.parent.name != benchmark:
                 bound &= {"weights"}
             for name in sorted(bound):

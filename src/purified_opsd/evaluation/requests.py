@@ -27,6 +27,8 @@ class Candidate:
     """Puts the weights in place for as long as it is entered."""
     engine: str = "transformers"
     """The library that samples: the same seed means other random numbers in another."""
+    ends: tuple[int, ...] = ()
+    """The tokens that end a completion."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def generation_settings(
     return {
         "weights": candidate.identity,
         "engine": candidate.engine,
+        "ends": list(candidate.ends),
         "questions": benchmark.fingerprint,
         "answers": benchmark.answers,
         "grader": benchmark.record.get("grader"),

@@ -124,6 +124,7 @@ def _settings(run: LoadedRun, candidate: Candidate, samples: int, seed: int) -> 
         "weights": candidate.identity,
         "training_set": run.examples.fingerprint,
         "sampling": asdict(run.config.sampling),
+        "ends": list(candidate.ends),
         "samples": samples,
         "seed": seed,
     }
@@ -133,7 +134,7 @@ def refuse_other_settings(file: Path, settings: dict[str, Any]) -> None:
     """Raises RunError where the file exists and was made with other settings."""
     before = read_json(file, "settings")["settings"] if file.exists() else settings
     for name, value in settings.items():
-        if before.get(name) != value:
+        if before.get(name, value) != value:  # an earlier version recorded fewer
             raise RunError(
                 f"{file} was made with {name} = {before.get(name)}, and {value} is asked for: "
                 "together they would mean nothing. Ask for what it was made with, or delete "

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 from purified_opsd.errors import ModelError
 
 from .decoding_check import check_decoding
-from .lm_head import find_head
+from .lm_head import find_head, plain_outputs
 from .loading import load_base, load_config
 from .model import Model, Policy
 from .turn_end import set_eos_ids
@@ -43,6 +43,7 @@ def load_adapted(
     config.base_model_name_or_path = settings.path
     refuse_tokens_without_rows(tokenizer, load_config(settings), settings.path)
     base = load_base(settings, device)
+    plain_outputs(base)
     try:
         model = cast(PeftModel, get_peft_model(base, config))
     except ValueError as error:

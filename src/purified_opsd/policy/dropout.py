@@ -10,6 +10,8 @@ from transformers import PreTrainedConfig, PreTrainedModel
 
 from purified_opsd.errors import ModelError
 
+from .lm_head import decoder_of
+
 NOISE = ("drop", "jitter")
 """What the names of such settings have in them, in every family: attention_dropout, resid_pdrop,
 layerdrop, router_jitter_noise."""
@@ -66,5 +68,5 @@ def _refuse_noise(base: PreTrainedModel, path: str) -> None:
 
 @torch.no_grad()
 def _hidden(base: PreTrainedModel, ids_1S: Tensor) -> Tensor:
-    decoder: nn.Module = base.get_decoder()
+    decoder: nn.Module = decoder_of(base)
     return decoder(input_ids=ids_1S, use_cache=False).last_hidden_state.float()

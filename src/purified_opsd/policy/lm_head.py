@@ -6,13 +6,13 @@ N rows of hidden states, D hidden size, V rows of the head.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.utils.generic import ModelOutput
 
 from purified_opsd.errors import ModelError
 
@@ -41,7 +41,7 @@ class ModelHead:
     def __call__(self, hidden_ND: Float[Tensor, "N D"]) -> Float[Tensor, "N V"]:
         # 1. What the decoder is to return, for a batch of one sequence.
         hidden_1ND = _wide(hidden_ND)[None]
-        states = replace(self.decoder_output, last_hidden_state=hidden_1ND)
+        states = replace(cast(Any, self.decoder_output), last_hidden_state=hidden_1ND)
         # 2. Tokens, which the model asks for and the decoder that is replaced does not read.
         N = len(hidden_ND)
         token_1N = torch.zeros(1, N, dtype=torch.long, device=hidden_ND.device)
@@ -53,7 +53,7 @@ class ModelHead:
         return output.logits[0]
 
 
-def _decoder_output(base: PreTrainedModel) -> BaseModelOutputWithPast:
+def _decoder_output(base: PreTrainedModel) -> ModelOutput:
     """What the decoder returns, of one token."""
     token_11 = torch.zeros(1, 1, dtype=torch.long, device=base.device)
     with torch.no_grad():
@@ -116,3 +116,19 @@ def decoder_of(base: PreTrainedModel) -> nn.Module:
             "states that come in between. docs/models.md lists families that work."
         )
     return inner[0]
+
+
+PLAIN_OUTPUTS = {
+    "output_router_logits": False,  # and so no auxiliary loss of a mixture of experts
+    "output_hidden_states": False,
+    "output_attentions": False,
+    "return_dict": True,
+}
+"""What a model's passes are to return, by the settings of its configuration: states and logits."""
+
+
+def plain_outputs(base: PreTrainedModel) -> None:
+    """Has the model's passes return what is used here and no more, whatever its config says."""
+    for config in (base.config, base.config.get_text_config()):
+        for name in PLAIN_OUTPUTS.keys() & config.to_dict().keys():
+            setattr(config, name, PLAIN_OUTPUTS[name])

@@ -24,7 +24,7 @@ from purified_opsd.errors import ModelError
 
 from .decoding_check import check_decoding
 from .dropout import silence_dropout
-from .lm_head import find_head
+from .lm_head import find_head, plain_outputs
 from .loading_report import quiet_report, refuse_incomplete
 from .location import ADVICE, only_in_cache, refuse_bad_folder
 from .lora_targets import peft_config, refuse_misplaced
@@ -48,6 +48,7 @@ def load_policy(
     """
     refuse_tokens_without_rows(tokenizer, load_config(settings), settings.path)
     base = load_base(settings, device)
+    plain_outputs(base)
     silence_dropout(base, settings.path)
     torch.manual_seed(seed)
     try:

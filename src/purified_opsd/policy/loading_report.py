@@ -9,6 +9,8 @@ from transformers import PreTrainedModel
 
 from purified_opsd.errors import ModelError
 
+from .lm_head import decoder_of
+
 logger = logging.getLogger(__name__)
 
 NAMED = 3
@@ -81,7 +83,7 @@ def _split_unexpected(
     begin: like the model's own, or like the decoder's in files that were saved without a head.
     """
     roots = {name.split(".")[0] for name in base.state_dict()}
-    roots |= {name for name, _ in base.get_decoder().named_children()}
+    roots |= {name for name, _ in decoder_of(base).named_children()}
     needed = [name for name in unexpected if name.split(".")[0] in roots]
     return sorted(needed), sorted(set(unexpected) - set(needed))
 

@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from purified_opsd.errors import ModelError
 
-from .lm_head import output_layer
+from .lm_head import decoder_of, output_layer
 from .model import ALL_LINEAR, LoRA, Policy, base_of
 
 SEVEN = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
@@ -100,7 +100,7 @@ def is_adapted(module: nn.Module) -> bool:
 
 def linear_layers(base: PreTrainedModel) -> Iterator[str]:
     """The dotted names of the decoder's linear layers."""
-    decoder = set(base.get_decoder().modules())
+    decoder = set(decoder_of(base).modules())
     for name, module in base.named_modules():
         if isinstance(module, nn.Linear | Conv1D) and module in decoder:
             yield name
@@ -135,7 +135,7 @@ def _not_the_language_model(base: PreTrainedModel) -> str | None:
     """What PEFT leaves out, as a pattern of names, where a model has linear layers beside those of
     its decoder and its head, as one has that sees images.
     """
-    decoder, head = base.get_decoder(), output_layer(base)
+    decoder, head = decoder_of(base), output_layer(base)
     own = set(decoder.modules()) | set(head.modules())
     linears = [module for module in base.modules() if isinstance(module, nn.Linear | Conv1D)]
     if all(module in own for module in linears):

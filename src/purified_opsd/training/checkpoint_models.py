@@ -20,6 +20,7 @@ from purified_opsd.evaluation.requests import Candidate
 from purified_opsd.policy.adapters import load_adapted
 from purified_opsd.policy.loading import context_length, load_policy, load_tokenizer
 from purified_opsd.policy.model import LoRA, Model, Policy, frozen
+from purified_opsd.policy.turn_end import eos_ids
 from purified_opsd.sampling.engines import Engine
 from purified_opsd.sampling.hf import HFSampler
 from purified_opsd.sampling.sampler import Sampler, Sampling
@@ -96,7 +97,10 @@ def load_adapted_model(
     identity = f"{base_identity(fingerprint, policy)} {digest}"
     open_sampler = partial(engine.open, model, longest_prompt=builder.limit)
     adapted = Candidate(
-        name, identity, lambda sampling: nullcontext(open_sampler(policy, sampling))
+        name,
+        identity,
+        lambda sampling: nullcontext(open_sampler(policy, sampling)),
+        ends=tuple(eos_ids(policy.base)),
     )
     candidates = [base_candidate(policy, open_sampler), adapted]
     return LoadedModels(builder, _drawn_by(engine, candidates))
@@ -154,7 +158,8 @@ def base_candidate(policy: Policy, open_sampler: OpenSampler = open_in_process) 
         with frozen(policy.model):
             yield open_sampler(policy, sampling)
 
-    return Candidate(BASE, base_identity(policy.fingerprint(), policy), sampler)
+    identity = base_identity(policy.fingerprint(), policy)
+    return Candidate(BASE, identity, sampler, ends=tuple(eos_ids(policy.base)))
 
 
 def checkpoint_candidates(
@@ -201,7 +206,7 @@ def _checkpoint_candidate(
             set_peft_model_state_dict(policy.model, before)
 
     identity = adapter_identity(base_identity(fingerprint, policy), folder)
-    return Candidate(folder.name, identity, sampler)
+    return Candidate(folder.name, identity, sampler, ends=tuple(eos_ids(policy.base)))
 
 
 def _refuse_other_base(folder: Path, fingerprint: str) -> CheckpointState:

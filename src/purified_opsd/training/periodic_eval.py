@@ -21,6 +21,7 @@ from purified_opsd.evaluation.requests import Candidate, EvaluationRequest, comp
 from purified_opsd.evaluation.results import Score
 from purified_opsd.interrupts import StopRequest
 from purified_opsd.policy.model import frozen
+from purified_opsd.policy.turn_end import eos_ids
 from purified_opsd.sampling.hf import HFSampler
 from purified_opsd.sampling.sampler import Sampler
 from purified_opsd.storage.run_dir import BASE, RunReader, RunWriter
@@ -153,7 +154,8 @@ class PeriodicEvaluator:
         if step:
             folder = checkpoint_folder(self.writer.folder, step)
             name, identity = folder.name, adapter_identity(identity, folder)
-        return Candidate(name, identity, lambda sampling: nullcontext(sampler))
+        ends = tuple(eos_ids(self.setup.policy.base))
+        return Candidate(name, identity, lambda sampling: nullcontext(sampler), ends=ends)
 
 
 class _Stopped(Exception):
