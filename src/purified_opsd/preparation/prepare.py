@@ -7,12 +7,14 @@ that training takes. A set may be of any size: a bounded number of its rows is h
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
+from purified_opsd.data.control_tokens import ControlTokens
 from purified_opsd.data.dataset import Example, TrainingSet, refuse_bad_rows, usable_examples
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.errors import DataError
@@ -47,11 +49,15 @@ class LongReference:
     def __call__(self, examples: Sequence[Example]) -> Sequence[Finding | None]:
         return [self._finding(example.reference) for example in examples]
 
+    @cached_property
+    def _control(self) -> ControlTokens:
+        return ControlTokens.of(self.tokenizer)
+
     def _finding(self, reference: str) -> Finding | None:
         # A token is a byte at least.
         if len(reference.encode()) <= self.limit:
             return None
-        ids = cast(list[int], self.tokenizer(reference, add_special_tokens=False)["input_ids"])
+        ids = self._control.encode_pieces(self._control.pieces(reference))
         if len(ids) <= self.limit:
             return None
         reason = f"reference longer than {self.limit:,} tokens"
