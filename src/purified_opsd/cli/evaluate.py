@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 
 from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.errors import ServersLost, SettingsError, Stopped, refused_as_settings
-from purified_opsd.evaluation.benchmarks import Benchmark, load_benchmark
+from purified_opsd.evaluation.benchmarks import Benchmark
 from purified_opsd.evaluation.config import EvaluationConfig
 from purified_opsd.evaluation.evaluate import evaluate as evaluate_candidates
+from purified_opsd.evaluation.graded_benchmarks import load_benchmarks
 from purified_opsd.evaluation.progress import progress_bar
 from purified_opsd.evaluation.summary import table
 from purified_opsd.interrupts import StopRequest, interrupt
@@ -63,10 +64,11 @@ def evaluate(
     """Accuracy of a run's base and checkpoints, or of a model, with its error.
 
     Settings are those of a run's `evaluation:` section: --benchmarks aime24 aime25 hmmt25 countdown
-    (or FILE, ORG/SET, NAME=FILE), --runs 12, --limit 30, --seed 0, --columns.problem COLUMN of a
-    set of your own, --sampling.preset card or upstream, --sampling.temperature 0.6. A model that is
-    no run takes --prompts.template FILE, --prompts.system and the like, too. Interrupted anywhere,
-    the same command completes what is pending.
+    (or FILE, ORG/SET, NAME=FILE), --runs 12, --limit 30, --seed 0, --columns.problem COLUMN and
+    --grader MODULE:NAME of a set of your own, --sampling.preset card or upstream,
+    --sampling.temperature 0.6. A model that is no run takes --prompts.template FILE,
+    --prompts.system and the like, too. Interrupted anywhere, the same command completes what is
+    pending.
 
     Args:
         subject: A run directory (base and every checkpoint), or a model's hub id or folder.
@@ -86,7 +88,7 @@ def evaluate(
             own_markers = markers_in(markers) or (run.markers if run else ())
             request = config.request_for(run.model.path if run else subject, own_markers)
             engine = VLLMServers(tuple(server)) if server else HF()
-        benchmarks = [load_benchmark(name, config.columns) for name in config.benchmarks]
+        benchmarks = load_benchmarks(config.benchmarks, config.columns, config.grader)
         prompts = config.prompts if isinstance(config, ModelEvaluation) else Prompts()
         loaded = _load(run, step, bare, prompts, request.sampling.max_new_tokens, engine)
         _say_how_it_is_asked(loaded.prompts, benchmarks)

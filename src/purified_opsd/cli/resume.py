@@ -6,7 +6,7 @@ from typing import Annotated
 
 from purified_opsd.errors import Stopped
 from purified_opsd.settings import build, override, to_mapping
-from purified_opsd.training.config import TrainingConfig, read_config
+from purified_opsd.training.config import TrainingConfig, read_config, with_absolute_paths
 from purified_opsd.training.run import resume_run
 
 from .launch import say
@@ -20,7 +20,7 @@ def resume(folder: Annotated[Path, RunFolder], /, *settings: Settings) -> int:
     is after can be given anew too, such as --micro-batch-tokens 4096 after running out of memory.
     """
     start = to_mapping(read_config(folder))
-    config = build(TrainingConfig, override(TrainingConfig, start, settings))
+    config = with_absolute_paths(build(TrainingConfig, override(TrainingConfig, start, settings)))
     try:
         resume_run(config, folder)
     except Stopped as stop:

@@ -126,7 +126,9 @@ class Contexts(NamedTuple):
 
 
 class PromptBuilder:
-    """Renders contexts with a chat template."""
+    """Renders the three contexts of an example, as token ids, with a chat template; the paper's
+    Section 3.2, Step 1.
+    """
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", settings: Prompts, room: int):
         """`room` is the most prompt tokens that leave a whole completion its space in the model's

@@ -27,6 +27,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from purified_opsd.errors import ModelError, ServersLost
+from purified_opsd.policy.lm_head import decoder_of
 from purified_opsd.policy.model import Policy
 
 
@@ -46,7 +47,7 @@ class ShardedLayout:
 
     def __init__(self, policy: Policy, device: torch.device):
         self.policy, self.device = policy, device
-        self.decoder = policy.base.get_decoder()
+        self.decoder = decoder_of(policy.base)
         self._in_dummy_forward = False
         _apply_fsdp(policy, self.decoder, device)
         # FSDP2's own pre-forward hook all-gathers; ours must come before it.

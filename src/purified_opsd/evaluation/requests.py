@@ -124,6 +124,7 @@ def generation_settings(
         "engine": candidate.engine,
         "questions": benchmark.fingerprint,
         "answers": benchmark.answers,
+        "grader": benchmark.record.get("grader"),
         "wording": prompts.wording,
         "thinking": prompts.settings.thinking,
         "seed": request.seed,

@@ -24,7 +24,9 @@ FINGERPRINT_VALUES = 16
 
 @dataclass(frozen=True)
 class Model:
-    """Which weights are used, and how they are loaded."""
+    """Which weights are used, and how they are loaded: any causal language model in Hugging Face's
+    format.
+    """
 
     short_form: ClassVar[tuple[str, ...]] = ("path", "revision")
     """`model: X` sets the first; the other, which described the former model, is as by default."""
@@ -42,7 +44,10 @@ class Model:
 
 @dataclass(frozen=True)
 class LoRA:
-    """The adapter that is trained, in PEFT's terms."""
+    """The adapter that is trained, in PEFT's terms; the defaults are the paper's and upstream's.
+
+    Raises ValueError for a rank, alpha, dropout or targets with which there is no adapter.
+    """
 
     rank: int = 64
     alpha: int = 128
@@ -129,7 +134,9 @@ def base_of(model: "PeftModel") -> "PreTrainedModel":
 
 @contextmanager
 def frozen(model: "PeftModel") -> Iterator[None]:
-    """π_0: the adapter off, no gradients, no dropout."""
+    """π_0, the frozen base of the paper's Section 3.2, while it is entered: the adapter off, no
+    gradients, no dropout.
+    """
     training = model.training
     model.eval()
     try:

@@ -16,7 +16,10 @@ Ids = Sequence[int]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn.  The defaults are the upstream code's; temperature 0 is greedy."""
+    """How completions are drawn.  The defaults are the upstream code's; temperature 0 is greedy.
+
+    Raises ValueError for values with which no token could be drawn.
+    """
 
     temperature: float = 1.1
     top_p: float = 0.95

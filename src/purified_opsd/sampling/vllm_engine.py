@@ -12,9 +12,9 @@ from peft import LoraConfig
 
 from purified_opsd.errors import ModelError
 from purified_opsd.policy.model import Model, Policy, frozen
+from purified_opsd.policy.turn_end import eos_ids
 
 from .engines import VLLM
-from .hf import eos_ids
 from .logprob_check import GREEDY, TOP, LogProbCheck, logprob_check_of
 from .sampler import Completion, Ids, Sampler, Sampling
 from .weight_sync import AdapterPublisher
@@ -58,7 +58,7 @@ class VLLMSampler(Sampler):
         self.policy = policy
         self.sampling = sampling
         self.publisher = publisher
-        self.eos: list[int] = eos_ids(policy.model).tolist()
+        self.eos: list[int] = eos_ids(policy.base)
         self.sleeps = policy.model.device.type == "cuda"
         self.awake = True
         self.adapter: Any = None

@@ -10,10 +10,10 @@ import httpx
 
 from purified_opsd.errors import ModelError, ServersLost
 from purified_opsd.policy.model import Policy, frozen
+from purified_opsd.policy.turn_end import eos_ids
 
 from .dispatcher import Dispatcher, ServerSlot
 from .engines import VLLMServers
-from .hf import eos_ids
 from .logprob_check import logprob_check_of
 from .sampler import Completion, Ids, OnDone, Sampler, Sampling
 from .vllm_api import ServerUnreachable
@@ -37,7 +37,7 @@ class ServerSampler(Sampler):
         self.required = ServingRequirements(base_check, max_tokens)
         self.generation = GenerationSettings(
             sampling,
-            eos=eos_ids(policy.model).tolist(),
+            eos=eos_ids(policy.base),
             timeout_s=settings.read_seconds,
             V=len(base_check.log_prob_V),
         )

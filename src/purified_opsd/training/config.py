@@ -26,7 +26,10 @@ from .optimizer import AdamW, Constant, Cosine, Linear
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training run.  The defaults are the paper's; where it is silent, upstream's."""
+    """One training run.  The defaults are the paper's; where it is silent, upstream's.
+
+    Raises ValueError for a number out of range, and for settings that exclude each other.
+    """
 
     model: Model
     data: TrainingSet
@@ -149,14 +152,21 @@ class TrainingConfig:
     @property
     def arm(self) -> str:
         """The paper's name of what is being done."""
-        return "opsd-standard" if isinstance(self.target, TeacherTarget) else "opsd-pmi"
+        return "standard" if isinstance(self.target, TeacherTarget) else "pmi"
 
 
 def new_config(settings: Mapping[str, Any]) -> TrainingConfig:
-    """Returns the config of a run that is to begin, its local paths absolute, so that it can be
-    resumed from anywhere.  Raises SettingsError.
+    """Returns the config of a run that is to begin, its local paths absolute.  Raises
+    SettingsError.
     """
-    config = build(TrainingConfig, settings)
+    config = with_absolute_paths(build(TrainingConfig, settings))
+    return replace(config, output_dir=config.output_dir.expanduser())
+
+
+def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
+    """Returns the config with what it reads named absolutely, so that the run can be resumed from
+    anywhere.
+    """
     model = replace(config.model, path=_absolute(config.model.path))
     if config.model.trust_remote_code_of == config.model.path:
         model = replace(model, trust_remote_code_of=model.path)
@@ -167,7 +177,6 @@ def new_config(settings: Mapping[str, Any]) -> TrainingConfig:
         data=replace(config.data, path=_absolute(config.data.path)),
         prompts=replace(config.prompts, template=_absolute_file(config.prompts.template)),
         evaluation=replace(config.evaluation, benchmarks=benchmarks),
-        output_dir=config.output_dir.expanduser(),
     )
 
 

@@ -22,9 +22,12 @@ from .train import train
 
 
 def start_run(config: TrainingConfig) -> int:
-    """Trains from the beginning.  Nothing is written before data and model are loaded and checked.
+    """Trains from the beginning, Section 3.2 of the paper step by step.  Nothing is written before
+    data and model are loaded and checked.
 
-    Returns the signal that came during the last step, or 0.
+    Returns the signal that came during the last step, or 0.  Raises RunError where the output
+    directory holds a run, DataError and ModelError where data or model cannot be used, Interrupted
+    where a signal came, and FloatingPointError where training diverged.
     """
     refuse_existing(config.output_dir)
     eval_setup = setup_evaluation(config)
@@ -39,8 +42,8 @@ def start_run(config: TrainingConfig) -> int:
 
 
 def resume_run(config: TrainingConfig, folder: Path) -> int:
-    """Goes on from the newest good checkpoint; on CPU the result is, bit for bit, that of a run
-    never stopped.
+    """Goes on from the newest good checkpoint of a run directory (docs/metrics.md says what is in
+    one); on CPU the result is, bit for bit, that of a run never stopped.
 
     Returns the signal that came during the last step, or 0.  Raises CheckpointError where data,
     model or target have changed, and RunError where nothing is left to do, or not all processes
@@ -75,6 +78,8 @@ def _say_what_is_trained(setup: TrainingSetup, config: TrainingConfig) -> None:
     )
     if examples.skipped:
         _say(setup, f"{examples.skipped} bad rows were left out.")
+    for shape, count in examples.shapes.items():
+        _say(setup, f"{count} rows were read by their shape: {shape}.")
     if setup.control_text:
         _say(
             setup,
@@ -98,6 +103,7 @@ def _data_record(setup: TrainingSetup, config: TrainingConfig) -> Json:
         "path": config.data.path,
         "rows": len(setup.examples.rows),
         "skipped": setup.examples.skipped,
+        "shapes": setup.examples.shapes,
         "fingerprint": setup.examples.fingerprint,
         "wording": setup.prompts.wording,
         "chat_template": setup.prompts.template.fingerprint,
