@@ -42,6 +42,9 @@ def test_a_run_keeps_its_template_and_wording(command, run, own_template, tmp_pa
     code, _, errors = command("evaluate", run, *words, "--sampling.max-new-tokens", "4")
     assert code == 0, errors
     assert read(run, "evaluation/countdown/base/settings.json")["wording"] == wording
+    code, _, errors = command("evaluate", run, *words, "--prompts.system", "Be brief.")
+    assert code == 2
+    assert "is asked with the prompts it was trained on. Leave --prompts out" in errors
     # 2. The same words in another place are the same run.
     moved = tmp_path / "moved.jinja"
     own_template.rename(moved)
