@@ -6,6 +6,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -215,12 +216,12 @@ BAD = {
     "no vllm": (
         4,
         ["--sampler", "vllm"],
-        "vllm is not installed: pip install 'purified-opsd.vllm.'",
+        "vllm is not installed: pip install 'vllm>=0.32,<0.33'",
     ),
     "no vllm to serve with": (
         4,
         ["serve", "miniature.pmi"],
-        "vllm is not installed: pip install 'purified-opsd.vllm.'",
+        "vllm is not installed: pip install 'vllm>=0.32,<0.33'",
     ),
     "no server": (
         75,
@@ -299,15 +300,13 @@ def test_a_reference_that_is_too_long_is_cut_and_counted(command, settings, bad_
     assert RunReader(tmp_path / "runs" / "my_run").metrics()[0]["reference_cut_rate"] == 1.0
 
 
-def test_a_tracker_that_is_missing_or_fails_never_stops_training(
+def test_a_tracker_that_fails_never_stops_training(
     command, settings, tmp_path, monkeypatch, caplog
 ):
-    monkeypatch.setitem(sys.modules, "trackio", None)  # as if it were not installed
+    monkeypatch.setitem(sys.modules, "trackio", ModuleType("trackio"))  # which has no `init`
     code, *_ = command("train", settings, "--trackers", "tensorboard", "trackio")
     assert code == 0
-    assert (
-        caplog.text.count("The tracker trackio is left out from here on: ModuleNotFoundError") == 1
-    )
+    assert caplog.text.count("The tracker trackio is left out from here on: AttributeError") == 1
     assert list((tmp_path / "runs/my_run/trackers").rglob("events.out.tfevents*"))
 
 
@@ -320,7 +319,7 @@ def test_a_step_that_is_not_there(command, settings):
 
 def test_every_command_is_a_function_in_a_file_of_its_name():
     files = {file.stem for file in Path(purified_opsd.cli.__file__).parent.glob("*.py")}
-    shared = {"__init__", "__main__", "main", "launch", "parameters"}
+    shared = {"__init__", "__main__", "main", "launch", "parameters", "rank_zero", "loading"}
     assert set(COMMANDS) == files - shared
     for name in COMMANDS:
         assert callable(vars(import_module(f"purified_opsd.cli.{name}"))[name])

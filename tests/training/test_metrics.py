@@ -1,5 +1,6 @@
 """The numbers of a step against a batch small enough to be worked out by hand."""
 
+import json
 import time
 from dataclasses import replace
 
@@ -8,6 +9,7 @@ import torch
 
 from purified_opsd.sampling.sampler import Completion
 from purified_opsd.storage.completions import FinishReason
+from purified_opsd.storage.files import json_line
 from purified_opsd.training.metrics import StepTimer, rollout_rows, step_metrics
 from purified_opsd.training.rollouts import ScoredRollout, StepResult
 
@@ -51,6 +53,9 @@ def test_every_number_of_a_row():
         "completion_length": 2.0,
         "eos_rate": 0.5,
         "truncation_rate": 0.5,
+        "log_prob_mean": (-6.0 + 3 * 0.01 - 1.5) / 4,
+        "top_token_share": (1 / 3 + 1) / 2,
+        "different_completions": 2,
         "reference_cut_rate": 0.5,
         "epistemic_count": 2,
         "epistemic_per_1000_tokens": 500.0,
@@ -70,6 +75,14 @@ def test_every_number_of_a_row():
         "maybe": 1,
         "so": 1,
     }
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_number_is_recorded_as_null(number, tmp_path):
+    """As where teacher and student are the same, and ‖Δ_total‖ is 0."""
+    step = replace(STEP, decompositions=[{"cos_ref": 0.5, "norm_fraction_it": number}])
+    row = step_metrics(step, 1, ["a", "b"], [], torch.device("cpu"))
+    assert json.loads(json_line(row))["decomposition"] == {"cos_ref": 0.5, "norm_fraction_it": None}
 
 
 def test_nothing_is_said_of_a_decomposition_that_was_not_asked_for():

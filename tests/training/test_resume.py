@@ -26,7 +26,6 @@ from purified_opsd.training.checkpoint import (
     verify,
 )
 from purified_opsd.training.config import TrainingConfig
-from purified_opsd.training.optimizer import AdamW
 from purified_opsd.training.run import resume_run, start_run
 
 from ..runs import assert_same_run, checkpoint_bytes, metrics, start_process
@@ -296,8 +295,7 @@ def test_a_setting_that_changes_what_the_student_is_after_is_refused(finished, c
 
 
 def test_what_only_concerns_the_machine_may_change(finished):
-    eased = replace(
-        finished, steps=5, micro_batch_tokens=300, chunk_rows=4, optimizer=AdamW(learning_rate=1e-4)
+    resume_run(
+        replace(finished, steps=5, micro_batch_tokens=300, chunk_rows=4), finished.output_dir
     )
-    resume_run(eased, finished.output_dir)
-    assert RunReader(finished.output_dir).metrics()[-1]["learning_rate"] == 1e-4
+    assert RunReader(finished.output_dir).metrics()[-1]["step"] == 5

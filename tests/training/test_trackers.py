@@ -1,8 +1,15 @@
-"""Trackers are company: none can stop a run, and each failure is said once."""
+"""Trackers are company: none can stop a run, and each failure is said once; one that is not
+installed is refused before anything is loaded.
+"""
+
+import sys
+from pathlib import Path
 
 import pytest
+import yaml
 from accelerate import tracking
 
+from purified_opsd.training import run
 from purified_opsd.training.trackers import Trackers
 
 
@@ -72,3 +79,37 @@ def test_numbers_reach_those_that_work_and_failures_are_said_once(made, tmp_path
         == 1
     )
     assert caplog.text.count("The tracker tensorboard is left out") == 1
+
+
+@pytest.mark.parametrize("name", ["wandb", "trackio", "tensorboard"])
+def test_one_that_is_not_installed_is_refused_before_anything_is_loaded(
+    command, settings, tmp_path, monkeypatch, name
+):
+    monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+    monkeypatch.setattr(run, "setup_evaluation", lambda config: pytest.fail("too late"))
+    code, _, errors = command("train", settings, "--trackers", name)
+    assert code == 2
+    assert f"The tracker {name} is asked for and not installed" in errors
+    assert f"`pip install {name}`" in errors
+    assert "`pip install -e '.[trackers]'` in the folder of this project's source" in errors
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_extra_that_the_message_names_brings_every_tracker():
+    import tomllib
+
+    project = Path(__file__).parents[2] / "pyproject.toml"
+    extras = tomllib.loads(project.read_text())["project"]["optional-dependencies"]
+    assert set(extras["trackers"]) == {"tensorboard", "wandb", "trackio"}
+
+
+def test_one_added_at_a_resume_is_refused_too(command, settings, monkeypatch, tmp_path):
+    assert command("train", settings, "--steps", "1")[0] == 0
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    words = ("resume", "runs/my_run", "--steps", "2", "--trackers", "wandb")
+    code, _, errors = command(*words)
+    assert code == 2
+    assert "The tracker wandb is asked for and not installed" in errors
+    config = yaml.safe_load((tmp_path / "runs/my_run/config.yaml").read_text())
+    assert config["trackers"] == []
+    assert config["steps"] == 1

@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from purified_opsd.data.dataset import TrainingSet
 from purified_opsd.errors import DataError, SettingsError, refused_as_settings
 from purified_opsd.evaluation.benchmarks import load_benchmark
-from purified_opsd.policy.loading import load_tokenizer
 from purified_opsd.policy.model import Model
 from purified_opsd.preparation.answer_check import AnswerMismatch
 from purified_opsd.preparation.control_text import ControlText
@@ -27,6 +26,7 @@ from purified_opsd.settings import (
 )
 from purified_opsd.training.config import TrainingConfig
 
+from .loading import loading
 from .parameters import Settings, Several
 
 PAPERS = ("aime24", "aime25", "hmmt25")
@@ -137,6 +137,8 @@ def _token_checks(tokenizer: str | None, limit: int | None) -> list[Check]:
         raise SettingsError(
             f"--max-reference-tokens must be at least 1, got {limit}. Leave it out for no limit."
         )
+    with loading():
+        from purified_opsd.policy.loading import load_tokenizer
     loaded = load_tokenizer(Model(tokenizer))
     return [LongReference(loaded, limit), ControlText(loaded)]
 

@@ -6,23 +6,36 @@ from typing import Annotated
 
 from purified_opsd.errors import Stopped
 from purified_opsd.settings import build, override, to_mapping
+from purified_opsd.training.changes import permit_changes, refuse_changes
 from purified_opsd.training.config import TrainingConfig, read_config, with_absolute_paths
-from purified_opsd.training.run import resume_run
 
-from .launch import say
+from .loading import loading
 from .parameters import RunFolder, Settings
+from .rank_zero import say
 
 
-def resume(folder: Annotated[Path, RunFolder], /, *settings: Settings) -> int:
+def resume(
+    folder: Annotated[Path, RunFolder], /, *settings: Settings, allow_changes: bool = False
+) -> int:
     """Go on with a run from its newest good checkpoint, as if it had never stopped.
 
-    --steps N goes on to that many steps in all. Other settings that do not change what the student
-    is after can be given anew too, such as --micro-batch-tokens 4096 after running out of memory.
+    --steps N goes on to that many steps in all. Settings that do not change the student can be
+    given anew: where and in what portions it is computed (--micro-batch-tokens 4096 after running
+    out of memory, --sampler, --sharding, --kernels), what is kept and watched (--checkpoint-every,
+    --keep-checkpoints, --evaluation, --trackers, --alarm, --markers). Everything else, such as
+    --optimizer.learning-rate, is refused.
+
+    Args:
+        allow_changes: Take settings and data that change the student. Each is recorded with the
+            step after which it came in, and the report shows it. Another base model, and another
+            rank, alpha or targets of the adapter stay refused, since no checkpoint fits them.
     """
     start = to_mapping(read_config(folder))
     config = with_absolute_paths(build(TrainingConfig, override(TrainingConfig, start, settings)))
+    with loading():
+        from purified_opsd.training.run import resume_run
     try:
-        resume_run(config, folder)
+        resume_run(config, folder, permit_changes if allow_changes else refuse_changes)
     except Stopped as stop:
         say(f"{stop}\nGo on with: purified-opsd resume {shlex.quote(str(folder))}")
         return stop.exit_code

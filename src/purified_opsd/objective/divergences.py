@@ -4,6 +4,7 @@ Each divergence is a formula, and a closed form of its value and of its gradient
 logits z, where log_student = log_softmax(z).  p is the target, q the student.
 """
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
@@ -59,6 +60,12 @@ class JSD:
                 "KL(student ‖ target)."
             )
 
+    @property
+    def maximum(self) -> float:
+        """−w·ln w − (1−w)·ln(1−w): student and target share no token; ln 2 at w = 0.5."""
+        w = self.weight
+        return -w * math.log(w) - (1 - w) * math.log1p(-w)
+
     def __call__(self, log_student: LogProbs, log_target: LogProbs) -> Float[Tensor, " N"]:
         w, log_m = self.weight, self._log_mixture(log_student, log_target)
         return w * kl(log_target, log_m) + (1 - w) * kl(log_student, log_m)
@@ -86,6 +93,7 @@ class ForwardKL:
     """
 
     kind: ClassVar[str] = "forward-kl"
+    maximum: ClassVar[float] = math.inf
 
     def __call__(self, log_student: LogProbs, log_target: LogProbs) -> Float[Tensor, " N"]:
         return kl(log_target, log_student)
@@ -105,6 +113,7 @@ class ReverseKL:
     """
 
     kind: ClassVar[str] = "reverse-kl"
+    maximum: ClassVar[float] = math.inf
 
     def __call__(self, log_student: LogProbs, log_target: LogProbs) -> Float[Tensor, " N"]:
         return kl(log_student, log_target)

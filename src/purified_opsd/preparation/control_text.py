@@ -3,20 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-
-from transformers import PreTrainedTokenizerBase
+from typing import TYPE_CHECKING
 
 from purified_opsd.data.control_tokens import ControlTokens
 from purified_opsd.data.dataset import Example
 
 from .prepare import Finding
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 
 @dataclass(frozen=True)
 class ControlText:
     """Remarks on a row that spells a control token of a tokenizer: in prompts it stays text."""
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "PreTrainedTokenizerBase"
 
     def __call__(self, examples: Sequence[Example]) -> Sequence[Finding | None]:
         return [self._finding(f"{row.problem}\n{row.reference}") for row in examples]

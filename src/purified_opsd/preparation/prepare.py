@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from purified_opsd.data.control_tokens import ControlTokens
 from purified_opsd.data.dataset import (
@@ -24,6 +23,9 @@ from purified_opsd.data.dataset import (
 )
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CHECK_BATCH = 64
 """Rows checked together."""
@@ -49,7 +51,7 @@ Check = Callable[[Sequence[Example]], Sequence[Finding | None]]
 class LongReference:
     """Drops a row whose reference has more tokens than a limit."""
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "PreTrainedTokenizerBase"
     limit: int
 
     def __call__(self, examples: Sequence[Example]) -> Sequence[Finding | None]:

@@ -5,6 +5,8 @@ the base and of the last checkpoint.
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from purified_opsd.training.collapse import seen_signs
+
 from .curves import benchmarks_of, mean_accuracies
 from .marker_counts import MarkerTally
 from .marker_figures import TalliesByRun
@@ -33,6 +35,11 @@ class Card:
     colour: str
     target: str
     rows: Sequence[BeforeAfter]
+
+    @property
+    def collapse(self) -> list[str]:
+        """The signs of collapse that the run has recorded."""
+        return [sign.text() for sign in seen_signs(self.run.metrics)]
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from .run_completions import SOURCES
 from .runs import RunRecord, read_runs
 from .sanitize import visible
 from .sections import sections
-from .tables import facts, setting_differences, target_of
+from .tables import changes, facts, setting_differences, target_of
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class Page:
     cards: Sequence[Card]
     facts: Table
     differences: Table
+    changes: Table
     sections: Sequence[Section]
     pairs: Sequence[CompletionPair]
     microscopes: Mapping[str, str]
@@ -138,6 +139,7 @@ def _page(runs: Sequence[RunRecord], output: Path, markers: MarkerWords) -> Page
         ],
         facts=facts(runs),
         differences=setting_differences(runs),
+        changes=changes(runs),
         sections=sections(runs, tallies, markers),
         pairs=completion_pairs(runs, markers),
         microscopes={run.name: fragment(read_trajectories(run.folder)) for run in embedded},

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from purified_opsd.errors import RunError
 from purified_opsd.storage.files import read_json
-from purified_opsd.storage.run_dir import RunReader, step_of
+from purified_opsd.storage.run_dir import ChangeRow, CheckpointRecord, RunReader, step_of
 
 from .run_completions import requested_completions, requested_markers
 
@@ -62,6 +62,10 @@ class RunRecord:
     """By step: completions that the evaluation was last asked for."""
     diagnoses: Mapping[int, Mapping[str, Estimate]]
     """By step, then by the number's name."""
+    changes: Sequence[ChangeRow]
+    """What was changed at resumes, in the order of the steps."""
+    checkpoint_record: CheckpointRecord
+    """The best checkpoint by the run's own evaluations, and the deleted ones."""
 
     @property
     def arm(self) -> str:
@@ -118,6 +122,8 @@ def _read_run(folder: Path, name: str) -> RunRecord:
         differences=_differences(folder),
         requested=requested_completions(folder),
         diagnoses=read_diagnoses(folder),
+        changes=reader.changes(),
+        checkpoint_record=reader.checkpoints(),
     )
 
 

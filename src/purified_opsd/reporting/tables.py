@@ -38,6 +38,23 @@ def setting_differences(runs: Sequence[RunRecord]) -> Table:
     )
 
 
+def changes(runs: Sequence[RunRecord]) -> Table:
+    """What was changed at resumes: the settings that stand elsewhere are those of the end."""
+    rows = [
+        [f"{run.name}, after step {change.step}", name, *(value or NONE for value in values)]
+        for run in runs
+        for change in run.changes
+        for name, values in change.changed.items()
+    ]
+    return Table(
+        "Changed on the way",
+        "By `resume --allow-changes`: before and after this step the run was trained otherwise. "
+        "Every other setting shown is that of its end.",
+        ["", "setting", "before", "after"],
+        rows,
+    )
+
+
 def table_1(runs: Sequence[RunRecord]) -> Table:
     """Accuracy of the base, then of every run's checkpoints, on every benchmark."""
     benchmarks = benchmarks_of(runs)
@@ -148,7 +165,8 @@ def _facts_of(run: RunRecord) -> dict[str, str]:
         "training set": f"{training_set}, {run.data.get('rows', '?')} rows",
         "steps taken": f"{steps_taken} of {settings.get('steps', '?')}",
         "questions a step": str(settings.get("batch_size", "?")),
-        "checkpoints": ", ".join(map(str, run.checkpoints)) or "none",
+        "checkpoints": _checkpoints(run),
+        "best by evaluation": _best(run),
         "seed": str(settings.get("seed", "?")),
         "time": _time(run),
         "device": str(start.get("device", "?")),
@@ -157,6 +175,23 @@ def _facts_of(run: RunRecord) -> dict[str, str]:
         "versions": ", ".join(f"{name} {version}" for name, version in packages.items() if version),
         "folder": str(run.folder),
     }
+
+
+def _checkpoints(run: RunRecord) -> str:
+    kept = ", ".join(map(str, run.checkpoints)) or "none"
+    deleted = run.checkpoint_record.deleted
+    return f"{kept} (deleted: {', '.join(map(str, deleted))})" if deleted else kept
+
+
+def _best(run: RunRecord) -> str:
+    """The best checkpoint, with what there is to say against it."""
+    best = run.checkpoint_record.best
+    if best is None:
+        return NONE
+    return (
+        f"step {best.step}, {100 * best.accuracy:.1f} % in the run's own evaluations; the highest "
+        f"of {best.of}, so too high"
+    )
 
 
 def _time(run: RunRecord) -> str:

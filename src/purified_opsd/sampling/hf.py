@@ -17,6 +17,7 @@ from purified_opsd.policy.model import base_of
 from purified_opsd.policy.scoring import working_precision
 from purified_opsd.policy.turn_end import eos_ids
 
+from .drawing import report_drawn
 from .sampler import Completion, Ids, Sampler, Sampling
 
 NUCLEUS = 1024
@@ -79,11 +80,13 @@ class HFSampler(Sampler):
             drawn.append((row_B, token_B, log_prob_B))
             going_B = ~torch.isin(token_B, self.eos)
             if t + 1 == T or not going_B.any():
+                report_drawn(len(token_B), ended=len(token_B))
                 break
             # 4. Rows that have ended leave the batch and its cache.
             if not going_B.all():
                 batch.select(going_B.nonzero().squeeze(-1))
             row_B = row_B[going_B]
+            report_drawn(len(token_B), ended=len(token_B) - len(row_B))
             # 5. The new tokens of the others give their next logits.
             logits_BV = self._next_logits(batch.step(token_B[going_B]))
         # 6. The steps, which held all rows side by side, become one completion a row.
@@ -154,8 +157,9 @@ def _refuse_infinite(normalizer_B: Float[Tensor, " B"]) -> None:
     bad = int((~finite_B).sum())
     raise FloatingPointError(
         f"{bad} of {len(normalizer_B)} completions have logits that are NaN or "
-        "infinite, so no token can be drawn: the student has diverged. Resume from an earlier "
-        "checkpoint with a lower learning rate, or train in float32 with --model.dtype float32."
+        "infinite, so no token can be drawn: the student has diverged. Resume from the last "
+        "checkpoint with a lower learning rate (--optimizer.learning-rate 1e-6 --allow-changes), "
+        "or start a new run in float32 (--model.dtype float32)."
     )
 
 

@@ -15,6 +15,8 @@ from purified_opsd.errors import ModelError
 from .logprob_check import GREEDY, TOP
 from .sampler import Ids, Sampling
 
+INSTALL_VLLM = "pip install 'vllm>=0.32,<0.33'"
+"""Installs the version that this API is of, as the extra `vllm` of this project does."""
 RETRY_STATUSES = (429, 502, 503, 504)
 """Statuses of a server that is busy, starting, or behind a gateway that cannot reach it."""
 QUICK_TIMEOUT_S = 120.0

@@ -13,6 +13,7 @@ from purified_opsd.errors import ModelError
 from .logprob_check import LogProbCheck
 from .sampler import Completion, Ids, Sampling
 from .vllm_api import (
+    INSTALL_VLLM,
     MALFORMED,
     RequestRefused,
     ServerUnreachable,
@@ -228,8 +229,8 @@ class VLLMClient:
         except MALFORMED as error:
             raise ModelError(
                 f"{self.url} does not answer as vLLM 0.32 does: {error!r} in "
-                f"{str(response)[:200]}. Serve with that version: pip install "
-                "'purified-opsd[vllm]', then `purified-opsd serve`."
+                f"{str(response)[:200]}. Serve with that version: {INSTALL_VLLM}, then "
+                "`purified-opsd serve`."
             ) from error
 
 

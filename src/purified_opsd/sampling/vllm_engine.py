@@ -17,6 +17,7 @@ from purified_opsd.policy.turn_end import eos_ids
 from .engines import VLLM
 from .logprob_check import GREEDY, TOP, LogProbCheck, logprob_check_of
 from .sampler import Completion, Ids, Sampler, Sampling
+from .vllm_api import INSTALL_VLLM
 from .weight_sync import AdapterPublisher
 
 if TYPE_CHECKING:
@@ -155,9 +156,7 @@ def _start_engine(
     settings: VLLM, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
 ) -> "LLM":
     if find_spec("vllm") is None:
-        raise ModelError(
-            "vllm is not installed: pip install 'purified-opsd[vllm]', or sample with --sampler hf."
-        )
+        raise ModelError(f"vllm is not installed: {INSTALL_VLLM}, or sample with --sampler hf.")
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     adapter = cast(LoraConfig, policy.model.peft_config["default"])

@@ -11,6 +11,7 @@ from purified_opsd.policy.loading import context_length, saved_dtype
 from purified_opsd.policy.model import LoRA, Model
 
 from .sampler import Sampling
+from .vllm_api import INSTALL_VLLM
 from .vllm_engine import lora_rank
 
 KEY_VARIABLE = "VLLM_API_KEY"
@@ -63,9 +64,7 @@ def refuse_unable(host: str, port: int) -> None:
     when another process does.
     """
     if find_spec("vllm") is None:
-        raise ModelError(
-            "vllm is not installed: pip install 'purified-opsd[vllm]' where the server is to run."
-        )
+        raise ModelError(f"vllm is not installed: {INSTALL_VLLM}, where the server is to run.")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -13,6 +13,7 @@ from purified_opsd.policy.model import Policy, frozen
 from purified_opsd.policy.turn_end import eos_ids
 
 from .dispatcher import Dispatcher, ServerSlot
+from .drawing import report_drawn
 from .engines import VLLMServers
 from .logprob_check import logprob_check_of
 from .sampler import Completion, Ids, OnDone, Sampler, Sampling
@@ -92,6 +93,7 @@ class ServerSampler(Sampler):
                 completion = await dispatcher.complete(
                     prompts[index], seeds[index], self.generation
                 )
+                report_drawn(len(completion.ids), ended=1)
                 on_done({index: completion})
 
             await asyncio.gather(*map(complete, missing))

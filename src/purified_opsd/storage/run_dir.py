@@ -2,8 +2,11 @@
 
 config.yaml             every setting, resolved; feeding it back repeats the run
 environment.json        versions, machine and command of each start
-data.json               what was trained on: path, fingerprint, rows, rows left out, wording of the
-                        contexts
+data.json               what the run began with: path, fingerprint, rows, rows left out, wording of
+                        the contexts
+changes.json            what was changed on the way, and after which step; absent where nothing was
+checkpoints.json        the best checkpoint by evaluation, and those that were deleted; absent where
+                        there are none
 metrics.jsonl           one row a step, and one an evaluation on the way
 rollouts/000001.jsonl   the completions of a step, one a line
 checkpoints/            see training/checkpoint.py
@@ -11,7 +14,8 @@ checkpoints/            see training/checkpoint.py
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +55,38 @@ def step_of(name: str) -> int:
     return int(name.removeprefix(_STEP_PREFIX))
 
 
+@dataclass(frozen=True)
+class ChangeRow:
+    """What was changed at one resume of a run."""
+
+    step: int
+    """The steps that were taken before."""
+    changed: dict[str, tuple[str | None, str | None]]
+    """Value before and after, by name; None: not set."""
+
+
+@dataclass(frozen=True)
+class BestCheckpoint:
+    """The checkpoint that did best in a run's own evaluations."""
+
+    step: int
+    accuracy: float
+    """Its mean over the benchmarks, as a share."""
+    of: int
+    """Checkpoints that were evaluated: chosen among them on these very questions, its accuracy is
+    too high.
+    """
+
+
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """What checkpoints.json says."""
+
+    best: BestCheckpoint | None = None
+    deleted: tuple[int, ...] = ()
+    """Steps whose checkpoints were there, and are no longer."""
+
+
 class RunReader:
     """Reads a run directory.  Raises RunError where there is none."""
 
@@ -86,6 +122,43 @@ class RunReader:
                 "where the run was made; without it, start the run anew in another --output-dir."
             )
         return read_json(file)
+
+    def changes(self) -> list[ChangeRow]:
+        """What was changed on the way, in the order of the steps.  Raises RunError where
+        changes.json is damaged.
+        """
+        file = self.folder / "changes.json"
+        if not file.exists():
+            return []
+        try:
+            return [
+                ChangeRow(
+                    int(row["step"]),
+                    {name: (old, new) for name, (old, new) in row["changed"].items()},
+                )
+                for row in parse_json(file)
+            ]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RunError(
+                f"{file} is damaged: it is no list of changes ({error!r}). Without it nothing says "
+                "what was changed on the way; copy it from where the run was made."
+            ) from error
+
+    def checkpoints(self) -> CheckpointRecord:
+        """The best checkpoint and the deleted ones.  Raises RunError where checkpoints.json is
+        damaged.
+        """
+        file = self.folder / "checkpoints.json"
+        if not file.exists():
+            return CheckpointRecord()
+        record = read_json(file, "best", "deleted")
+        try:
+            best = BestCheckpoint(**record["best"]) if record["best"] else None
+            return CheckpointRecord(best, tuple(map(int, record["deleted"])))
+        except (TypeError, ValueError) as error:
+            raise RunError(
+                f"{file} is damaged ({error}). Delete it; the run does not need it."
+            ) from error
 
     def starts(self) -> list[dict[str, Any]]:
         """The environment of each start, first to last."""
@@ -130,6 +203,23 @@ class RunWriter:
 
     def config(self, text: str) -> None:
         write_atomic(self.folder / "config.yaml", text)
+
+    def changes(self, rows: Sequence[ChangeRow]) -> None:
+        """Writes what was changed on the way; without rows the run has no such file."""
+        file = self.folder / "changes.json"
+        if not rows:
+            file.unlink(missing_ok=True)
+            return
+        plain = [{"step": row.step, "changed": row.changed} for row in rows]
+        write_atomic(file, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+
+    def checkpoints(self, record: CheckpointRecord) -> None:
+        """Writes which checkpoint is the best and which are gone, where there is any to name."""
+        file = self.folder / "checkpoints.json"
+        if record == CheckpointRecord():
+            file.unlink(missing_ok=True)
+            return
+        write_atomic(file, json.dumps(asdict(record), indent=2) + "\n")
 
     def start(self, environment: Json) -> None:
         """Adds this start's environment to those before."""

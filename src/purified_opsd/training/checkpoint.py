@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from purified_opsd.errors import CheckpointError
@@ -121,31 +120,6 @@ def manifest_digest(folder: Path) -> str:
     return sha256(manifest).hexdigest()
 
 
-def refuse_changes(saved: CheckpointState, now: CheckpointState) -> None:
-    """Raises CheckpointError if the run would go on with another training set, base or target than
-    it was saved with.
-    """
-    before = _fixed(saved)
-    after = _fixed(now)
-    settings = sorted(saved.settings.keys() | now.settings.keys())
-    names = ["training set", "model", *(f"setting {name}" for name in settings)]
-    for name in names:
-        if before.get(name) != after.get(name):
-            raise CheckpointError(
-                f"The {name} has changed since step {saved.step}: the run was made with "
-                f"{before.get(name)}, and now has {after.get(name)}. What followed would not be "
-                "the same run. Bring back what it began with, or start a new run."
-            )
-
-
-def _fixed(state: CheckpointState) -> dict[str, str]:
-    """What a continuation must find unchanged, by what a message calls it."""
-    fixed = {"training set": state.data, "model": state.model}
-    for name, value in state.settings.items():
-        fixed[f"setting {name}"] = value
-    return fixed
-
-
 def load_checkpoint(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> None:
     """Puts a verified checkpoint's adapter and optimizer state in place."""
     load_adapter(folder, policy)
@@ -163,6 +137,8 @@ def load_adapter(folder: Path, policy: Policy) -> None:
     """Puts a checkpoint's adapter in place.  Raises CheckpointError where it does not fit the
     model.
     """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
     tensors = load_file(folder / "adapter" / "adapter_model.safetensors")
     expected = get_peft_model_state_dict(policy.model, save_embedding_layers=False)
     if _shapes(tensors) != _shapes(expected):

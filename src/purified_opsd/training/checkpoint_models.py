@@ -27,6 +27,7 @@ from purified_opsd.storage.run_dir import BASE
 
 from .checkpoint import CheckpointState, checkpoint_folder, list_checkpoints, load_adapter, verify
 from .config import TrainingConfig
+from .retention import why_missing
 
 OpenSampler = Callable[[Policy, Sampling], Sampler]
 """Opens a sampler of a policy."""
@@ -71,7 +72,7 @@ def load_bare_model(
 ) -> LoadedModels:
     """Loads a model as it is.  It is loaded with the smallest adapter, which stays off."""
     builder = question_prompts(model, prompts, max_new_tokens)
-    smallest = LoRA(rank=1, alpha=1, targets=("all-linear",))
+    smallest = LoRA(rank=1, alpha=1)
     policy = load_policy(model, smallest, builder.tokenizer, 0, Accelerator().device)
     open_sampler = partial(engine.open, model, longest_prompt=builder.limit)
     return LoadedModels(builder, _drawn_by(engine, [base_candidate(policy, open_sampler)]))
@@ -116,6 +117,7 @@ def chosen_steps(folder: Path, steps: Sequence[int] | None) -> list[int]:
         raise CheckpointError(
             f"{folder} has no checkpoint of step {missing[0]}; it has "
             f"{', '.join(map(str, known[1:])) or 'none'}, and 0 is the base."
+            f"{why_missing(folder, missing[0])}"
         )
     return chosen
 

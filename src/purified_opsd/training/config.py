@@ -1,5 +1,6 @@
 """The settings of a training run: frozen values of the very classes that do the work."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -17,11 +18,41 @@ from purified_opsd.objective.targets import PMITarget, TeacherTarget
 from purified_opsd.policy.model import LoRA, Model
 from purified_opsd.sampling.engines import HF, VLLM, VLLMServers
 from purified_opsd.sampling.sampler import Sampling
-from purified_opsd.settings import build, read_yaml
+from purified_opsd.settings import build, flat, read_yaml, to_mapping
 from purified_opsd.storage.run_dir import RunReader
 
+from .collapse import CollapseLimits
 from .mismatch import MismatchLimits
 from .optimizer import AdamW, Constant, Cosine, Linear
+
+CHANGEABLE = (
+    "model.path",
+    "model.revision",
+    "model.attention",
+    "model.trust_remote_code_of",
+    "model.gradient_checkpointing",
+    "data",
+    "output_dir",
+    "prompts.template",
+    "sampling.batch_size",
+    "sampler",
+    "alarm",
+    "micro_batch_tokens",
+    "sharding",
+    "kernels",
+    "chunk_rows",
+    "checkpoint_every",
+    "keep_checkpoints",
+    "evaluation",
+    "decompose_per_step",
+    "markers",
+    "trackers",
+)
+"""Settings and sections that a run may change at any time: they decide where it is computed and
+what is kept or watched of it, and its student only as far as sums round otherwise, or another
+engine draws other completions of the same distribution.  `steps` is one more under a constant
+schedule.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,6 +65,7 @@ class TrainingConfig:
     model: Model
     data: TrainingSet
     output_dir: Path
+    """The run directory: where the run goes."""
     adapter: LoRA = LoRA()
     prompts: Prompts = Prompts()
     sampling: Sampling = Sampling()
@@ -50,8 +82,9 @@ class TrainingConfig:
     optimizer: AdamW = AdamW()
     schedule: Constant | Linear | Cosine = Constant()
     steps: int = 200
+    """Optimizer steps.  Source: the paper."""
     batch_size: int = 32
-    """Questions a step, over all processes; one completion each."""
+    """Questions a step, over all processes; one completion each.  Source: the paper."""
     micro_batch_tokens: int = 16_384
     """Tokens of one forward pass, padding included."""
     sharding: Replicated | FSDP2 = Replicated()
@@ -63,8 +96,11 @@ class TrainingConfig:
     vocabulary and the device.
     """
     checkpoint_every: int = 50
-    """Steps; the last one, and each that is evaluated, has a checkpoint too."""
+    """Steps; the last one, and each that is evaluated, has a checkpoint too.  Source: the paper."""
+    keep_checkpoints: int | None = None
+    """Newest checkpoints that are kept, and beside them the best by evaluation; null: all."""
     seed: int = 0
+    """Seed of everything random."""
     evaluation: EvaluationConfig = EvaluationConfig()
     decompose_per_step: int = 0
     """Completions of each step on which the teacher's pull is taken apart (docs/metrics.md); four
@@ -73,11 +109,17 @@ class TrainingConfig:
     markers: tuple[str, ...] = ()
     """Epistemic markers of your own, counted beside Kim et al.'s."""
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where each step's metrics go besides metrics.jsonl."""
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "micro_batch_tokens", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.keep_checkpoints is not None and self.keep_checkpoints < 1:
+            raise ValueError(
+                f"keep_checkpoints must be at least 1, got {self.keep_checkpoints}: the newest is "
+                "what a run goes on from. Give null to keep all."
+            )
         if not 0 < self.loss_temperature < float("inf"):
             raise ValueError(
                 f"loss_temperature must be above 0, got {self.loss_temperature}. The paper's is 1."
@@ -111,6 +153,13 @@ class TrainingConfig:
         """The run's own purified target; the paper's where it trains on the teacher itself."""
         return self.target if isinstance(self.target, PMITarget) else PMITarget()
 
+    @property
+    def collapse_limits(self) -> CollapseLimits:
+        """What the numbers of each step are held against."""
+        return CollapseLimits(
+            self.divergence.maximum, self.optimizer.max_grad_norm, self.batch_size
+        )
+
     def saves(self, step: int) -> bool:
         """Is there a checkpoint after `step` steps?"""
         return (
@@ -120,24 +169,17 @@ class TrainingConfig:
         )
 
     def identity(self) -> dict[str, str]:
-        """Returns, by dotted name, the settings that decide which student the run is after; what
-        else is tuned or watched on the way may change.
+        """Returns, by dotted name, every setting that changes the student or how it is trained.
+        Training set and base are known by their fingerprints instead, a chat template by its text.
         """
-        sections = (
-            "adapter",
-            "prompts",
-            "target",
-            "divergence",
-            "averaging",
-            "loss_temperature",
-            "batch_size",
-            "seed",
-        )
-        identity = {name: repr(getattr(self, name)) for name in sections}
-        for field in fields(self.sampling):
-            if field.name != "batch_size":
-                identity[f"sampling.{field.name}"] = repr(getattr(self.sampling, field.name))
-        return {**identity, "model.dtype": self.model.dtype}
+        named = dict(flat(to_mapping(self)))
+        if isinstance(self.schedule, Constant):
+            del named["steps"]
+        return {
+            name: value if isinstance(value, str) else json.dumps(value)
+            for name, value in named.items()
+            if name not in CHANGEABLE and name.partition(".")[0] not in CHANGEABLE
+        }
 
     def shared(self) -> dict[str, str]:
         """Returns what every process of the run must have been told alike, which is all but where

@@ -1,8 +1,10 @@
 """The numbers of a step, as docs/metrics.md defines them, and the seconds that its parts take."""
 
+import math
 import resource
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from statistics import fmean
@@ -47,6 +49,9 @@ def step_metrics(
         "completion_length": fmean(lengths),
         "eos_rate": fmean(c.finish_reason == "stop" for c in completions),
         "truncation_rate": fmean(c.finish_reason == "length" for c in completions),
+        "log_prob_mean": sum(sum(rollout.log_probs) for rollout in rollouts) / tokens,
+        "top_token_share": fmean(_top_token_share(c.ids) for c in completions),
+        "different_completions": len({tuple(c.ids) for c in completions}),
         "reference_cut_rate": fmean(rollout.cut for rollout in rollouts),
         "epistemic_count": markers["substring"]["total"],
         "epistemic_per_1000_tokens": markers["substring"]["per_1000_tokens"],
@@ -61,8 +66,18 @@ def step_metrics(
     }
 
 
-def _means(numbers: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    return {name: fmean(row[name] for row in numbers) for name in numbers[0]}
+def _means(numbers: Sequence[Mapping[str, float]]) -> dict[str, float | None]:
+    """Returns the means, None where one is no number: where student and teacher are the same, their
+    difference has neither direction nor parts.
+    """
+    means = {name: fmean(row[name] for row in numbers) for name in numbers[0]}
+    return {name: mean if math.isfinite(mean) else None for name, mean in means.items()}
+
+
+def _top_token_share(ids: Sequence[int]) -> float:
+    """Returns the share of a completion's tokens that are its commonest one."""
+    ((_, count),) = Counter(ids).most_common(1)
+    return count / len(ids)
 
 
 def rollout_rows(step: StepResult, number: int, texts: list[str]) -> list[CompletionRow]:

@@ -8,16 +8,28 @@ from tqdm import tqdm
 
 from purified_opsd.distributed.process_group import check_same_on_all_ranks
 from purified_opsd.errors import RunError
+from purified_opsd.policy.lora_targets import describe
 from purified_opsd.settings import to_mapping, to_yaml
 from purified_opsd.storage.environment import environment
 from purified_opsd.storage.files import Json, locked
 from purified_opsd.storage.run_dir import RunReader, RunWriter, refuse_existing
 
+from .changes import (
+    AcceptChanges,
+    change_lines,
+    changed_settings,
+    changes_since,
+    not_recorded,
+    recorded_with,
+    refuse_changes,
+)
 from .checkpoint import CheckpointState, checkpoint_folder, manifest_digest, newest_valid
+from .collapse import say_at_the_end
 from .config import TrainingConfig
 from .periodic_eval import EvalSetup, PeriodicEvaluator, evaluation_pending, setup_evaluation
-from .setup import TrainingSetup, setup_training
-from .trackers import Trackers
+from .retention import update_checkpoints
+from .setup import TrainingSetup, recorded_settings, setup_training
+from .trackers import Trackers, refuse_missing_trackers
 from .train import train
 
 
@@ -30,6 +42,7 @@ def start_run(config: TrainingConfig) -> int:
     where a signal came, and FloatingPointError where training diverged.
     """
     refuse_existing(config.output_dir)
+    refuse_missing_trackers(config.trackers)
     eval_setup = setup_evaluation(config)
     setup = setup_training(config)
     setup.accelerator.wait_for_everyone()  # all look at the folder before one of them makes it
@@ -41,32 +54,77 @@ def start_run(config: TrainingConfig) -> int:
         return _train(setup, eval_setup, config, writer, first_step=0)
 
 
-def resume_run(config: TrainingConfig, folder: Path) -> int:
+def resume_run(
+    config: TrainingConfig, folder: Path, accept_changes: AcceptChanges = refuse_changes
+) -> int:
     """Goes on from the newest good checkpoint of a run directory (docs/metrics.md says what is in
     one); on CPU the result is, bit for bit, that of a run never stopped.
 
-    Returns the signal that came during the last step, or 0.  Raises CheckpointError where data,
-    model or target have changed, and RunError where nothing is left to do, or not all processes
-    have the same to go on from.
+    `accept_changes` decides on settings, training set and base that are not as they were;
+    `permit_changes` lets pass, for the record, all but those with which no checkpoint would fit.
+
+    Returns the signal that came during the last step, or 0.  Raises CheckpointError where changes
+    are refused, and RunError where nothing is left to do, or not all processes have the same to go
+    on from.
     """
-    record = RunReader(folder).data()
+    # 1. What needs no weights is refused before they are loaded.
+    reader = RunReader(folder)
+    record = reader.changes()
     saved, _ = newest_valid(folder)
-    finished = saved is not None and saved.step >= config.steps
-    if saved and finished and not evaluation_pending(config, folder, saved.step):
-        raise RunError(
-            f"{folder} has taken all its {config.steps} steps. Go on with `purified-opsd resume "
-            f"{folder} --steps N`."
-        )
+    if saved:
+        _refuse_finished(saved.step, config, reader)
+    before = saved or _beginning(reader)
+    changed = changed_settings(before.step, before.settings, recorded_settings(config))
+    accept_changes(folder, not_recorded(changed, record))
+    refuse_missing_trackers(config.trackers)
+    # 2. Training set and base, which are checked by what they hold.
     eval_setup = setup_evaluation(config)
     setup = setup_training(config)
     with _lock_on_main_process(setup, folder):
-        first_step = _restore_newest(setup, folder, record)
-        _say(setup, f"{folder}: going on after step {first_step} of {config.steps}")
+        saved = _newest(setup, folder)
+        before = saved or _beginning(reader)
+        changes = changes_since(before, setup.state(before.step))
+        accept_changes(folder, not_recorded(changes, record))
+        if saved:
+            setup.restore(saved, folder)
+        # 3. The run is again what it was after that step, and says what is changed from there on.
+        _say(setup, f"{folder}: going on after step {before.step} of {config.steps}")
+        for line in change_lines(changes):
+            _say(setup, f"Changed after step {before.step}: {line}")
         writer = RunWriter(folder)
         if setup.accelerator.is_main_process:
-            writer.rewind(first_step)
+            writer.rewind(before.step)
+            writer.changes(recorded_with(record, changes))
             writer.config(to_yaml(config))
-        return _train(setup, eval_setup, config, writer, first_step)
+            update_checkpoints(writer, before.step, keep=None)
+        return _train(setup, eval_setup, config, writer, before.step)
+
+
+def _refuse_finished(taken: int, config: TrainingConfig, reader: RunReader) -> None:
+    """Raises RunError where no step is left, and no evaluation."""
+    steps, folder = config.steps, reader.folder
+    if taken < steps or (taken == steps and evaluation_pending(config, folder, taken)):
+        return
+    planned = reader.settings().get("steps")
+    if steps == planned == taken:
+        raise RunError(
+            f"{folder} has taken all its {steps} steps. Go on with `purified-opsd resume {folder} "
+            "--steps N`."
+        )
+    fewer = "fewer" if steps < taken else "no more"
+    raise RunError(
+        f"{folder} has taken {taken} of {planned} steps, and --steps {steps} is {fewer}: there is "
+        f"nothing to do, and nothing was changed. --steps counts from the beginning; go on with "
+        f"`purified-opsd resume {folder} --steps N`, N above {taken}."
+    )
+
+
+def _beginning(reader: RunReader) -> CheckpointState:
+    """Returns the state of a run that has no checkpoint yet."""
+    record = reader.data()
+    return CheckpointState(
+        0, record["fingerprint"], record["model_fingerprint"], record["settings"]
+    )
 
 
 def _say_what_is_trained(setup: TrainingSetup, config: TrainingConfig) -> None:
@@ -76,6 +134,7 @@ def _say_what_is_trained(setup: TrainingSetup, config: TrainingConfig) -> None:
         f"{config.arm} on {model}: {len(examples.rows)} examples, {config.steps} steps of "
         f"{config.batch_size}",
     )
+    _say(setup, describe(setup.policy))
     if examples.skipped:
         _say(setup, f"{examples.skipped} bad rows were left out.")
     for shape, count in examples.shapes.items():
@@ -109,14 +168,12 @@ def _data_record(setup: TrainingSetup, config: TrainingConfig) -> Json:
         "chat_template": setup.prompts.template.fingerprint,
         "control_text": setup.control_text,
         "model_fingerprint": setup.model_fingerprint,
-        "settings": setup.state(0).settings,
+        "settings": recorded_settings(config),
     }
 
 
-def _restore_newest(setup: TrainingSetup, folder: Path, record: Json) -> int:
-    """Goes back to the newest good checkpoint, or the beginning; returns the steps taken until
-    then.
-    """
+def _newest(setup: TrainingSetup, folder: Path) -> CheckpointState | None:
+    """Returns the newest good checkpoint, which must be the same for all processes."""
     saved, damaged = newest_valid(folder)
     for reason in damaged:
         _say(setup, f"Passed over: {reason}")
@@ -125,13 +182,7 @@ def _restore_newest(setup: TrainingSetup, folder: Path, record: Json) -> int:
         digest = manifest_digest(checkpoint_folder(folder, saved.step))
         newest = f"step {saved.step} ({digest[:16]})"
     check_same_on_all_ranks({"newest good checkpoint": newest})
-    if saved:
-        setup.restore(saved, folder)
-        return saved.step
-    setup.refuse_changes(
-        CheckpointState(0, record["fingerprint"], record["model_fingerprint"], record["settings"])
-    )
-    return 0
+    return saved
 
 
 def _train(
@@ -149,6 +200,8 @@ def _train(
     evaluator = PeriodicEvaluator(setup, eval_setup, writer, trackers)
     stopping = train(setup, evaluator, writer, trackers, first_step)
     _say(setup, f"Finished {config.steps} steps. Everything is in {writer.folder}.")
+    if main:
+        say_at_the_end(RunReader(writer.folder).metrics())
     return stopping
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from purified_opsd.data.chat_template import read_template
 from purified_opsd.data.dataset import Example, Examples, load_examples
 from purified_opsd.data.prompts import PromptBuilder
 from purified_opsd.data.seeds import seed_for
@@ -22,7 +23,7 @@ from purified_opsd.policy.loading import context_length, load_policy, load_token
 from purified_opsd.policy.model import Policy
 from purified_opsd.sampling.sampler import Sampler
 
-from .checkpoint import CheckpointState, checkpoint_folder, load_checkpoint, refuse_changes
+from .checkpoint import CheckpointState, checkpoint_folder, load_checkpoint
 from .config import TrainingConfig
 
 
@@ -93,7 +94,7 @@ class TrainingSetup:
 
     def state(self, step: int) -> CheckpointState:
         """Returns what a checkpoint taken after `step` steps records."""
-        settings = {**self.config.identity(), "prompts.wording": self.prompts.wording}
+        settings = recorded_settings(self.config)
         return CheckpointState(step, self.examples.fingerprint, self.model_fingerprint, settings)
 
     @cached_property
@@ -102,14 +103,16 @@ class TrainingSetup:
         spells = self.prompts.spells_control
         return sum(spells(row.problem, row.reference) for row in self.examples.rows)
 
-    def refuse_changes(self, saved: CheckpointState) -> None:
-        """Raises CheckpointError if data, model or target are not what they were."""
-        refuse_changes(saved, self.state(saved.step))
-
     def restore(self, saved: CheckpointState, folder: Path) -> None:
-        """Goes back to a checkpoint.  Raises CheckpointError if the run has changed since."""
-        self.refuse_changes(saved)
+        """Puts the adapter and the optimizer's state of a verified checkpoint in place."""
         load_checkpoint(checkpoint_folder(folder, saved.step), self.policy, self.optimizer)
+
+
+def recorded_settings(config: TrainingConfig) -> dict[str, str]:
+    """Returns the settings that a checkpoint records, which are those that change the student."""
+    prompts = config.prompts
+    template = read_template(prompts.template) if prompts.template else ""
+    return {**config.identity(), "prompts.wording": prompts.wording(template)}
 
 
 def setup_training(config: TrainingConfig) -> TrainingSetup:

@@ -1,16 +1,34 @@
 """Optional trackers, such as TensorBoard and W&B, through accelerate.
 
-One that is missing or fails is reported once and dropped; training goes on.
+One that is not installed is refused before anything is loaded.  One that fails is reported once
+and dropped; training goes on.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, GeneralTracker
 
+from purified_opsd.errors import SettingsError
+
 logger = logging.getLogger(__name__)
+
+
+def refuse_missing_trackers(names: Sequence[str]) -> None:
+    """Raises SettingsError for a tracker whose package, which has its name, cannot be imported."""
+    for name in names:
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise SettingsError(
+                f"The tracker {name} is asked for and not installed ({error}): it would be sent "
+                f"nothing. Install it with `pip install {name}` (`pip install -e '.[trackers]'` in "
+                "the folder of this project's source brings all three), or leave it out of "
+                "`trackers`: metrics.jsonl has every number without it."
+            ) from error
 
 
 class Trackers:

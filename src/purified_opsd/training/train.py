@@ -26,14 +26,17 @@ from purified_opsd.interrupts import StopRequest
 from purified_opsd.objective.chunked_loss import LossTerms, chunked_terms
 from purified_opsd.policy.model import frozen
 from purified_opsd.policy.scoring import completion_hidden, contexts_hidden, micro_batches
-from purified_opsd.storage.run_dir import RunWriter
+from purified_opsd.storage.run_dir import RunReader, RunWriter
 
 from .checkpoint import save_checkpoint
+from .collapse import CollapseWatch
 from .metrics import StepTimer, decode, rollout_rows, step_metrics
 from .mismatch import mismatch_of
 from .periodic_eval import PeriodicEvaluator
+from .retention import update_checkpoints
 from .rollouts import Rollout, ScoredRollout, StepResult, batch_index_N, score_rollouts
 from .setup import TrainingSetup
+from .step_bar import StepBar
 from .trackers import Trackers
 
 
@@ -54,17 +57,20 @@ def train(
     """
     config, is_main = setup.config, setup.accelerator.is_main_process
     setup.policy.model.train()
+    rows = RunReader(writer.folder).metrics() if is_main else []
+    collapse = CollapseWatch(config.collapse_limits, rows)
     progress = tqdm(initial=first_step, total=config.steps, unit="step", disable=not is_main)
+    bar = StepBar(progress)
     stopped_by = 0
     with StopRequest() as stop, progress, closing(trackers):
         evaluator.run_if_due(first_step, stop)
         for number in range(first_step + 1, config.steps + 1):
-            with _saved(setup, writer, number - 1, first_step):
+            with _saved(setup, writer, number - 1, first_step), bar.drawing(_own_batch(setup)):
                 step = training_step(setup, number - 1)
             if is_main:
-                row = _record(setup, writer, step, number)
+                row = _record(setup, writer, step, number, collapse)
                 trackers.log(row)
-                _show_progress(progress, row)
+                bar.step(row)
             stopped_by = max(gather_object([stop.signal]))
             if is_main and (config.saves(number) or stopped_by):
                 save_checkpoint(writer.folder, setup.state(number), setup.policy, setup.optimizer)
@@ -72,6 +78,8 @@ def train(
             if stopped_by and number < config.steps:
                 raise Interrupted(stopped_by, number)
             evaluator.run_if_due(number, stop)
+            if is_main and config.saves(number):
+                update_checkpoints(writer, number, config.keep_checkpoints)
     return stopped_by
 
 
@@ -230,8 +238,9 @@ def update(setup: TrainingSetup, step: int) -> tuple[float, float]:
     if not torch.isfinite(grad_norm):
         raise FloatingPointError(
             f"The gradient of step {step + 1} is not finite (norm {grad_norm.item()}); no step was "
-            "taken. Resume from the last checkpoint with a lower learning rate, or train in "
-            "float32 with --model.dtype float32."
+            "taken. Resume from the last checkpoint with a lower learning rate "
+            "(--optimizer.learning-rate 1e-6 --allow-changes), or start a new run in float32 "
+            "(--model.dtype float32)."
         )
     learning_rate = config.optimizer.learning_rate * config.schedule(step, config.steps)
     for group in setup.optimizer.param_groups:
@@ -242,14 +251,27 @@ def update(setup: TrainingSetup, step: int) -> tuple[float, float]:
 
 
 def _record(
-    setup: TrainingSetup, writer: RunWriter, step: StepResult, number: int
+    setup: TrainingSetup,
+    writer: RunWriter,
+    step: StepResult,
+    number: int,
+    collapse: CollapseWatch,
 ) -> dict[str, Any]:
     """Writes the rollouts and the metrics of a step; returns the metrics."""
     texts = decode(step, setup.policy.tokenizer)
     writer.rollouts(number, rollout_rows(step, number, texts))
     row = step_metrics(step, number, texts, setup.config.markers, setup.accelerator.device)
+    signs = collapse.signs(row)
+    if signs:
+        row["collapse"] = signs
     writer.metrics(row)
     return row
+
+
+def _own_batch(setup: TrainingSetup) -> int:
+    """Returns how many questions of each batch are this process's."""
+    accelerator = setup.accelerator
+    return len(range(accelerator.process_index, setup.config.batch_size, accelerator.num_processes))
 
 
 @contextmanager
@@ -265,12 +287,3 @@ def _saved(setup: TrainingSetup, writer: RunWriter, done: int, first_step: int) 
         setup.accelerator.wait_for_everyone()
         where = f"after step {done}, which is saved" if done else "before the first step"
         raise Stopped(f"Stopped {where}. {error}", error.exit_code) from error
-
-
-def _show_progress(progress: tqdm, row: Mapping[str, Any]) -> None:
-    progress.set_postfix_str(
-        f"loss {row['loss']:.4g} · {row['tokens_per_second']:.0f} tokens/s · length "
-        f"{row['completion_length']:.0f}",
-        refresh=False,
-    )
-    progress.update()
