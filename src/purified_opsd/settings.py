@@ -104,7 +104,8 @@ def override(cls: type, settings: Mapping[str, Any], words: Sequence[str]) -> di
     for option, values in _options(words):
         choices = sections_of(cls).get(option.removeprefix("--"), ())
         declares_one = choices and short_form(choices) != ("kind",)
-        (short_forms if declares_one else others).extend([option, *values])
+        joined = [f"{option}={values[0]}", *values[1:]] if values else [option]
+        (short_forms if declares_one else others).extend(joined)  # a value may begin with --
     settings = merge(cls, settings, read_overrides(cls, short_forms))
     return merge(cls, settings, read_overrides(cls, others))
 

@@ -200,6 +200,9 @@ def test_a_template_of_ones_own(tmp_path):
     for tokenizers_own in (None, CHAT_TEMPLATE, "{% broken"):
         assert prompt(tokenizers_own, template=file).startswith("Q: Why?\n\nPlease")
         assert prompt(tokenizers_own, template=file).endswith(".\nA:")
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))  # an editor's
+    assert prompt(None, template=file).startswith("Q: Why?\n\nPlease")
+    assert prompt(None, template=file).endswith(".\nA:")
     file.write_text("{{ oops")
     with pytest.raises(TemplateError, match=rf"^prompts.template {file} cannot be read as Jinja"):
         builder(CHAT_TEMPLATE, template=file)

@@ -1,5 +1,7 @@
 """The wording of the contexts: settings, checked, with the paper's as the default."""
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -22,9 +24,8 @@ def texts(**settings) -> list[str]:
 
 
 def test_the_default_wording_is_what_it_was():
-    """Runs are resumed, and evaluations completed, by this hash and this representation."""
+    """Runs are resumed, and evaluations completed, by this hash."""
     assert Prompts().wording("any template") == "0c1d4c4a3457cda3"
-    assert repr(Prompts()) == ("Prompts(thinking=True, max_tokens=20000, long_reference='cut')")
 
 
 def test_a_wording_of_ones_own():
@@ -38,6 +39,16 @@ def test_a_wording_of_ones_own():
     assert base == f"Question: {EXAMPLE.problem}\n{ending}"
     assert reference == f"A colleague's notes:\n{EXAMPLE.reference}\n{ending}"
     assert teacher == f"{EXAMPLE.problem}\n\n{reference}"
+
+
+def test_the_example_of_the_documentation():
+    page = (Path(__file__).parents[2] / "docs/prompts.md").read_text(encoding="utf-8")
+    example = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    base, teacher, reference = texts(**example["prompts"])
+    assert EXAMPLE.problem in base
+    assert EXAMPLE.problem in teacher
+    assert "A colleague has noted:\nIt is {problem}.\n" in reference
+    assert teacher.endswith("Answer with one letter, A to D, within \\boxed{}.")
 
 
 def test_the_teachers_own_wording():

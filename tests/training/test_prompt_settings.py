@@ -42,6 +42,9 @@ def test_a_run_keeps_its_template_and_wording(command, run, own_template, tmp_pa
     code, _, errors = command("evaluate", run, *words, "--sampling.max-new-tokens", "4")
     assert code == 0, errors
     assert read(run, "evaluation/countdown/base/settings.json")["wording"] == wording
+    code, _, errors = command("evaluate", run, *words, "--prompts.system", "Be brief.")
+    assert code == 2
+    assert "is asked with the prompts it was trained on. Leave --prompts out" in errors
     # 2. The same words in another place are the same run.
     moved = tmp_path / "moved.jinja"
     own_template.rename(moved)
@@ -54,7 +57,7 @@ def test_a_run_keeps_its_template_and_wording(command, run, own_template, tmp_pa
     moved.write_text(OWN.replace("Q:", "Question:"))
     code, _, errors = command("resume", run, "--steps", "4")
     assert code == 3
-    assert f"prompts.wording has changed since step 3: the run was made with {wording}" in errors
+    assert f"the run was made with prompts.wording={wording}, and" in errors
 
 
 def test_a_run_from_before_there_were_such_settings_goes_on(command, settings, tmp_path):
@@ -68,7 +71,6 @@ def test_a_run_from_before_there_were_such_settings_goes_on(command, settings, t
     file.write_text(yaml.safe_dump(config))
     record = read(file.parent, "checkpoints/step-000002/state.json")["settings"]
     assert record["prompts.wording"] == "0c1d4c4a3457cda3"
-    assert record["prompts"] == "Prompts(thinking=True, max_tokens=20000, long_reference='cut')"
     code, _, errors = command("resume", file.parent, "--steps", "3")
     assert code == 0, errors
 

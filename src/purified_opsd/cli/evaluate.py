@@ -113,6 +113,11 @@ def evaluation_config(words: Sequence[str], run: TrainingConfig | None) -> Evalu
             "--every is of a run's own evaluations, while it trains: `purified-opsd train RECIPE "
             "--evaluation.every N`. Leave it out; --step chooses checkpoints."
         )
+    if run and "prompts" in overrides:
+        raise SettingsError(
+            f"{run.output_dir} is a run, and is asked with the prompts it was trained on. Leave "
+            "--prompts out, or evaluate its model by name, with --adapter."
+        )
     start = {"runs": PAPERS_RUNS}
     if run:
         start["sampling"] = to_mapping(run.evaluation.sampling)

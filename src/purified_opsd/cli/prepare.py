@@ -13,8 +13,9 @@ from purified_opsd.errors import DataError, SettingsError, refused_as_settings
 from purified_opsd.evaluation.benchmarks import load_benchmark
 from purified_opsd.policy.model import Model
 from purified_opsd.preparation.answer_check import AnswerMismatch
+from purified_opsd.preparation.control_text import ControlText
 from purified_opsd.preparation.decontaminate import THRESHOLD, Overlap
-from purified_opsd.preparation.prepare import LongReference, Prepared, prepare_rows
+from purified_opsd.preparation.prepare import Check, LongReference, Prepared, prepare_rows
 from purified_opsd.preparation.write import beside, write_prepared
 from purified_opsd.recipes import find_preparation
 from purified_opsd.settings import (
@@ -64,9 +65,9 @@ def prepare(
     """
     _check_output(output)
     training_set = _training_set(source, settings, subset, seed)
-    length = _length_check(tokenizer, max_reference_tokens)
+    tokens = _token_checks(tokenizer, max_reference_tokens)
     overlap = _overlap_check(benchmarks, overlap_threshold, drop_overlap)
-    prepared = prepare_rows(training_set, [AnswerMismatch(), *overlap, *length])
+    prepared = prepare_rows(training_set, [AnswerMismatch(), *overlap, *tokens])
     compared_with = [benchmark for check in overlap for benchmark in check.benchmarks]
     record = {
         "set": to_mapping(training_set),
@@ -120,9 +121,9 @@ def _training_set(
     return build(TrainingSet, settings, "data")
 
 
-def _length_check(tokenizer: str | None, limit: int | None) -> list[LongReference]:
-    """Returns the check of the references' length, if one is asked for.  Raises SettingsError, or
-    ModelError for the tokenizer.
+def _token_checks(tokenizer: str | None, limit: int | None) -> list[Check]:
+    """Returns the checks of the references' length and of control tokens, if a tokenizer is named.
+    Raises SettingsError, or ModelError for the tokenizer.
     """
     if tokenizer is None and limit is None:
         return []
@@ -138,7 +139,8 @@ def _length_check(tokenizer: str | None, limit: int | None) -> list[LongReferenc
         )
     with loading():
         from purified_opsd.policy.loading import load_tokenizer
-    return [LongReference(load_tokenizer(Model(tokenizer)), limit)]
+    loaded = load_tokenizer(Model(tokenizer))
+    return [LongReference(loaded, limit), ControlText(loaded)]
 
 
 def _overlap_check(names: Sequence[str], threshold: float | None, drops: bool) -> list[Overlap]:

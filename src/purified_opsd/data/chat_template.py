@@ -102,7 +102,7 @@ def load_chat_template(
 def read_template(file: Path) -> str:
     """Returns the text of a template file.  Raises SettingsError."""
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError(

@@ -54,6 +54,11 @@ class ControlTokens:
         start = tokenizer.convert_ids_to_tokens(self.encode("|"))
         self._newline = self.encode("\n") if start and start[0].startswith(_PREFIXES) else []
 
+    @classmethod
+    def of(cls, tokenizer: "PreTrainedTokenizerBase") -> "ControlTokens":
+        """Returns the control tokens of a tokenizer under its own templates, if it has any."""
+        return cls(tokenizer, str(tokenizer.chat_template or ""))
+
     def positions(self, text: str) -> Iterator[int]:
         """Yields where a text spells a control token."""
         for match in self._beginning.finditer(text):
@@ -72,6 +77,11 @@ class ControlTokens:
     def encode(self, text: str) -> list[int]:
         """Returns the ids of a rendered text as the tokenizer makes them."""
         return cast(list[int], self._tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def pieces(self, text: str) -> list[str]:
+        """Returns the text cut after the first character of every control token that it spells."""
+        cuts = [start + 1 for start in self.positions(text)]
+        return [text[a:b] for a, b in zip([0, *cuts], [*cuts, None], strict=True)]
 
     def encode_pieces(self, pieces: Iterable[str]) -> list[int]:
         """Returns the ids of a rendered text that was cut into pieces."""
@@ -104,15 +114,8 @@ def _beginning(texts: Iterable[str]) -> re.Pattern[str]:
 
 
 def cut_inside(control: ControlTokens, marker: str) -> Callable[[str], str]:
-    """Returns what puts the marker into a text, after the first character of every control token
-    that it spells.
-    """
-
-    def mark(text: str) -> str:
-        cuts = [start + 1 for start in control.positions(text)]
-        return marker.join(text[a:b] for a, b in zip([0, *cuts], [*cuts, None], strict=True))
-
-    return mark
+    """Returns what puts the marker into a text, inside every control token that it spells."""
+    return lambda text: marker.join(control.pieces(text))
 
 
 def cut_around(control: ControlTokens, marker: str) -> Callable[[str], str]:

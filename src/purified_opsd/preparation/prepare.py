@@ -7,11 +7,13 @@ that training takes. A set may be of any size: a bounded number of its rows is h
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple
 
 from tqdm import tqdm
 
+from purified_opsd.data.control_tokens import ControlTokens
 from purified_opsd.data.dataset import (
     Example,
     Reading,
@@ -55,11 +57,15 @@ class LongReference:
     def __call__(self, examples: Sequence[Example]) -> Sequence[Finding | None]:
         return [self._finding(example.reference) for example in examples]
 
+    @cached_property
+    def _control(self) -> ControlTokens:
+        return ControlTokens.of(self.tokenizer)
+
     def _finding(self, reference: str) -> Finding | None:
         # A token is a byte at least.
         if len(reference.encode()) <= self.limit:
             return None
-        ids = cast(list[int], self.tokenizer(reference, add_special_tokens=False)["input_ids"])
+        ids = self._control.encode_pieces(self._control.pieces(reference))
         if len(ids) <= self.limit:
             return None
         reason = f"reference longer than {self.limit:,} tokens"
