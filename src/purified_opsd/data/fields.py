@@ -56,11 +56,13 @@ def _readable(row: dict[str, Any], column: str, role: str) -> Any:
 
 def _whole(text: str, column: str, role: str) -> str:
     """The text, unless something is missing in it or in its place."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
         raise ValueError(
             f"its column '{column}' ({role}) holds half a character (a lone surrogate); write "
             "whole Unicode text"
-        )
+        ) from error
     if "\0" in text:
         raise ValueError(
             f"its column '{column}' ({role}) holds a NUL character, as damaged files do; take it "
