@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from purified_opsd.data.dataset import AnswerOnly, Columns
+from purified_opsd.data.dataset import AnswerOnly, Columns, TrainingSet
 from purified_opsd.errors import SettingsError
 from purified_opsd.objective.averaging import TokenMean
 from purified_opsd.objective.divergences import JSD, ForwardKL, ReverseKL
@@ -273,6 +273,16 @@ def test_the_default_kind_may_be_named_without_losing_its_settings():
 def test_a_section_without_a_kind_is_of_the_default_kind():
     assert config_with("--target.clip", "5").target == PMITarget(clip=5.0)
     assert config_of(BARE | {"divergence": {"weight": 0.3}}).divergence == JSD(0.3)
+
+
+def test_a_file_and_settings_of_it_in_any_order():
+    words = ["--data", "x.jsonl"], ["--data.columns.problem", "q", "--data.where.kind", "1"]
+    for ordered in ([*words[0], *words[1]], [*words[1], *words[0]]):
+        config = config_with("--data.columns.solution", "s", "--data.where.old", "2")
+        assert config.data.columns == Columns(solution="s")
+        settings = override(TrainingConfig, to_mapping(config), ordered)
+        data = build(TrainingConfig, settings).data
+        assert data == TrainingSet("x.jsonl", columns=Columns("q"), where={"kind": "1"})
 
 
 def test_local_paths_become_absolute_and_hub_ids_stay(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import math
 from datetime import datetime
 from decimal import Decimal
 
+import datasets
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -196,3 +197,17 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
     (tmp_path / "x.jsonl").write_bytes(b"\xef\xbb\xbf" + f"{text}\r\n{text}".encode())
     rows = load_examples(TrainingSet(str(tmp_path / "x.jsonl"))).rows
     assert [(e.problem, e.reference) for e in rows] == [("a\u2028b\u0085c", "s\u2029")] * 2
+
+
+def test_a_hub_set_is_read_as_its_parquet_files_are(tmp_path, monkeypatch):
+    answers = pyarrow.array([0.1, 7.0, None], pyarrow.float32())
+    dates = pyarrow.array([1, 2**62, None], pyarrow.timestamp("us"))
+    table = pyarrow.table({"problem": ["q"] * 3, "solution": ["s"] * 3, "answer": answers})
+    hub = datasets.Dataset(table.append_column("date", dates))
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: hub)
+    rows = load_examples(TrainingSet("org/set")).rows
+    assert [(e.where, e.answer) for e in rows] == [
+        ("org/set:1", "0.1"),
+        ("org/set:2", "7"),
+        ("org/set:3", None),
+    ]

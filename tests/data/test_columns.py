@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from purified_opsd.data.dataset import AnswerOnly, Columns, TrainingSet, load_examples
+from purified_opsd.data.dataset import AfterThink, AnswerOnly, Columns, TrainingSet, load_examples
 from purified_opsd.errors import DataError
 from purified_opsd.evaluation.benchmarks import load_benchmark
 
@@ -92,6 +92,25 @@ def test_a_named_answer_or_id_that_is_not_there_is_a_column_too(tmp_path):
     assert str(caught.value).count("no column") == 1
     with pytest.raises(DataError, match="no column 'answer' for the answer; .* in 8 more rows"):
         load_examples(TrainingSet(file, reference=AnswerOnly()))
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "message"),
+    [
+        ({"problem": {"text": "q"}, "solution": "s"}, {}, "is a dict, not text; write a string"),
+        ({"problem": "q", "solution": 5}, {}, "is a int, not text; write a string"),
+        ({"problem": "q", "solution": "s", "answer": [5]}, {}, "is a list; write text or a num"),
+        (
+            {"problem": "q", "solution": "s"},
+            {"reference": AfterThink()},
+            "holds no '</think>'; take the whole solution .* --data.reference whole-solution",
+        ),
+    ],
+)
+def test_a_column_of_another_type_is_said_once(tmp_path, row, settings, message):
+    file = write(tmp_path / "x.jsonl", [row] * 9)
+    with pytest.raises(DataError, match=f"x.jsonl:1: .*{message}.* in 8 more rows.\nMend them.$"):
+        load_examples(TrainingSet(file, **settings))
 
 
 def test_columns_of_a_benchmark(command, tiny_model, tmp_path):

@@ -42,13 +42,15 @@ FILES = {
     ".csv": separated(","),
     ".tsv": separated("\t"),
     ".CSV": separated(",", "\ufeff"),
+    ".csv of an old Mac": separated(",").replace(b"\r\n", b"\r"),
 }
 
 
 @pytest.mark.parametrize("compressed", [False, True])
 @pytest.mark.parametrize("suffix", list(FILES))
 def test_every_format_gives_the_same_examples(tmp_path, suffix, compressed):
-    file = tmp_path / (f"set{suffix}.gz" if compressed else f"set{suffix}")
+    ending = suffix.split(" ")[0]
+    file = tmp_path / (f"set{ending}.gz" if compressed else f"set{ending}")
     file.write_bytes(gzip.compress(FILES[suffix]) if compressed else FILES[suffix])
     examples = load_examples(TrainingSet(str(file)))
     assert [(e.id, e.problem, e.reference, e.answer) for e in examples.rows] == [
@@ -114,6 +116,8 @@ DAMAGED = {
         "is cut off: the row at line 3 opens a quote that is never closed",
     ),
     "a column twice": ("x.csv", b"problem,problem\nq,s\n", "column 'problem' more than once"),
+    "semicolons": ("x.csv", b"problem;solution\nq;s\n", "has one column, 'problem;solution'. Sep"),
+    "tabs": ("x.csv", b"problem\tsolution\nq\ts\n", "by tabs in a .tsv file"),
     "an unfinished list": ("x.json", b'[{"problem": "q", "so', "does not end after 0 whole"),
     "lines in a .json": ("x.json", LINES, "holds no list of objects: .*name it .jsonl"),
     "two lists": ("x.json", b"[]\n[]", "more than one list"),

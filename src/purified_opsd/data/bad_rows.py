@@ -7,7 +7,7 @@ SHOWN = 5
 
 
 class ShapeError(ValueError):
-    """A row has not the shape that is asked for, as every other row of its kind has not.
+    """A row lacks a column or has one of another type, and so, most likely, have all others.
 
     It is said once of all rows with the same `subject`.
     """
@@ -39,11 +39,6 @@ class BadRows:
     count: int = 0
     shown: list[BadRow] = field(default_factory=list)
     _by_subject: dict[str, BadRow] = field(default_factory=dict)
-
-    @property
-    def lack_columns(self) -> bool:
-        """Has a row another shape than was asked for?"""
-        return bool(self._by_subject)
 
     def add(self, where: str, error: ValueError) -> None:
         """Counts a row; `where` names its file and number."""

@@ -3,7 +3,7 @@
 import difflib
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from .bad_rows import ShapeError
@@ -28,22 +28,22 @@ class Columns:
     """What a row is known by; null: `id`, where there is one, else its number."""
 
     def required(self, *roles: str) -> dict[str, str]:
-        """The columns that each row must have, by role: the problem's, those of the roles, and all
-        optional ones that were named.
+        """The columns that each row must have, by role: the problem's, those of the roles, and an
+        answer's or id's that was named.
         """
-        named = {"problem": self.problem, "solution": self.solution}
-        columns = {role: named[role] for role in ("problem", *roles) if role in named}
-        for role, column in self._optional.items():
-            if column is not None or role in roles:
-                columns[role] = column or role
-        return columns
+        required = ("problem", *roles)
+        return {
+            role: column or role
+            for role, column in asdict(self).items()
+            if role in required or (role != "solution" and column is not None)
+        }
 
     def text(self, row: dict[str, Any], role: str) -> str | None:
         """The text of the column of an answer or id, None where it was not named and there is none.
 
         Raises ValueError where the one that was named holds nothing.
         """
-        column = self._optional[role]
+        column = {"answer": self.answer, "id": self.id}[role]
         if column is None:
             taken = role in (self.problem, self.solution)
             return None if taken else optional_text(row, role, role)
@@ -52,10 +52,6 @@ class Columns:
             kind = "null" if row[column] is None else "empty"
             raise ValueError(f"its column '{column}' ({role}) is {kind}; write text or a number")
         return text
-
-    @property
-    def _optional(self) -> dict[str, str | None]:
-        return {"answer": self.answer, "id": self.id}
 
 
 READY_COLUMNS: Mapping[str, Columns] = {

@@ -1,6 +1,7 @@
 """Rows of CSV files: every field is text, and the first line names the columns."""
 
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from io import BufferedIOBase, TextIOWrapper
 from typing import Any, cast
@@ -20,7 +21,7 @@ def read_tsv(stream: BufferedIOBase) -> Iterator[tuple[int, Any]]:
 
 
 def _read(stream: BufferedIOBase, delimiter: str) -> Iterator[tuple[int, Any]]:
-    """Raises ValueError where the header names a column twice, or a quote is never closed."""
+    """Raises ValueError where the header is no good, or a quote is never closed."""
     csv.field_size_limit(_FIELD_LIMIT)
     # What is not UTF-8 becomes lone surrogates, which show in which row it stands.
     text = TextIOWrapper(cast(Any, stream), "utf-8-sig", errors="surrogateescape", newline="")
@@ -55,6 +56,11 @@ def _header(fields: Sequence[str]) -> list[str]:
         raise ValueError(
             f"names the column '{min(twice)}' more than once in its first line. Rename one of them"
         )
+    if len(names) == 1 and re.search(r"[;|\t]", names[0]):
+        raise ValueError(
+            f"has one column, '{names[0]}'. Separate its columns by commas, or by tabs in a .tsv "
+            "file"
+        )
     return names
 
 
@@ -64,6 +70,8 @@ def _row(header: Sequence[str], fields: Sequence[str]) -> dict[str, str] | Value
             f"it has {len(fields)} fields, and the first line names {len(header)} columns; put "
             "text that holds a separator or a line break in double quotes"
         )
-    if any("\udc80" <= character <= "\udcff" for field in fields for character in field):
+    try:
+        "".join(fields).encode()
+    except UnicodeEncodeError:
         return ValueError("it is not UTF-8; save the file as UTF-8")
     return dict(zip(header, fields, strict=True))

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 
 from purified_opsd.errors import DataError
 
-from .bad_rows import BadRows
+from .bad_rows import BadRows, ShapeError
 from .columns import READY_COLUMNS, Columns, require_columns
 from .fields import kind_of, text_of
 from .readers import Row, read_rows
@@ -42,8 +42,10 @@ class AfterThink:
 
     def __call__(self, solution: str, answer: str | None) -> str:
         if "</think>" not in solution:
-            raise ValueError(
-                "its solution holds no '</think>'; take the whole solution as the reference"
+            raise ShapeError(
+                "</think>",
+                "its solution holds no '</think>'; take the whole solution as the reference with "
+                "--data.reference whole-solution",
             )
         return solution.rsplit("</think>", 1)[1].strip()
 

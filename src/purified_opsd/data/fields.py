@@ -4,6 +4,8 @@ import math
 from decimal import Decimal
 from typing import Any
 
+from .bad_rows import ShapeError
+
 MISSING_VALUES = frozenset({"nan", "+nan", "-nan", "<na>"})
 """How a missing number is written as text, in lower case."""
 EXACT = 2**53
@@ -17,8 +19,8 @@ def text_of(row: dict[str, Any], column: str, role: str) -> str:
     """
     value = _readable(row, column, role)
     if not isinstance(value, str):
-        raise ValueError(
-            f"its column '{column}' ({role}) is {kind_of(value)}, not text; write a string"
+        raise _of_another_type(
+            value, column, f"({role}) is {kind_of(value)}, not text; write a string"
         )
     if not value.strip():
         raise ValueError(f"its column '{column}' ({role}) is empty; fill it in")
@@ -37,14 +39,20 @@ def optional_text(row: dict[str, Any], column: str, role: str) -> str | None:
     if isinstance(value, str):
         return _whole(value, column, role)
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-        raise ValueError(
-            f"its column '{column}' ({role}) is {kind_of(value)}; write text or a number"
+        raise _of_another_type(
+            value, column, f"({role}) is {kind_of(value)}; write text or a number"
         )
     return _number(value, column, role)
 
 
 def kind_of(value: object) -> str:
     return "null" if value is None else f"a {type(value).__name__}"
+
+
+def _of_another_type(value: object, column: str, reason: str) -> ValueError:
+    """A null is a fault of its row; another type is that of the whole column."""
+    message = f"its column '{column}' {reason}"
+    return ValueError(message) if value is None else ShapeError(message, message)
 
 
 def _readable(row: dict[str, Any], column: str, role: str) -> Any:
@@ -56,11 +64,13 @@ def _readable(row: dict[str, Any], column: str, role: str) -> Any:
 
 def _whole(text: str, column: str, role: str) -> str:
     """The text, unless something is missing in it or in its place."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
         raise ValueError(
             f"its column '{column}' ({role}) holds half a character (a lone surrogate); write "
             "whole Unicode text"
-        )
+        ) from error
     if "\0" in text:
         raise ValueError(
             f"its column '{column}' ({role}) holds a NUL character, as damaged files do; take it "

@@ -263,10 +263,9 @@ def _read_questions(rows: Iterable[Row], columns: AnswerColumns) -> list[Questio
         except ValueError as error:
             bad.add(row.where, error)
     if bad.count:
-        hint = "\nIn `train`, --columns is --evaluation.columns." if bad.lack_columns else ""
-        raise DataError(
-            f"The benchmark has rows that cannot be asked or graded:\n{bad.describe()}{hint}"
-        )
+        told = bad.describe()
+        hint = "\nIn `train`, --columns is --evaluation.columns." if "--columns." in told else ""
+        raise DataError(f"The benchmark has rows that cannot be asked or graded:\n{told}{hint}")
     if not questions:
         raise DataError(
             "The benchmark has no rows. Give a file with one JSON object a line, holding a problem "

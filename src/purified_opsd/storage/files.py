@@ -64,7 +64,7 @@ def parse_json(file: Path) -> Any:
     """Whatever a JSON file holds.  Raises RunError for one that is no JSON."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{file} is damaged: it is no JSON ({error}). {_REMEDY}") from error
 
 
@@ -90,7 +90,7 @@ def read_jsonl(
                 return
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise RunError(
                     f"{file}:{number} is damaged: it is no JSON ({error}). {remedy}"
                 ) from error
