@@ -14,9 +14,8 @@ import torch
 
 from purified_opsd.policy.model import Policy
 from purified_opsd.policy.scoring import completion_hidden
-from purified_opsd.sampling.hf import HF
-from purified_opsd.sampling.sampler import Completion, Engine
-from purified_opsd.sampling.vllm_engine import VLLM
+from purified_opsd.sampling.engines import HF, VLLM, Engine
+from purified_opsd.sampling.sampler import Completion
 from purified_opsd.training.setup import TrainingSetup, setup_training
 
 from .race import race

@@ -1,4 +1,4 @@
-"""A whole training step, purified against standard OPSD.
+"""A whole training step, pmi against standard OPSD.
 
 What follows the rollouts is also compared with a plain port of Section 3.2.
 """
@@ -27,7 +27,7 @@ PORT_SEQUENCES = 4
 """Sequences of the port's micro-batches: full logits of more would not fit."""
 
 
-def purified(world: World) -> Callable[[], dict[str, float]]:
+def pmi(world: World) -> Callable[[], dict[str, float]]:
     """A step towards the PMI target."""
     return _step(world, PMITarget())
 
@@ -227,7 +227,7 @@ def main() -> None:
     parser.add_argument(
         "--arms-only",
         action="store_true",
-        help="nothing but the first table: purified against standard OPSD",
+        help="nothing but the first table: pmi against standard OPSD",
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--output", type=Path, default=Path("runs/benchmarks"))
@@ -238,7 +238,7 @@ def main() -> None:
     if arguments.quick:
         world = tiny_world(device, reference=60)
     rounds = 1 if arguments.quick else arguments.rounds
-    arms = parts(race({"standard": standard, "purified": purified}, world, rounds))
+    arms = parts(race({"standard": standard, "pmi": pmi}, world, rounds))
     tables = {f"A whole step, seconds by part: {described(world)}": arms}
     if not arguments.arms_only:
         contenders = {"ours": ours_after_rollouts, "port of Section 3.2": port_after_rollouts}

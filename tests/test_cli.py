@@ -25,7 +25,7 @@ def test_train_resume_export(command, settings, tmp_path):
         "train", settings, "--optimizer.learning-rate", "1e-3", "--steps", "1"
     )
     assert code == 0, errors
-    assert "opsd-pmi on " in output
+    assert "pmi on " in output
     assert "Finished 1 steps" in output
     run = tmp_path / "runs" / "my_run"
     assert (
@@ -101,7 +101,7 @@ def test_short_forms_work_with_recipes(command, tiny_model, problems, tmp_path):
         *("--seed", "3", "--batch-size", "2", "--sampling.max-new-tokens", "4"),
     )
     assert code == 0, errors
-    assert "opsd-standard on " in output
+    assert "standard on " in output
     saved = yaml.safe_load((tmp_path / "runs/x/config.yaml").read_text())
     assert (saved["seed"], saved["steps"], saved["target"]) == (3, 1, {"kind": "teacher"})
 

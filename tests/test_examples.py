@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from purified_opsd.cli.main import application
-from purified_opsd.distributed.fsdp import FSDP2, Replicated
+from purified_opsd.distributed.sharding import FSDP2, Replicated
 from purified_opsd.evaluation.config import EvaluationConfig
 from purified_opsd.recipes import find_recipe
 from purified_opsd.settings import build, merge, read_overrides, read_yaml, to_mapping

@@ -11,8 +11,7 @@ from purified_opsd.objective.averaging import TokenMean
 from purified_opsd.objective.divergences import JSD, ForwardKL, ReverseKL
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
 from purified_opsd.recipes import RECIPES, find_recipe
-from purified_opsd.sampling.hf import HF
-from purified_opsd.sampling.vllm_servers import VLLMServers
+from purified_opsd.sampling.engines import HF, VLLMServers
 from purified_opsd.settings import (
     build,
     merge,
@@ -50,7 +49,7 @@ def test_defaults_are_the_papers():
         5e-6,
         0.1,
     )
-    assert run.arm == "opsd-pmi"
+    assert run.arm == "pmi"
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
@@ -108,7 +107,7 @@ def test_yaml_and_command_line_say_the_same(tmp_path):
 def test_a_new_kind_starts_its_section_anew():
     mapping = to_mapping(find_recipe("qwen3-8b.dasd.pmi"))
     assert config_with("--target", "teacher", start=mapping).target == TeacherTarget()
-    assert config_with("--target.kind", "teacher", start=mapping).arm == "opsd-standard"
+    assert config_with("--target.kind", "teacher", start=mapping).arm == "standard"
     assert config_with("--target.clip", "5", start=mapping).target == PMITarget(clip=5.0)
 
 
@@ -229,7 +228,7 @@ def test_the_cells_of_table_1_and_the_ablations_are_there():
     )
     for name in (f"{m}.{d}.{a}" for m in models for d in sets for a in arms):
         run = find_recipe(name)
-        assert run.arm == ("opsd-pmi" if name.endswith("pmi") else "opsd-standard")
+        assert run.arm == ("pmi" if name.endswith("pmi") else "standard")
         assert (run.steps, run.batch_size, run.sampling.max_new_tokens, run.checkpoint_every) == (
             200,
             32,

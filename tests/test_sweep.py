@@ -32,10 +32,10 @@ def test_arms_and_data_can_be_swept_too(tmp_path):
         SETTINGS, ["--target", "pmi", "teacher", "--data", "a/x.jsonl", "b/x.jsonl"], tmp_path
     )
     assert [point.config.arm for point in points] == [
-        "opsd-pmi",
-        "opsd-pmi",
-        "opsd-standard",
-        "opsd-standard",
+        "pmi",
+        "pmi",
+        "standard",
+        "standard",
     ]
     assert [point.config.data.path for point in points[:2]] == ["a/x.jsonl", "b/x.jsonl"]
     assert points[3].folder == tmp_path / "target=teacher,data=b_x.jsonl"
@@ -113,7 +113,7 @@ def test_stopped_gone_on_with_and_compared(command, settings, tmp_path):
     code, said, _ = command("sweep", settings, "--target.clip", "5", "10", *words)
     assert code == 0
     assert said.count("done already") == 2
-    assert "opsd-pmi on" not in said
+    assert "pmi on" not in said
 
     code, _, errors = command(
         "sweep", settings, "--target.clip", "5", "10", *words, "--batch-size", "3"

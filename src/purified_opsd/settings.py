@@ -10,6 +10,7 @@ short_form  what a lone word stands for, as in `model: some/path`: the word is t
             is none, the lone word is the kind: `target: teacher`.
 """
 
+import datetime
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
@@ -115,8 +116,17 @@ def merge(cls: type, settings: Mapping[str, Any], overrides: Mapping[str, Any]) 
 
 
 def override(cls: type, settings: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
-    """Returns the settings of a class with the words of a command line put over them."""
-    return merge(cls, settings, read_overrides(cls, words))
+    """Returns the settings of a class with the words of a command line put over them.
+
+    `--data FILE` goes before `--data.subset 5`, which is then of that file, in whatever order.
+    """
+    short_forms, others = [], []
+    for option, values in _options(words):
+        choices = _sections_of(cls).get(option.removeprefix("--"), ())
+        declares_one = choices and _short_form(choices) != ("kind",)
+        (short_forms if declares_one else others).extend([option, *values])
+    settings = merge(cls, settings, read_overrides(cls, short_forms))
+    return merge(cls, settings, read_overrides(cls, others))
 
 
 def build(cls: type[T], settings: Mapping[str, Any], section: str = "") -> T:
@@ -140,7 +150,7 @@ def to_mapping(value: Any) -> Any:
                 plain = {"kind": vars(type(inner))["kind"], **plain}
             mapping[field.name] = plain
         return mapping
-    if isinstance(value, Path):
+    if isinstance(value, Path | datetime.date):
         return str(value)
     if isinstance(value, tuple):
         return list(value)

@@ -175,7 +175,7 @@ def test_text_that_is_not_utf8_is_named_by_its_byte(tmp_path):
 
 
 def test_only_the_first_five_bad_rows_are_printed(tmp_path):
-    file = write(tmp_path / "x.jsonl", [{"problem": "q"}] * 9)
+    file = write(tmp_path / "x.jsonl", [{"problem": "q", "solution": ""}] * 9)
     with pytest.raises(
         DataError, match=r"9 of 9 rows.*\n(.*x.jsonl:\d.*\n){5}\.\.\. and 4 more\.\n"
     ):
@@ -197,7 +197,7 @@ def test_skipping_every_row_is_an_error_that_says_why(tmp_path):
         ("gone.jsonl", None, r"There is no data set at .*gone.jsonl \(looked for .*Give a .jsonl"),
         ("empty.jsonl", b"", "is empty: 0 bytes"),
         ("blank.jsonl", b"\n\n", "It holds no rows"),
-        ("x.csv", b"a,b", "is a '.csv' file; data sets are .jsonl, .json, .parquet"),
+        ("x.txt", b"a,b", "is a '.txt' file; data sets are .jsonl, .json, .parquet, .csv, .tsv"),
         ("x.json", b'{"a": 1}', "holds a dict; a .json data set is a list"),
         ("x.json", b"[1,", "it is not JSON"),
         ("x.parquet", b"PAR1 no", "cannot be read as Parquet"),

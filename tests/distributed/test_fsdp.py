@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from purified_opsd.distributed.fsdp import FSDP2, Replicated, ShardedLayout
+from purified_opsd.distributed.fsdp import ShardedLayout
+from purified_opsd.distributed.sharding import FSDP2, Replicated
 from purified_opsd.errors import ModelError
 from purified_opsd.policy.lm_head import ModelHead
 from purified_opsd.policy.loading import load_policy, load_tokenizer

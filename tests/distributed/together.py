@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from torch import distributed as dist
 
-from purified_opsd.distributed.fsdp import FSDP2, Replicated
 from purified_opsd.distributed.process_group import part
+from purified_opsd.distributed.sharding import FSDP2, Replicated
 from purified_opsd.errors import RunError
 from purified_opsd.settings import build, read_yaml
 from purified_opsd.training import train

@@ -40,7 +40,7 @@ GOOD = {"id": 1, "problem": "q", "answer": "5"}
         (
             {"problem": "q"},
             "set.jsonl:2: it has no column 'answer' for the answer; it has problem. Name .* "
-            "--columns answer=COLUMN",
+            "--columns.answer COLUMN",
         ),
         ({"problem": "q", "answer": None}, r"its column 'answer' \(answer\) is null, not text"),
         ({"problem": "q", "answer": 1.5}, r"its column 'answer' \(answer\) is a float, not text"),

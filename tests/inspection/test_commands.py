@@ -10,8 +10,7 @@ import pytest
 import yaml
 
 from purified_opsd.reporting.microscope import read_trajectories
-from purified_opsd.sampling.vllm_engine import VLLM
-from purified_opsd.sampling.vllm_servers import VLLMServers
+from purified_opsd.sampling.engines import VLLM, VLLMServers
 from purified_opsd.settings import build
 from purified_opsd.training.config import TrainingConfig
 from purified_opsd.training.run import start_run

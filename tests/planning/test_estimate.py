@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from purified_opsd.distributed.fsdp import FSDP2
+from purified_opsd.distributed.sharding import FSDP2
 from purified_opsd.objective.targets import TeacherTarget
 from purified_opsd.planning.estimate import GPUS, Assumptions, DoesNotFit, estimate, growth, report
 from purified_opsd.planning.flops_memory import lengths_of
@@ -70,6 +70,6 @@ def test_slower_assumptions_make_a_longer_step():
 
 def test_the_report_says_what_was_assumed():
     text = report(CONFIG, DIMS, LENGTHS, "h100-80gb", 8)
-    assert text.startswith("Qwen/Qwen3-8B, opsd-pmi, on 8 x h100-80gb")
+    assert text.startswith("Qwen/Qwen3-8B, pmi, on 8 x h100-80gb")
     assert "--micro-batch-tokens" in text
     assert "Assumed, not measured: products reach 40% of the peak" in text

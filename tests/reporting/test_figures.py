@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from purified_opsd.reporting.figures import Bars, Curve, Panel, write_figure
 
 PANELS = [
-    Panel("Accuracy", "share", [Curve("purified", "#2a6f97", [(0, 0.5, 0.1), (20, 0.6, None)])]),
+    Panel("Accuracy", "share", [Curve("pmi", "#2a6f97", [(0, 0.5, 0.1), (20, 0.6, None)])]),
     Panel("Markers", "per completion", []),
 ]
 
@@ -19,8 +19,8 @@ def test_a_figure_is_written_with_its_numbers(tmp_path):
     assert ElementTree.parse(files[1]).getroot().tag.endswith("svg")
     rows = list(csv.DictReader(files[2].open()))
     assert [(row["curve"], row["step"], row["value"], row["standard_error"]) for row in rows] == [
-        ("purified", "0", "0.5", "0.1"),
-        ("purified", "20", "0.6", ""),
+        ("pmi", "0", "0.5", "0.1"),
+        ("pmi", "20", "0.6", ""),
     ]
 
 
@@ -39,7 +39,7 @@ def test_an_axis_goes_below_zero_only_where_a_value_does(values, below):
     Panel(
         "Accuracy",
         "%",
-        [Curve("purified", "#2a6f97", [(i, value, None) for i, value in enumerate(values)])],
+        [Curve("pmi", "#2a6f97", [(i, value, None) for i, value in enumerate(values)])],
     ).draw(axes)
     assert (axes.get_ylim()[0] < 0) == below
     axes = Figure().subplots()

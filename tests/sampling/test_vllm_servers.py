@@ -18,9 +18,9 @@ from purified_opsd.errors import ModelError, ServersLost
 from purified_opsd.policy.loading import load_policy, load_tokenizer
 from purified_opsd.policy.model import LoRA, Model
 from purified_opsd.sampling import dispatcher, vllm_api
+from purified_opsd.sampling.engines import VLLMServers
 from purified_opsd.sampling.logprob_check import TOP, logprob_check_of
 from purified_opsd.sampling.sampler import Sampling
-from purified_opsd.sampling.vllm_servers import VLLMServers
 
 SAMPLING = Sampling(max_new_tokens=3)
 

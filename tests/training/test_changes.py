@@ -81,7 +81,7 @@ def test_what_may_change_at_any_time_is_this_and_no_more(tiny_run):
     """A new setting is refused until it is put here."""
     free = dict(flat(to_mapping(tiny_run))).keys() - tiny_run.identity().keys()
     sections = {name.partition(".")[0] for name in free}
-    of_others = {"model", "sampling", "steps"}
+    of_others = {"model", "prompts", "sampling", "steps"}
     assert sections - of_others == {
         "data",  # by its fingerprint
         "output_dir",
@@ -104,6 +104,7 @@ def test_what_may_change_at_any_time_is_this_and_no_more(tiny_run):
         "model.attention",
         "model.trust_remote_code_of",
         "model.gradient_checkpointing",
+        "prompts.template",  # by its hash
         "sampling.batch_size",
         "steps",
     }

@@ -24,8 +24,8 @@ import vllm  # noqa: F401
 
 from purified_opsd.policy.loading import load_policy, load_tokenizer
 from purified_opsd.recipes import find_recipe
+from purified_opsd.sampling.engines import VLLM
 from purified_opsd.sampling.sampler import Sampling
-from purified_opsd.sampling.vllm_engine import VLLM
 from purified_opsd.training.optimizer import AdamW
 
 RUN = replace(

@@ -10,7 +10,8 @@ import torch
 from purified_opsd.errors import ModelError, Stopped
 from purified_opsd.policy.loading import load_policy
 from purified_opsd.policy.model import LoRA, base_of
-from purified_opsd.sampling.hf import HF, HFSampler
+from purified_opsd.sampling.engines import HF
+from purified_opsd.sampling.hf import HFSampler
 from purified_opsd.sampling.logprob_check import logprob_check_of
 from purified_opsd.sampling.sampler import Sampling
 from purified_opsd.sampling.vllm_engine import VLLMSampler

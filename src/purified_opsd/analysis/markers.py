@@ -48,7 +48,8 @@ def count_words(texts: Iterable[str], markers: Sequence[str] = MARKERS) -> Count
 def marker_counts(
     texts: Sequence[str], tokens: int, own: Sequence[str] = ()
 ) -> dict[str, dict[str, Any]]:
-    """Both ways of counting, for a record: totals and rates, and the count of every marker.
+    """Both ways of counting, for a record: totals, rates by completion and by 1,000 tokens, and the
+    count of every marker.  Figs. 2 and 5; Kim et al., arXiv:2603.24472.
 
     `tokens` are those of all texts together.  The totals are of Kim et al.'s list alone, so that
     they can be compared; the run's `own` markers are counted beside it.

@@ -60,7 +60,8 @@ def read_tokens(
     target: PMITarget,
     top: int = TOP,
 ) -> list[TokenReadout]:
-    """A readout for each token, from the hidden states of student, base, teacher and reference.
+    """A readout for each token, from the hidden states [N, D] of student, base, teacher and
+    reference; probabilities, and log-ratios in nats (docs/microscope.md).
 
     Raises FloatingPointError where a hidden state is not finite.
     """

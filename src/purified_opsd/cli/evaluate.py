@@ -7,18 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from purified_opsd.data.prompts import Prompts
+from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.errors import ServersLost, SettingsError, Stopped, refused_as_settings
-from purified_opsd.evaluation.benchmarks import load_benchmark
+from purified_opsd.evaluation.benchmarks import Benchmark
 from purified_opsd.evaluation.config import EvaluationConfig
 from purified_opsd.evaluation.evaluate import evaluate as evaluate_candidates
+from purified_opsd.evaluation.graded_benchmarks import load_benchmarks
 from purified_opsd.evaluation.progress import progress_bar
 from purified_opsd.evaluation.summary import table
 from purified_opsd.interrupts import StopRequest, interrupt
 from purified_opsd.policy.model import Model
-from purified_opsd.sampling.hf import HF
-from purified_opsd.sampling.sampler import Engine
-from purified_opsd.sampling.vllm_servers import VLLMServers
+from purified_opsd.sampling.engines import HF, Engine, VLLMServers
 from purified_opsd.settings import build, merge, read_overrides, to_mapping
 from purified_opsd.storage.files import write_atomic
 from purified_opsd.training.checkpoint_models import (
@@ -44,6 +43,13 @@ class BareModel:
     adapter: Path | None
 
 
+@dataclass(frozen=True)
+class ModelEvaluation(EvaluationConfig):
+    """The evaluation of a model that is no run: how it is asked is a setting too."""
+
+    prompts: Prompts = Prompts()
+
+
 def evaluate(
     subject: str,
     /,
@@ -58,9 +64,11 @@ def evaluate(
     """Accuracy of a run's base and checkpoints, or of a model, with its error.
 
     Settings are those of a run's `evaluation:` section: --benchmarks aime24 aime25 hmmt25 countdown
-    (or FILE, ORG/SET, NAME=FILE), --runs 12, --limit 30, --seed 0, --columns.problem COLUMN of a
-    set of your own, --sampling.preset card or upstream, --sampling.temperature 0.6. Interrupted
-    anywhere, the same command completes what is pending.
+    (or FILE, ORG/SET, NAME=FILE), --runs 12, --limit 30, --seed 0, --columns.problem COLUMN and
+    --grader MODULE:NAME of a set of your own, --sampling.preset card or upstream,
+    --sampling.temperature 0.6. A model that is no run takes --prompts.template FILE,
+    --prompts.system and the like, too. Interrupted anywhere, the same command completes what is
+    pending.
 
     Args:
         subject: A run directory (base and every checkpoint), or a model's hub id or folder.
@@ -80,8 +88,10 @@ def evaluate(
             own_markers = markers_in(markers) or (run.markers if run else ())
             request = config.request_for(run.model.path if run else subject, own_markers)
             engine = VLLMServers(tuple(server)) if server else HF()
-        benchmarks = [load_benchmark(name, config.columns) for name in config.benchmarks]
-        loaded = _load(run, step, bare, request.sampling.max_new_tokens, engine)
+        benchmarks = load_benchmarks(config.benchmarks, config.columns, config.grader)
+        prompts = config.prompts if isinstance(config, ModelEvaluation) else Prompts()
+        loaded = _load(run, step, bare, prompts, request.sampling.max_new_tokens, engine)
+        _say_how_it_is_asked(loaded.prompts, benchmarks)
         print(f"{request.sampling}, {request.runs} runs", flush=True)
         try:
             with progress_bar() as on_progress:
@@ -98,7 +108,8 @@ def evaluation_config(words: Sequence[str], run: TrainingConfig | None) -> Evalu
     """Returns what the command line asks for, sampled as the run's own evaluations are.  Raises
     SettingsError.
     """
-    overrides = read_overrides(EvaluationConfig, words)
+    cls = EvaluationConfig if run else ModelEvaluation
+    overrides = read_overrides(cls, words)
     if "every" in overrides:
         raise SettingsError(
             "--every is of a run's own evaluations, while it trains: `purified-opsd train RECIPE "
@@ -107,7 +118,7 @@ def evaluation_config(words: Sequence[str], run: TrainingConfig | None) -> Evalu
     start = {"runs": PAPERS_RUNS}
     if run:
         start["sampling"] = to_mapping(run.evaluation.sampling)
-    config = build(EvaluationConfig, merge(EvaluationConfig, start, overrides))
+    config = build(cls, merge(cls, start, overrides))
     if not config.benchmarks:
         raise SettingsError(
             "The setting benchmarks is missing. Name what is evaluated on: --benchmarks aime24 "
@@ -124,6 +135,7 @@ def _load(
     run: TrainingConfig | None,
     steps: list[int] | None,
     bare: BareModel,
+    prompts: Prompts,
     max_new_tokens: int,
     engine: Engine,
 ) -> LoadedModels:
@@ -142,8 +154,20 @@ def _load(
         )
     model = Model(bare.path, dtype=bare.dtype)
     if bare.adapter:
-        return load_adapted_model(model, bare.adapter, Prompts(), max_new_tokens, engine)
-    return load_bare_model(model, Prompts(), max_new_tokens, engine)
+        return load_adapted_model(model, bare.adapter, prompts, max_new_tokens, engine)
+    return load_bare_model(model, prompts, max_new_tokens, engine)
+
+
+def _say_how_it_is_asked(prompts: PromptBuilder, benchmarks: Sequence[Benchmark]) -> None:
+    questions = [question for benchmark in benchmarks for question in benchmark.questions]
+    spelled = sum(prompts.spells_control(question.problem) for question in questions)
+    if spelled:
+        print(
+            f"{spelled} of {len(questions)} questions spell a control token, such as <|im_end|>: "
+            "in their prompts it is text, and ends no turn."
+        )
+    for remark in prompts.remarks():
+        print(remark)
 
 
 def _record_subject(folder: Path, bare: BareModel) -> None:

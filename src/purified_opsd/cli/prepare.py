@@ -170,6 +170,8 @@ def _summary(prepared: Prepared, output: Path, benchmarks: Sequence[str]) -> str
         f"{output}: {len(prepared.rows):,} rows of {prepared.usable:,}{skipped}; "
         f"{prepared.looked_at:,} looked at"
     ]
+    for shape, count in prepared.shapes.items():
+        lines.append(f"{count:>8,} read by their shape: {shape}")
     for reason, count in prepared.counts(drops=True).most_common():
         lines.append(f"{count:>8,} dropped: {reason}")
     for reason, count in prepared.counts(drops=False).most_common():

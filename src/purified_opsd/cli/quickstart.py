@@ -10,8 +10,9 @@ from cyclopts.validators import Number
 
 from purified_opsd.errors import Stopped
 from purified_opsd.quickstart.arm import ARMS, ArmFailed, Quickstart
+from purified_opsd.quickstart.current import linked_files, measurements, newer, program_files
 from purified_opsd.quickstart.runner import run_quickstart
-from purified_opsd.quickstart.summary_table import NOTE, write_summary
+from purified_opsd.quickstart.summary_table import summary_files, write_summary
 
 from .report import make_report
 
@@ -38,17 +39,29 @@ def quickstart(
         seed: Seed of everything random.
     """
     again = f"Go on with: purified-opsd {shlex.join(sys.argv[1:])}"
+    settings = Quickstart(steps, questions, samples, seed)
     try:
-        run_quickstart(Quickstart(steps, questions, samples, seed), output_dir)
+        run_quickstart(settings, output_dir)
     except Stopped as stop:
         print(f"{stop} {again}", file=sys.stderr)
         return stop.exit_code
     except (ArmFailed, TimeoutError) as error:
         print(f"purified-opsd: {error}\n{again}", file=sys.stderr)
         return error.exit_code if isinstance(error, ArmFailed) else 1
-    text, files = write_summary(output_dir)
     page = output_dir / "report.html"
-    make_report([output_dir / arm for arm in ARMS], page)
-    print(f"\n{text}\n{NOTE}\n")
-    print(f"Open {page}, or {files[0]} alone. What the students wrote: {output_dir}/*/rollouts/.")
+    _write_pages(output_dir, page)
+    text = (output_dir / "summary.md").read_text(encoding="utf-8")
+    print(f"\n{text}")
+    figure = output_dir / "summary.png"
+    print(f"Open {page}, or {figure} alone. What the students wrote: {output_dir}/*/rollouts/.")
     return 0
+
+
+def _write_pages(folder: Path, page: Path) -> None:
+    """Writes the summary and the report, unless they are newer than all that they show."""
+    runs = [folder / arm for arm in ARMS]
+    sources = [*program_files(), *(file for run in runs for file in measurements(run))]
+    if not newer(summary_files(folder), sources):
+        write_summary(folder)
+    if not newer(linked_files(page), sources):
+        make_report(runs, page)

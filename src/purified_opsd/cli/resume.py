@@ -7,7 +7,7 @@ from typing import Annotated
 from purified_opsd.errors import Stopped
 from purified_opsd.settings import build, override, to_mapping
 from purified_opsd.training.changes import permit_changes, refuse_changes
-from purified_opsd.training.config import TrainingConfig, read_config
+from purified_opsd.training.config import TrainingConfig, read_config, with_absolute_paths
 from purified_opsd.training.run import resume_run
 
 from .launch import say
@@ -31,7 +31,7 @@ def resume(
             rank, alpha or targets of the adapter stay refused, since no checkpoint fits them.
     """
     start = to_mapping(read_config(folder))
-    config = build(TrainingConfig, override(TrainingConfig, start, settings))
+    config = with_absolute_paths(build(TrainingConfig, override(TrainingConfig, start, settings)))
     try:
         resume_run(config, folder, permit_changes if allow_changes else refuse_changes)
     except Stopped as stop:

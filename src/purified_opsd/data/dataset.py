@@ -6,7 +6,8 @@ validated before a model is loaded; seed and epoch decide the order.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import sha256
@@ -14,8 +15,13 @@ from typing import Any, ClassVar, Literal
 
 from purified_opsd.errors import DataError
 
-from .readers import Row, kind_of, read_rows, text_of
+from .bad_rows import BadRows
+from .columns import READY_COLUMNS, Columns, require_columns
+from .fields import kind_of, text_of
+from .readers import Row, read_rows
 from .seeds import seed_for
+from .shapes import shape_of
+from .where import matching_rows
 
 
 @dataclass(frozen=True)
@@ -51,8 +57,8 @@ class AnswerOnly:
     def __call__(self, solution: str, answer: str | None) -> str:
         if answer is None:
             raise ValueError(
-                "it has no answer; name the answer's column, or take the whole solution as the "
-                "reference"
+                "it has no answer; name the answer's column with --data.columns.answer COLUMN, or "
+                "take the whole solution as the reference"
             )
         return f"The final answer is \\boxed{{{answer}}}."
 
@@ -61,41 +67,18 @@ ReferenceView = WholeSolution | AfterThink | AnswerOnly
 
 
 @dataclass(frozen=True)
-class Columns:
-    """Which column holds what.
-
-    Null stands for the column of that name, where there is one; rows without `id` are numbered.
-    """
-
-    problem: str = "problem"
-    solution: str = "solution"
-    answer: str | None = None
-    id: str | None = None
-
-
-READY_COLUMNS: Mapping[str, Columns] = {
-    "jasonrqh/Math-CoT-20k": Columns(problem="question", solution="response", answer="answer"),
-    "Alibaba-Apsara/Superior-Reasoning-SFT-gpt-oss-120b": Columns(
-        problem="input", solution="output", id="uuid"
-    ),
-    "siyanzhao/Openthoughts_math_30k_opsd": Columns(),
-    "HuggingFaceH4/aime_2024": Columns(answer="answer", id="id"),
-    "yentinglin/aime_2025": Columns(answer="answer", id="id"),
-    "MathArena/hmmt_feb_2025": Columns(solution="answer", answer="answer", id="problem_idx"),
-}
-"""The column mappings of known data sets, by hub id, as their cards give them."""
-
-
-@dataclass(frozen=True)
 class TrainingSet:
-    """Where the rows come from and what of them is used.  Also the record of a run's data."""
+    """Where the rows come from and what of them is used (docs/data.md).  Also the record of a run's
+    data.
+    """
 
     short_form: ClassVar[tuple[str, ...]] = (
         "path", "config", "split", "revision", "columns", "where", "subset"
     )  # fmt: skip
     """`data: X` sets the first; the others, which described the former set, are as by default."""
     path: str
-    """A JSONL, JSON or Parquet file, a folder of them, or a hub data set id."""
+    """A JSONL, JSON, Parquet, CSV or TSV file, also as .gz, a folder of them, or a hub data set id.
+    """
     config: str | None = None
     """Configuration of a hub data set."""
     split: str = "train"
@@ -103,7 +86,9 @@ class TrainingSet:
     revision: str | None = None
     """Revision of a hub data set."""
     columns: Columns | None = None
-    """Null: the mapping of a known hub id, else columns named problem, solution, answer and id."""
+    """Null: the mapping of a known hub id, else columns named problem, solution, answer and id, or
+    one of the shapes of chat sets (docs/data.md).
+    """
     where: Mapping[str, str] = field(default_factory=dict)
     """Keep only the rows whose columns have these values."""
     subset: int | None = None
@@ -132,6 +117,8 @@ class Examples:
     rows: tuple[Example, ...]
     skipped: int
     """Bad rows left out under `on_bad_row: skip`."""
+    shapes: Mapping[str, int]
+    """Rows that were read by their shape, not by columns: how many of each."""
     fingerprint: str
     """sha256 of every id, problem, reference and answer, in order."""
 
@@ -152,21 +139,31 @@ def epoch_order(n: int, seed: int, epoch: int) -> tuple[int, ...]:
     return tuple(sorted(range(n), key=lambda i: (seed_for(seed, "order", epoch, i), i)))
 
 
+@dataclass
+class Reading:
+    """What came up while a set was read."""
+
+    usable: int = 0
+    bad: BadRows = field(default_factory=BadRows)
+    shapes: Counter[str] = field(default_factory=Counter)
+    """Usable rows that were read by their shape, by its name."""
+    seen_columns: dict[str, None] = field(default_factory=dict)
+    """Every column of any row, whether it was kept by `where` or not."""
+
+
 def load_examples(settings: TrainingSet) -> Examples:
-    """Reads and validates the training set.
+    """Reads and validates the training set (docs/data.md).
 
     Of a large set, no more than twice `subset` rows are held at a time. Raises DataError that names
     each bad row (the first five) as file:row, or says that nothing is left.
     """
     examples: list[Example] = []
-    errors: list[str] = []
-    usable = 0
-    for example in usable_examples(settings, errors):
-        usable += 1
+    reading = Reading()
+    for example in usable_examples(settings, reading):
         examples.append(example)
         if settings.subset and len(examples) == 2 * settings.subset:
             examples = _subset(examples, settings.subset, settings.subset_seed)
-    refuse_bad_rows(settings, errors, usable)
+    refuse_bad_rows(settings, reading)
     if settings.subset is not None:
         if not 0 < settings.subset <= len(examples):
             raise DataError(
@@ -174,50 +171,59 @@ def load_examples(settings: TrainingSet) -> Examples:
                 f"{settings.subset}. Ask for between 1 and that many, or leave data.subset out."
             )
         examples = _subset(examples, settings.subset, settings.subset_seed)
-    return Examples(tuple(examples), len(errors), fingerprint(examples))
+    return Examples(tuple(examples), reading.bad.count, reading.shapes, fingerprint(examples))
 
 
-def usable_examples(settings: TrainingSet, errors: list[str]) -> Iterator[Example]:
+def usable_examples(settings: TrainingSet, reading: Reading) -> Iterator[Example]:
     """Every row that can be used, in the set's order.
 
-    What is wrong with each other row is added to `errors`.
+    What is wrong with each other row, and how the rows were read, is added to `reading`.
     """
-    columns = settings.columns or READY_COLUMNS.get(settings.path, Columns())
     first_seen: dict[str, str] = {}
     rows = read_rows(settings.path, settings.config, settings.split, settings.revision)
-    for number, row in enumerate(_matching(rows, settings.where), 1):
+    for number, row in enumerate(matching_rows(rows, settings.where, reading.seen_columns), 1):
         try:
-            example = _example(row, number, columns, settings.reference)
+            columns, shape = _columns(row, settings)
+            example = _example(columns, row.where, number, settings)
             if example.id in first_seen:
                 raise ValueError(
                     f"its id '{example.id}' already stands at {first_seen[example.id]}; give each "
                     "row its own id"
                 )
         except ValueError as error:
-            errors.append(f"{row.where}: {error}.")
+            reading.bad.add(row.where, error)
         else:
             first_seen[example.id] = example.where
+            reading.usable += 1
+            if shape:
+                reading.shapes[shape] += 1
             yield example
 
 
-def refuse_bad_rows(settings: TrainingSet, errors: Sequence[str], usable: int) -> None:
+def refuse_bad_rows(settings: TrainingSet, reading: Reading) -> None:
     """Raises DataError where rows are bad and may not be skipped, or where none is usable."""
-    if errors and settings.on_bad_row == "fail":
-        more = f"\n... and {len(errors) - 5} more." if len(errors) > 5 else ""
+    bad = reading.bad
+    if bad.count and settings.on_bad_row == "fail":
+        skip = ", or leave such rows out with --data.on-bad-row skip" if reading.usable else ""
         raise DataError(
-            f"{len(errors)} of {len(errors) + usable} rows of {settings.path} cannot be used:\n"
-            + "\n".join(errors[:5])
-            + more
-            + "\nMend them, or leave such rows out with --data.on-bad-row skip."
+            f"{bad.count} of {bad.count + reading.usable} rows of {settings.path} cannot be used:\n"
+            f"{bad.describe()}\n"
+            f"Mend them{skip}."
         )
-    if not usable:
-        reason = _why_empty(settings, errors)
+    if not reading.usable:
+        reason = _why_empty(settings, reading)
         raise DataError(f"{settings.path}: no row is left to train on. {reason}")
 
 
-def _why_empty(settings: TrainingSet, errors: Sequence[str]) -> str:
-    if errors:
-        return f"All {len(errors)} were skipped; the first: {errors[0]}"
+def _why_empty(settings: TrainingSet, reading: Reading) -> str:
+    if reading.bad.count:
+        return f"All {reading.bad.count} were skipped; the first: {reading.bad.shown[0]}"
+    for name in settings.where:
+        if reading.seen_columns and name not in reading.seen_columns:
+            return (
+                f"No row has the column '{name}' of data.where; they have "
+                f"{', '.join(reading.seen_columns)}. Name one of these."
+            )
     condition = f" with {dict(settings.where)}" if settings.where else ""
     return (
         f"It holds no rows{condition}. Give a file with one JSON object a line, holding a problem "
@@ -225,53 +231,40 @@ def _why_empty(settings: TrainingSet, errors: Sequence[str]) -> str:
     )
 
 
-def _matching(rows: Iterable[Row], where: Mapping[str, str]) -> Iterator[Row]:
-    """The rows whose columns have the values of `where`, and those that could not be read."""
-    for row in rows:
-        if not isinstance(row.value, dict) or _has_values(row.value, where):
-            yield row
+def _columns(row: Row, settings: TrainingSet) -> tuple[dict[str, Any], str]:
+    """The columns of a row, and the name of the shape by which they were found, if they were.
 
-
-def _has_values(columns: Mapping[str, Any], where: Mapping[str, str]) -> bool:
-    return all(str(columns.get(name)) == value for name, value in where.items())
-
-
-def _example(row: Row, number: int, columns: Columns, view: ReferenceView) -> Example:
-    """The example that a row holds.  Raises ValueError that says what is wrong with the row."""
+    Raises ValueError for a row that could not be read, or is no object.
+    """
     if isinstance(row.value, ValueError):
         raise row.value
     if not isinstance(row.value, dict):
         raise ValueError(
-            f"it holds a {type(row.value).__name__}, not an object with columns; write one JSON "
+            f"it holds {kind_of(row.value)}, not an object with columns; write one JSON "
             "object a row"
         )
-    problem = _text(row.value, columns.problem, "problem")
+    if settings.columns is not None or settings.path in READY_COLUMNS:
+        return row.value, ""
+    shape = shape_of(row.value)
+    return (shape(row.value), shape.name) if shape else (row.value, "")
+
+
+def _example(row: dict[str, Any], where: str, number: int, settings: TrainingSet) -> Example:
+    """The example that a row holds.  Raises ValueError that says what is wrong with the row."""
+    columns = settings.columns or READY_COLUMNS.get(settings.path, Columns())
+    view = settings.reference
+    role = "answer" if isinstance(view, AnswerOnly) else "solution"
+    require_columns(row, columns.required(role), "--data.columns")
+    problem = text_of(row, columns.problem, "problem")
     solution = ""
     if not isinstance(view, AnswerOnly):
-        solution = _text(row.value, columns.solution, "solution")
-    answer = _optional_text(row.value, columns.answer, "answer")
+        solution = text_of(row, columns.solution, "solution")
+    answer = columns.text(row, "answer")
     reference = view(solution, answer)
     if not reference.strip():
         raise ValueError("its reference is empty, so the teacher would know nothing; fill it in")
-    id = _optional_text(row.value, columns.id, "id") or f"row-{number}"
-    return Example(id, problem, reference, answer, row.where)
-
-
-def _text(row: dict[str, Any], column: str, role: str) -> str:
-    return text_of(row, column, role, f"--data.columns.{role} COLUMN")
-
-
-def _optional_text(row: dict[str, Any], column: str | None, role: str) -> str | None:
-    """Numbers count as text here: many sets write answers and ids so."""
-    if column is None and row.get(role) is None:
-        return None
-    name = column or role
-    value = row.get(name)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError(
-            f"its column '{name}' ({role}) is {kind_of(value)}; write text or a number"
-        )
-    return str(value)
+    id = columns.text(row, "id") or f"row-{number}"
+    return Example(id, problem, reference, answer, where)
 
 
 def _subset(examples: list[Example], size: int, seed: int) -> list[Example]:

@@ -1,26 +1,62 @@
 """Raw rows, each with its file and number.
 
-They are read from JSONL, JSON and Parquet files, folders of them, and hub data sets.
+They are read from JSONL, JSON, Parquet, CSV and TSV files, plain or gzip, from folders of them, and
+from hub data sets.
 """
 
-import json
+import gzip
 import re
-from collections.abc import Iterator
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from io import BufferedIOBase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from purified_opsd.errors import DataError
 
-SUFFIXES = (".jsonl", ".json", ".parquet")
+from .csv_rows import read_csv, read_tsv
+from .json_rows import read_json, read_jsonl
+from .parquet_rows import read_parquet, rows_of_batch
+
+FormatReader = Callable[[BufferedIOBase], Iterator[tuple[int, Any]]]
+"""Yields the rows of an open file, each with its number.  Raises ValueError where the file itself
+cannot be read.
+"""
+
+FORMATS: Mapping[str, FormatReader] = {
+    ".jsonl": read_jsonl,
+    ".json": read_json,
+    ".parquet": read_parquet,
+    ".csv": read_csv,
+    ".tsv": read_tsv,
+}
+"""By the ending of a file's name, which .gz may follow."""
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 class Row(NamedTuple):
     """One row of a set."""
 
     where: str
-    """Its file and number: file:row."""
+    """Its file and number: file:row.  In JSONL, CSV and TSV the line on which it begins."""
     value: Any
     """What it holds, or the ValueError that says why it cannot even be read."""
+
+
+def is_data_file(file: Path) -> bool:
+    """Is it named like a file that is read here?  Hidden files are not."""
+    return _ending(file) in FORMATS and not file.name.startswith(".")
+
+
+def set_name(file: Path) -> str:
+    """The file's name without what says its format: `a.jsonl.gz` is `a`."""
+    return Path(file.stem).stem if file.suffix.lower() == ".gz" else file.stem
+
+
+def _ending(file: Path) -> str:
+    """What says the format, `.gz` aside."""
+    name = Path(file.stem) if file.suffix.lower() == ".gz" else file
+    return name.suffix.lower()
 
 
 def read_rows(path: str, config: str | None, split: str, revision: str | None) -> Iterator[Row]:
@@ -30,85 +66,66 @@ def read_rows(path: str, config: str | None, split: str, revision: str | None) -
     """
     local = Path(path).expanduser()
     if local.is_dir():
-        files = sorted(file for file in local.iterdir() if file.suffix in SUFFIXES)
+        files = sorted(file for file in local.iterdir() if is_data_file(file))
         if not files:
             raise DataError(
-                f"The folder {path} holds no {', '.join(SUFFIXES)} file. Put the set there, or "
-                "name its file."
+                f"The folder {path} holds no .jsonl, .json, .parquet file, nor a .csv or .tsv, nor "
+                "one of them as .gz. Put the set there, or name its file."
             )
         for file in files:
             yield from _read_file(file)
     elif local.is_file():
         yield from _read_file(local)
-    elif local.suffix not in SUFFIXES and re.fullmatch(r"[\w.-]+/[\w.-]+", path):
+    elif not is_data_file(local) and re.fullmatch(r"[\w.-]+/[\w.-]+", path):
         yield from _read_hub(path, config, split, revision)
     else:
         raise DataError(
-            f"There is no data set at {path} (looked for {local.absolute()}). Give a .jsonl, .json "
-            "or .parquet file, a folder of them, or a hub data set id such as org/name."
+            f"There is no data set at {path} (looked for {local.absolute()}). Give a .jsonl, "
+            ".json, .parquet, .csv or .tsv file, a folder of them, or a hub data set id such as "
+            "org/name."
         )
 
 
 def _read_file(file: Path) -> Iterator[Row]:
-    if file.suffix not in SUFFIXES:
+    """Raises DataError where the file is at fault, not a row of it."""
+    if not is_data_file(file):
         raise DataError(
-            f"{file} is a '{file.suffix}' file; data sets are {', '.join(SUFFIXES)}. Convert it "
-            "first."
+            f"{file} is a '{file.suffix}' file; data sets are {', '.join(FORMATS)}, each also as "
+            ".gz. Convert it first."
         )
     if file.stat().st_size == 0:
         raise DataError(f"{file} is empty: 0 bytes. Give a file with one JSON object a line.")
-    readers = {".jsonl": _read_jsonl, ".json": _read_json, ".parquet": _read_parquet}
-    yield from readers[file.suffix](file)
-
-
-def _read_jsonl(file: Path) -> Iterator[Row]:
-    with file.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                yield Row(f"{file}:{number}", _parse(line.rstrip()))
-
-
-def _parse(line: bytes) -> Any:
-    """The JSON value of a line, or the ValueError that says why there is none."""
+    last_row = 0
     try:
-        return json.loads(line.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        return ValueError(
-            f"it is not UTF-8 at byte {error.start + 1} of the line; save the file as UTF-8"
-        )
-    except json.JSONDecodeError as error:
-        return ValueError(
-            f"it is not JSON: {error.msg} at column {error.colno}; write one JSON object a line"
-        )
-
-
-def _read_json(file: Path) -> Iterator[Row]:
-    value = _parse(file.read_bytes())
-    if isinstance(value, ValueError):
-        raise DataError(f"{file}: {value}.")
-    if not isinstance(value, list):
+        with _opened(file) as stream:
+            for number, value in FORMATS[_ending(file)](stream):
+                yield Row(f"{file}:{number}", value)
+                last_row = number
+    except ValueError as error:
+        raise DataError(f"{file} {error}.") from error
+    except (EOFError, zlib.error) as error:
         raise DataError(
-            f"{file} holds a {type(value).__name__}; a .json data set is a list of objects. Or "
-            "write it as .jsonl."
-        )
-    for number, row in enumerate(value, 1):
-        yield Row(f"{file}:{number}", row)
-
-
-def _read_parquet(file: Path) -> Iterator[Row]:
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        number = 0
-        for batch in pyarrow.parquet.ParquetFile(file).iter_batches(batch_size=256):
-            for row in batch.to_pylist():
-                number += 1
-                yield Row(f"{file}:{number}", row)
-    except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(
-            f"{file} cannot be read as Parquet: {error}. Write it again, or convert it to .jsonl."
+            f"{file} is cut off or damaged after row {last_row}: gzip cannot read on ({error}). "
+            "Copy or download it again."
         ) from error
+    except gzip.BadGzipFile as error:
+        raise DataError(
+            f"{file} is no good gzip file ({error}). Name it {file.stem} if it is not compressed, "
+            "else copy or download it again."
+        ) from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}. Check it.") from error
+
+
+def _opened(file: Path) -> BufferedIOBase:
+    """Raises ValueError for a gzip file that is not named as one."""
+    if file.suffix.lower() == ".gz":
+        return gzip.GzipFile(file)
+    stream = file.open("rb")
+    if stream.peek(2).startswith(GZIP_MAGIC):
+        stream.close()
+        raise ValueError(f"is compressed with gzip. Name it {file.name}.gz")
+    return stream
 
 
 def _read_hub(path: str, config: str | None, split: str, revision: str | None) -> Iterator[Row]:
@@ -123,35 +140,9 @@ def _read_hub(path: str, config: str | None, split: str, revision: str | None) -
             f"({type(error).__name__}: {str(error)[:300]}). Check the name, its configuration and "
             "its split, and that the hub can be reached; or give a local file."
         ) from error
-    for number, row in enumerate(rows, 1):
-        yield Row(f"{path}:{number}", row)
-
-
-def text_of(row: dict[str, Any], column: str, role: str, naming: str) -> str:
-    """The text in the column of a row that holds its `role`.
-
-    `naming` is how a user names another column. Raises ValueError for a column that is missing,
-    empty or no whole text.
-    """
-    if column not in row:
-        raise ValueError(
-            f"it has no column '{column}' for the {role}; it has "
-            f"{', '.join(map(str, row)) or 'none'}. Name the right one with {naming}"
-        )
-    value = row[column]
-    if not isinstance(value, str):
-        raise ValueError(
-            f"its column '{column}' ({role}) is {kind_of(value)}, not text; write a string"
-        )
-    if not value.strip():
-        raise ValueError(f"its column '{column}' ({role}) is empty; fill it in")
-    if any("\ud800" <= character <= "\udfff" for character in value):
-        raise ValueError(
-            f"its column '{column}' ({role}) holds half a character (a lone surrogate); write "
-            "whole Unicode text"
-        )
-    return value
-
-
-def kind_of(value: object) -> str:
-    return "null" if value is None else f"a {type(value).__name__}"
+    number = 0
+    for table in rows.with_format("arrow").iter(batch_size=256):
+        for batch in cast(Any, table).to_batches():
+            for value in rows_of_batch(batch):
+                number += 1
+                yield Row(f"{path}:{number}", value)

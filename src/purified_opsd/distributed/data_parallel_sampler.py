@@ -12,7 +12,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from purified_opsd.interrupts import StopRequest
 from purified_opsd.sampling.sampler import Completion, Sampler
 
-from .fsdp import Layout
+from .sharding import Layout
 
 Ids = Sequence[int]
 Batch = tuple[Sequence[Ids], Sequence[int]]

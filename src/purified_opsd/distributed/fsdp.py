@@ -1,5 +1,5 @@
-"""How the frozen base lies over the processes of a run: replicated, or sharded with FSDP2.  The
-adapter is small and always whole.
+"""The frozen base sharded over the processes of a run with FSDP2.  The adapter is small and always
+whole.
 
 Under FSDP2 every forward pass is a collective: a layer's parameters are all-gathered from every
 process as it is used, and again on the way back.  So all processes must make the same passes in
@@ -15,10 +15,9 @@ the same order.  Yet each samples until its own completions end, and has micro-b
 """
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import contextmanager
 from enum import IntEnum
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,70 +27,8 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from purified_opsd.errors import ModelError, ServersLost
+from purified_opsd.policy.lm_head import decoder_of
 from purified_opsd.policy.model import Policy
-
-from .process_group import several_processes
-
-
-@runtime_checkable
-class Layout(Protocol):
-    """What the loop must hold to, however the base lies."""
-
-    def synced_forwards(self) -> AbstractContextManager[None]:
-        """Surrounds forward passes of which the processes may make different numbers; all processes
-        enter and leave it.
-        """
-        ...
-
-    def gathered_head(self) -> AbstractContextManager[None]:
-        """Surrounds what reads the head's weights; all processes enter it."""
-        ...
-
-
-class WholeLayout:
-    """The base is whole in each process: no pass concerns any other."""
-
-    def synced_forwards(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-    def gathered_head(self) -> AbstractContextManager[None]:
-        return nullcontext()
-
-
-@dataclass(frozen=True)
-class Replicated:
-    """Every process holds the whole base."""
-
-    kind: ClassVar[str] = "replicated"
-
-    def loading_device(self, device: torch.device) -> torch.device:
-        return device
-
-    def apply(self, policy: Policy, device: torch.device) -> Layout:
-        return WholeLayout()
-
-
-@dataclass(frozen=True)
-class FSDP2:
-    """Every process holds an equal share of each layer, of the embedding and of the head; over one
-    process that is the whole.
-
-    An embedding and a head that are one matrix stay whole in each process.
-    """
-
-    kind: ClassVar[str] = "fsdp2"
-
-    def loading_device(self, device: torch.device) -> torch.device:
-        """Returns the device that the base is read into: the host's memory, from which it goes to
-        `device` layer by layer, so it need not fit there whole.
-        """
-        return torch.device("cpu") if several_processes() else device
-
-    def apply(self, policy: Policy, device: torch.device) -> Layout:
-        """Shards the policy's base in place.  Raises ModelError where it has no layers to be told
-        apart, or no linear head.
-        """
-        return ShardedLayout(policy, device) if several_processes() else WholeLayout()
 
 
 class Pass(IntEnum):
@@ -110,7 +47,7 @@ class ShardedLayout:
 
     def __init__(self, policy: Policy, device: torch.device):
         self.policy, self.device = policy, device
-        self.decoder = policy.base.get_decoder()
+        self.decoder = decoder_of(policy.base)
         self._in_dummy_forward = False
         _apply_fsdp(policy, self.decoder, device)
         # FSDP2's own pre-forward hook all-gathers; ours must come before it.

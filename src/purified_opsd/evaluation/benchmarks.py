@@ -1,7 +1,7 @@
 """Benchmarks: questions with certain answers, and the grader that goes with them.
 
-The three of the paper by name, the miniature's held-out questions, and any file or hub data set by
-its path.
+The three of the paper, MATH-500 and GPQA-Diamond by name, the miniature's held-out questions, and
+any file or hub data set by its path.
 """
 
 import difflib
@@ -9,15 +9,26 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
 from hashlib import sha256
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from purified_opsd.data.readers import SUFFIXES, Row, read_rows, text_of
+from purified_opsd.data.bad_rows import BadRows
+from purified_opsd.data.columns import require_columns
+from purified_opsd.data.fields import kind_of, optional_text, text_of
+from purified_opsd.data.readers import Row, is_data_file, read_rows, set_name
+from purified_opsd.data.shapes import final_answer
 from purified_opsd.errors import DataError
+from purified_opsd.evaluation.grading.custom_grader import CustomGrader, load_grader
 from purified_opsd.evaluation.grading.graders import CountdownGrader, Grader, MathGrader
+from purified_opsd.evaluation.grading.letter_grader import LetterGrader
 from purified_opsd.miniature.rows import draw_rows
 from purified_opsd.miniature.task import Split, problems
+
+from .answer_digest import digest_of
+from .multiple_choice import OptionColumns, lettered
 
 
 @dataclass(frozen=True)
@@ -34,11 +45,14 @@ class Source:
     """Where the rows of a benchmark come from, and what they must be."""
 
     path: str
-    """A JSONL, JSON or Parquet file, a folder of them, or a hub data set id."""
+    """A JSONL, JSON, Parquet, CSV or TSV file, also as .gz, a folder of them, or a hub data set id.
+    """
     config: str | None = None
     split: str = "train"
     revision: str | None = None
     columns: AnswerColumns = AnswerColumns()
+    options: OptionColumns | None = None
+    """The columns of a multiple-choice set, whose options get letters; null: it is none."""
     rows: int | None = None
     """The number of rows that there must be; null: any number."""
     answers: str | None = None
@@ -47,7 +61,7 @@ class Source:
     """
 
 
-SOURCES: Mapping[str, Source] = {
+PAPERS: Mapping[str, Source] = {
     "aime24": Source("HuggingFaceH4/aime_2024", rows=30, answers="591d3824f22a93e7"),
     "aime25": Source("yentinglin/aime_2025", rows=30, answers="d361f8a4e377d298"),
     "hmmt25": Source(
@@ -58,6 +72,20 @@ SOURCES: Mapping[str, Source] = {
     ),
 }
 """The paper's three, graded as mathematics."""
+
+SOURCES: Mapping[str, Source] = {
+    **PAPERS,
+    "math500": Source(
+        "HuggingFaceH4/MATH-500",
+        split="test",
+        columns=AnswerColumns(id="unique_id"),
+        rows=500,
+    ),
+    "gpqa-diamond": Source(
+        "Idavidrein/gpqa", config="gpqa_diamond", options=OptionColumns(), rows=198
+    ),
+}
+"""And MATH-500, graded as mathematics, and GPQA, by the letter."""
 
 COUNTDOWN = "countdown"
 """The miniature's questions that neither its base nor a distilled student has seen."""
@@ -97,13 +125,16 @@ class Benchmark:
         return replace(self, questions=self.questions[:limit])
 
 
-def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark:
+def load_benchmark(
+    name: str, columns: AnswerColumns | None = None, grader: CustomGrader | None = None
+) -> Benchmark:
     """A benchmark by name (`aime25`, or `aime25@REVISION` of its hub data set), by path
     (`problems.jsonl`), by hub id (`org/set:SPLIT@REVISION`, split and revision as needed), or a
     named one read from a path (`aime25=aime.jsonl`).
 
-    `columns` are those of a set by path or hub id; named ones have their own.  Raises DataError
-    where there is none of that name, or a row lacks its problem or answer, naming each as file:row.
+    `columns` and `grader` are those of a set by path or hub id; named ones have their own, and
+    without a grader answers are graded as mathematics.  Raises DataError where there is none of
+    that name, or a row lacks its problem or answer, naming each as file:row.
     """
     if name == COUNTDOWN:
         return countdown()
@@ -111,7 +142,7 @@ def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark
     columns = columns or AnswerColumns()
     path = Path(name).expanduser()
     if path.exists():
-        return _load(path.stem, name, Source(name, columns=columns))
+        return _load(set_name(path), name, Source(name, columns=columns), grader)
     known, equals, file = name.partition("=")
     if equals:
         return _load_known_from(known, file, name)
@@ -119,7 +150,7 @@ def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark
     if known in SOURCES:
         return _load(known, name, replace(SOURCES[known], revision=revision or None))
     hub = _HUB.fullmatch(name)
-    if not hub or path.suffix in SUFFIXES:
+    if not hub or is_data_file(path):
         raise DataError(_no_such_benchmark(name))
     source = Source(
         hub["id"], split=hub["split"] or "train", revision=hub["revision"], columns=columns
@@ -127,7 +158,7 @@ def load_benchmark(name: str, columns: AnswerColumns | None = None) -> Benchmark
     parts = hub["id"].split("/")
     if hub["split"]:
         parts.append(hub["split"])
-    return _load("--".join(parts), name, source)
+    return _load("--".join(parts), name, source, grader)
 
 
 _HUB = re.compile(r"(?P<id>[\w.-]+/[\w.-]+)(?::(?P<split>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?")
@@ -145,21 +176,25 @@ def _load_known_from(known: str, file: str, spec: str) -> Benchmark:
 
 
 def _no_such_benchmark(name: str) -> str:
-    names = [*SOURCES, COUNTDOWN]
+    names = [*PAPERS, COUNTDOWN, *(name for name in SOURCES if name not in PAPERS)]
     near = difflib.get_close_matches(name, names, 1)
     hint = f". Did you mean {near[0]}?" if near else " and no file of that name."
     return (
         f"There is no benchmark '{name}'{hint} Named ones: {', '.join(names)}; or give a .jsonl, "
-        ".json or .parquet file, or a hub id (org/name, org/name:split, org/name@revision)."
+        ".json, .parquet, .csv or .tsv file, or a hub id (org/name, org/name:split, "
+        "org/name@revision)."
     )
 
 
-def reload_benchmark(record: Mapping[str, Any]) -> Benchmark:
-    """The benchmark of a record, with its answers as they are today.  Raises DataError where it is
-    not there any more.
+def reload_benchmark(record: Mapping[str, Any], grader: CustomGrader | None = None) -> Benchmark:
+    """The benchmark of a record, with its answers as they are today, and graded as it was unless
+    another grader is given.  Raises DataError where it is not there any more, and SettingsError
+    where its grader is not.
     """
     columns = record.get("columns")
-    return load_benchmark(record["spec"], AnswerColumns(**columns) if columns else None)
+    if not grader and record.get("grader"):
+        grader = load_grader(record["grader"])
+    return load_benchmark(record["spec"], AnswerColumns(**columns) if columns else None, grader)
 
 
 def countdown() -> Benchmark:
@@ -172,14 +207,6 @@ def countdown() -> Benchmark:
     return _benchmark(COUNTDOWN, questions, CountdownGrader(), {"spec": COUNTDOWN})
 
 
-def digest_of(answers: Iterable[str]) -> str:
-    """Identifies a set by its answers in order; leading zeros and spaces, in which copies of a set
-    differ, do not count.
-    """
-    plain = ["".join(answer.split()).lstrip("0") or "0" for answer in answers]
-    return sha256(json.dumps(plain).encode()).hexdigest()[:16]
-
-
 def located_benchmark(name: str) -> str:
     """The name with its path made absolute where a file is there, so that the file is found again
     from anywhere.
@@ -189,11 +216,13 @@ def located_benchmark(name: str) -> str:
     return f"{known}{equals}{file.absolute()}" if file.exists() else name
 
 
-def _load(name: str, spec: str, source: Source) -> Benchmark:
+def _load(name: str, spec: str, source: Source, grader: CustomGrader | None = None) -> Benchmark:
     """Reads a benchmark and checks that it is the set it should be.  `spec` is what the user named
     it by.
     """
     rows = read_rows(source.path, source.config, source.split, source.revision)
+    if source.options:
+        rows = lettered(rows, source.options)
     questions = _read_questions(rows, source.columns)
     if source.rows is not None and len(questions) != source.rows:
         raise DataError(
@@ -208,7 +237,9 @@ def _load(name: str, spec: str, source: Source) -> Benchmark:
             f"{source.answers}): results would not compare with others on {name}. Give it as a "
             f"benchmark of its own: --benchmarks {source.path}."
         )
-    return _benchmark(name, questions, MathGrader(), {"spec": spec, **asdict(source)})
+    record = {"spec": spec, **asdict(source), "grader": grader.path if grader else None}
+    own = LetterGrader() if source.options else MathGrader()
+    return _benchmark(name, questions, grader or own, record)
 
 
 def _benchmark(
@@ -223,7 +254,7 @@ def _benchmark(
 def _read_questions(rows: Iterable[Row], columns: AnswerColumns) -> list[Question]:
     """Every row as a question.  Raises DataError that names the bad ones, the first five."""
     questions: dict[str, Question] = {}
-    bad: list[str] = []
+    bad = BadRows()
     for number, row in enumerate(rows, 1):
         try:
             question = _question(row, number, columns)
@@ -231,12 +262,12 @@ def _read_questions(rows: Iterable[Row], columns: AnswerColumns) -> list[Questio
                 before = questions[question.id].where
                 raise ValueError(f"its id '{question.id}' already stands at {before}")
             questions[question.id] = question
-        except ValueError as problem:
-            bad.append(f"{row.where}: {problem}.")
-    if bad:
-        more = f"\nand {len(bad) - 5} more" if len(bad) > 5 else ""
+        except ValueError as error:
+            bad.add(row.where, error)
+    if bad.count:
+        hint = "\nIn `train`, --columns is --evaluation.columns." if bad.lack_columns else ""
         raise DataError(
-            "The benchmark has rows that cannot be asked or graded:\n" + "\n".join(bad[:5]) + more
+            f"The benchmark has rows that cannot be asked or graded:\n{bad.describe()}{hint}"
         )
     if not questions:
         raise DataError(
@@ -251,22 +282,20 @@ def _question(row: Row, number: int, columns: AnswerColumns) -> Question:
     if isinstance(row.value, ValueError):
         raise row.value
     if not isinstance(row.value, dict):
-        raise ValueError(
-            f"it is a {type(row.value).__name__}, not an object with a problem and an answer"
-        )
-    values = dict(row.value)
-    answer = values.get(columns.answer)
-    if isinstance(answer, int) and not isinstance(answer, bool):
-        values[columns.answer] = str(answer)
-    problem = _text(row.value, columns.problem, "problem")
-    answer = _text(values, columns.answer, "answer")
-    id = row.value.get(columns.id, f"row-{number}")
-    if isinstance(id, bool) or not isinstance(id, str | int):
-        raise ValueError(
-            f"its column '{columns.id}' (id) is a {type(id).__name__}; write text or a number"
-        )
-    return Question(str(id), problem, answer, row.where)
+        raise ValueError(f"it is {kind_of(row.value)}, not an object with a problem and an answer")
+    required = {"problem": columns.problem, "answer": columns.answer}
+    require_columns(row.value, required, "--columns")
+    problem = text_of(row.value, columns.problem, "problem")
+    answer = _gold_answer(row.value, columns.answer)
+    id = optional_text(row.value, columns.id, "id") or f"row-{number}"
+    return Question(id, problem, answer, row.where)
 
 
-def _text(row: dict[str, Any], column: str, role: str) -> str:
-    return text_of(row, column, role, f"--columns {role}=COLUMN")
+def _gold_answer(row: dict[str, Any], column: str) -> str:
+    """Text or a whole number; of a solution as GSM8K writes it, what follows its `####`."""
+    value = row[column]
+    number = isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+    if number and not (isfinite(value) and value % 1):
+        return optional_text(row, column, "answer") or ""
+    final = final_answer(value)
+    return text_of(row if final is None else {column: final}, column, "answer")

@@ -100,11 +100,30 @@ class Arm:
 
 
 @dataclass(frozen=True)
+class SharedQuestions:
+    """The questions of one benchmark on which both arms have graded samples, and how many are left
+    out because one arm has none.
+    """
+
+    first: ByProblem
+    second: ByProblem
+    """The accuracies of each arm on the same questions, in the same order."""
+    first_alone: int
+    """Questions left out that only the first arm has."""
+    second_alone: int
+    """Questions left out that only the second arm has."""
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """First arm minus second, on the benchmarks that both were evaluated on."""
+    """First arm minus second, on the questions that both have of the benchmarks that both were
+    evaluated on.
+    """
 
     first: Arm
     second: Arm
+    shared: Mapping[str, SharedQuestions]
+    """By benchmark; every number of the comparison is of these questions."""
     by_benchmark: dict[str, Difference | None]
     overall: Difference | None
     """The mean over the benchmarks; None with too few problems."""
@@ -161,35 +180,64 @@ def compare_candidates(first: tuple[Path, str], second: tuple[Path, str]) -> Com
 
 def compare_arms(first: Arm, second: Arm, seed: int = 0) -> Comparison:
     """Both arms on every benchmark that both were evaluated on.  Raises RunError where there is
-    none, or their samples were not generated alike.
+    none, their samples were not generated alike, or they share no question of one.
     """
-    shared = [name for name in first.graded if name in second.graded]
-    if not shared:
+    benchmarks = [name for name in first.graded if name in second.graded]
+    if not benchmarks:
         raise RunError(
             f"{first.folder} was asked {', '.join(first.graded)} and {second.folder} "
             f"{', '.join(second.graded)}: no benchmark in common, so there is nothing to compare. "
             "Evaluate both on one."
         )
-    ours = [first.graded[name] for name in shared]
-    theirs = [second.graded[name] for name in shared]
-    for one, other in zip(ours, theirs, strict=True):
-        _refuse_unlike(one, other)
-    by_benchmark = {}
-    for one, other in zip(ours, theirs, strict=True):
-        by_benchmark[one.benchmark] = paired_difference([one.by_problem], [other.by_problem], seed)
-    overall = paired_difference(
-        [one.by_problem for one in ours], [one.by_problem for one in theirs], seed
+    for name in benchmarks:
+        _refuse_unlike(first.graded[name], second.graded[name])
+    shared = {name: _shared_questions(first, second, name) for name in benchmarks}
+    by_benchmark = {
+        name: paired_difference([both.first], [both.second], seed) for name, both in shared.items()
+    }
+    ours = [both.first for both in shared.values()]
+    theirs = [both.second for both in shared.values()]
+    overall = paired_difference(ours, theirs, seed)
+    partial = any(arm.graded[name].partial for arm in (first, second) for name in benchmarks)
+    return Comparison(first, second, shared, by_benchmark, overall, partial)
+
+
+def _shared_questions(first: Arm, second: Arm, benchmark: str) -> SharedQuestions:
+    """Raises RunError where there is none."""
+    ours = first.graded[benchmark].by_problem
+    theirs = second.graded[benchmark].by_problem
+    ids = [id for id in ours if id in theirs]
+    if not ids:
+        raise RunError(
+            f"On {benchmark} the arms share no question: {first.folder} has graded samples of "
+            f"{len(ours)} and {second.folder} of {len(theirs)} others, so there is nothing to "
+            "pair. Evaluate both with the same --limit, to the end."
+        )
+    return SharedQuestions(
+        first={id: ours[id] for id in ids},
+        second={id: theirs[id] for id in ids},
+        first_alone=len(ours) - len(ids),
+        second_alone=len(theirs) - len(ids),
     )
-    partial = any(graded.partial for graded in [*ours, *theirs])
-    return Comparison(first, second, by_benchmark, overall, partial)
+
+
+_OTHER_SET = {"questions", "answers"}
+"""The settings that are fingerprints of the set itself, which tell a reader nothing."""
 
 
 def _refuse_unlike(one: GradedSamples, other: GradedSamples) -> None:
     for name in sorted((one.settings.keys() | other.settings.keys()) - MAY_DIFFER):
-        if one.settings.get(name) != other.settings.get(name):
+        before, after = one.settings.get(name), other.settings.get(name)
+        if before == after:
+            continue
+        if name in _OTHER_SET:
             raise RunError(
-                f"On {one.benchmark} the arms were not asked alike: {name} is "
-                f"{one.settings.get(name)} for {one.candidate} and {other.settings.get(name)} for "
-                f"{other.candidate}, so their difference would be one of settings. Evaluate both "
-                "with the same."
+                f"Under the name {one.benchmark} the arms were asked two different sets: their "
+                f"{name} are not the same (fingerprints {before} and {after}), so no question of "
+                "one stands for one of the other. Evaluate both on the same file."
             )
+        raise RunError(
+            f"On {one.benchmark} the arms were not asked alike: {name} is {before} for "
+            f"{one.candidate} and {after} for {other.candidate}, so their difference would be one "
+            "of settings. Evaluate both with the same."
+        )

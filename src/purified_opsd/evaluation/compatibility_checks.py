@@ -15,6 +15,9 @@ CellKey = tuple[str, str]
 """A candidate and a benchmark."""
 
 
+_OUR_GRADER = "the grader that goes with the benchmark"
+
+
 def refuse_mixture(folder: Path, requested: Mapping[CellKey, Mapping[str, Any]]) -> None:
     """Raises RunError where samples that an evaluation's folder holds cannot stand beside those
     that are requested; `requested` holds the generation settings by candidate and benchmark.
@@ -33,11 +36,25 @@ def refuse_mixture(folder: Path, requested: Mapping[CellKey, Mapping[str, Any]])
                 bound &= {"weights"}
             for name in sorted(bound):
                 if before.get(name) != settings.get(name):
-                    raise RunError(
-                        f"{samples.folder} holds samples drawn with {name} = {before.get(name)}, "
-                        f"and {settings.get(name)} is asked for: one number made of both would "
-                        "mean nothing. Give another --output, or ask for what it was begun with."
-                    )
+                    raise RunError(_mixture(samples.folder, name, before, settings))
+
+
+def _mixture(
+    folder: Path, name: str, before: Mapping[str, Any], settings: Mapping[str, Any]
+) -> str:
+    if name == "grader":
+        made = f"graded by {before.get(name) or _OUR_GRADER}"
+        wanted = settings.get(name) or _OUR_GRADER
+        remedy = ", or grade them again: `purified-opsd regrade RUN --grader MODULE:NAME`"
+    else:
+        made = f"drawn with {name} = {before.get(name)}"
+        wanted = settings.get(name)
+        remedy = ""
+    return (
+        f"{folder} holds samples {made}, and {wanted} is asked for: one number made of both would "
+        "mean nothing. Give another --output-dir, or ask for what it was begun with"
+        f"{remedy}."
+    )
 
 
 def _stored_settings(folder: Path) -> list[tuple[SampleFolder, dict[str, Any]]]:
@@ -76,5 +93,5 @@ def refuse_identical_runs(samples: Iterable[Sample], runs: int) -> None:
                 f"{len(by_problem)} problems: the sampler takes no notice of the seeds it is "
                 "given, so more runs would add certainty and no knowledge. Check that it passes "
                 "each request its own seed, and that its temperature is above 0; then evaluate "
-                "into another --output."
+                "into another --output-dir."
             )

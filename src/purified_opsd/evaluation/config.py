@@ -98,6 +98,10 @@ class EvaluationConfig:
     """Names, files or hub ids of benchmarks, as `load_benchmark` takes them."""
     columns: AnswerColumns | None = None
     """The columns of benchmarks by path; null: problem, answer and id."""
+    grader: str | None = None
+    """The grader of benchmarks by path or hub id, as a Python path: `my_module:my_grader`, a
+    function of problem, gold answer and text; null: answers are graded as mathematics.
+    """
     runs: int = 4
     """Completions of each problem."""
     limit: int | None = None

@@ -37,6 +37,7 @@ def evaluate(
     on_progress: ProgressCallback = ignore_progress,
 ) -> Results:
     """Samples and grades what `folder` does not hold yet; writes results.json and table.md there.
+    Accuracies are shares, with 95 % intervals over questions (docs/evaluation.md).
 
     Interrupted anywhere, the same call completes what is pending.  Raises RunError where two
     candidates or benchmarks share a name, the folder holds samples that cannot stand beside those

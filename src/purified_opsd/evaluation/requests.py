@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from purified_opsd.data.prompts import WORDING, PromptBuilder
+from purified_opsd.data.prompts import PromptBuilder, refused_as_row
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.errors import DataError
 from purified_opsd.sampling.sampler import Sampler, Sampling
@@ -101,7 +101,8 @@ def _question_prompts(benchmark: Benchmark, prompts: PromptBuilder) -> dict[str,
     """The prompt of each question, by its id.  Raises DataError where one does not fit."""
     prompt_of = {}
     for question in benchmark.questions:
-        prompt = prompts.base_context(question.problem)
+        with refused_as_row(question.where):
+            prompt = prompts.base_context(question.problem)
         if len(prompt) > prompts.limit:
             raise DataError(
                 f"{question.where}: its question takes {len(prompt)} tokens, and {prompts.limit} "
@@ -123,7 +124,8 @@ def generation_settings(
         "engine": candidate.engine,
         "questions": benchmark.fingerprint,
         "answers": benchmark.answers,
-        "wording": WORDING,
+        "grader": benchmark.record.get("grader"),
+        "wording": prompts.wording,
         "thinking": prompts.settings.thinking,
         "seed": request.seed,
         "temperature": request.sampling.temperature,

@@ -82,8 +82,13 @@ def write_request(folder: Path, request: BenchmarkRequest, problems: Mapping[str
     """Writes what is requested on the benchmark of a folder, and the texts of its questions by id
     for those who read the samples.
     """
-    _write_json(folder / "request.json", asdict(request))
+    replace_request(folder, request)
     _write_json(folder / "problems.json", problems)
+
+
+def replace_request(folder: Path, request: BenchmarkRequest) -> None:
+    """Writes what is requested of questions whose texts are there already."""
+    _write_json(folder / "request.json", asdict(request))
 
 
 def requested_benchmarks(folder: Path) -> dict[Path, BenchmarkRequest]:

@@ -3,7 +3,7 @@ Table 1 with the error of each number.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from purified_opsd.storage.files import write_atomic
 
 from .comparison import (
     Arm,
+    ByProblem,
     Comparison,
     benchmark_groups,
     best_checkpoint,
@@ -21,8 +22,9 @@ from .comparison import (
     difference_to_base,
     significant_sign,
 )
-from .results import GradedSamples, Results, Score
-from .statistics import SHARE, Difference, Estimate, average_of
+from .comparison_notes import arm_names, difference_text, shared_notes
+from .results import Results, Score
+from .statistics import SHARE, Array, Estimate, average_of
 
 SHOWN_SETTINGS = ("engine", "temperature", "top_p", "top_k", "max_new_tokens", "seed")
 """The generation settings that a table names; they are those of every candidate on a benchmark."""
@@ -43,6 +45,7 @@ def results_record(results: Results) -> dict[str, Any]:
     return {
         "partial": results.partial,
         "sampling": {name: _shown_settings(results, name) for name in results.benchmarks},
+        "graders": _own_graders(results),
         "scores": [{"partial": score.partial, **asdict(score)} for score in results.scores],
         "differences_to_base": list(_difference_records(results)),
         "best_of_checkpoints": {name: asdict(choice) for name, choice in best.items() if choice},
@@ -74,6 +77,7 @@ def table(results: Results) -> str:
         "brackets its 95 % interval, where all problems came out alike. **Bold**: above the base, "
         "and significantly so (paired permutation test by problem, p < 0.05).",
         *_settings_note(results),
+        *(f"{name} is graded by {path}." for name, path in _own_graders(results).items()),
     ]
     if results.partial:
         notes.append("PARTIAL: samples are still owed; the same command completes them.")
@@ -85,22 +89,28 @@ def table(results: Results) -> str:
 
 def comparison_table(comparison: Comparison) -> str:
     """Both arms by benchmark, the better one bold where the difference is significant, and the
-    difference with its interval.
+    difference with its interval; every number is of the questions that both arms have.
     """
-    benchmarks = list(comparison.by_benchmark)
+    benchmarks = list(comparison.shared)
     head = ["arm", *benchmarks]
     differences = list(comparison.by_benchmark.values())
     if len(benchmarks) > 1:
         head.append("mean")
         differences.append(comparison.overall)
+    first = {name: both.first for name, both in comparison.shared.items()}
+    second = {name: both.second for name, both in comparison.shared.items()}
+    first_name, second_name = arm_names(comparison)
+    first_bold = [significant_sign(difference) > 0 for difference in differences]
+    second_bold = [significant_sign(difference) < 0 for difference in differences]
     rows = [
-        _arm_row(comparison.first, benchmarks, [significant_sign(d) > 0 for d in differences]),
-        _arm_row(comparison.second, benchmarks, [significant_sign(d) < 0 for d in differences]),
-        ["difference", *map(_difference_text, differences)],
+        [first_name, *_arm_cells(comparison.first, first, first_bold)],
+        [second_name, *_arm_cells(comparison.second, second, second_bold)],
+        ["difference", *map(difference_text, differences)],
     ]
     notes = [
         "Accuracy in percent ± standard error; difference in points with its 95 % interval and "
-        "p-value (paired permutation test)."
+        "p-value (paired permutation test). All are of the questions that both arms have:",
+        *shared_notes(comparison),
     ]
     if comparison.partial:
         notes.append("PARTIAL: samples are still owed; `purified-opsd evaluate` completes them.")
@@ -115,31 +125,31 @@ def _row(results: Results, candidate: str) -> list[str]:
         known = [one for one in graded if one]
         if len(known) == len(group):
             bold = significant_sign(difference_to_base(results, candidate, group)) > 0
-            texts.append(_accuracy_text(known, bold))
+            values = [np.array(list(one.by_problem.values())) for one in known]
+            texts.append(_accuracy_text(values, bold, any(one.partial for one in known)))
         else:
             texts.append("–")
     return [candidate, *texts]
 
 
-def _arm_row(arm: Arm, benchmarks: Sequence[str], bold: Sequence[bool]) -> list[str]:
-    """The accuracies of an arm; `bold` holds one flag a group of benchmarks."""
-    name = str(arm.folder)
-    if arm.folder.name == "evaluation":
-        name = f"{arm.folder.parent.name}/{arm.candidate}"
+def _arm_cells(arm: Arm, accuracies: Mapping[str, ByProblem], bold: Sequence[bool]) -> list[str]:
+    """The accuracies of an arm on the shared questions, and their mean; `bold` holds one flag a
+    group of benchmarks.
+    """
     texts = []
-    for group, is_bold in zip(benchmark_groups(benchmarks), bold, strict=True):
-        texts.append(_accuracy_text([arm.graded[benchmark] for benchmark in group], is_bold))
-    return [name, *texts]
+    for group, is_bold in zip(benchmark_groups(list(accuracies)), bold, strict=True):
+        values = [np.array(list(accuracies[benchmark].values())) for benchmark in group]
+        partial = any(arm.graded[benchmark].partial for benchmark in group)
+        texts.append(_accuracy_text(values, is_bold, partial))
+    return texts
 
 
-def _accuracy_text(graded: Sequence[GradedSamples], bold: bool) -> str:
-    """The mean accuracy over benchmarks, with its error."""
-    means = [one.accuracy_P for one in graded]
-    estimate = average_of([mean_P[~np.isnan(mean_P)] for mean_P in means], SHARE)
-    value = 100 * float(np.mean([np.nanmean(mean_P) for mean_P in means]))
+def _accuracy_text(values: Sequence[Array], bold: bool, partial: bool) -> str:
+    """The mean over benchmarks of the mean over problems, with its error."""
+    estimate = average_of(values, SHARE)
+    value = 100 * float(np.mean([accuracy_P.mean() for accuracy_P in values]))
     text = f"**{value:.1f}**" if bold else f"{value:.1f}"
-    partial = " PARTIAL" if any(one.partial for one in graded) else ""
-    return text + _error_text(estimate) + partial
+    return text + _error_text(estimate) + (" PARTIAL" if partial else "")
 
 
 def _error_text(estimate: Estimate | None) -> str:
@@ -149,13 +159,6 @@ def _error_text(estimate: Estimate | None) -> str:
     if estimate.standard_error == 0:
         return f" ({100 * estimate.low:.3g} to {100 * estimate.high:.3g})"
     return f" ± {100 * estimate.standard_error:.1f}"
-
-
-def _difference_text(difference: Difference | None) -> str:
-    if difference is None:
-        return "too few problems"
-    low, high = 100 * difference.low, 100 * difference.high
-    return f"{100 * difference.value:+.1f} [{low:+.1f}, {high:+.1f}], p = {difference.p_value:.3f}"
 
 
 def _settings_note(results: Results) -> list[str]:
@@ -168,6 +171,12 @@ def _settings_note(results: Results) -> list[str]:
     if len(different) > 1:
         different = [f"{benchmark} with {text}" for benchmark, text in texts.items()]
     return [f"Drawn: {'; '.join(different)}."] if different else []
+
+
+def _own_graders(results: Results) -> dict[str, str]:
+    """The Python paths of the user's own graders, by the benchmarks that they grade."""
+    paths = {on: one.settings.get("grader") for (_, on), one in results.graded.items()}
+    return {benchmark: path for benchmark, path in paths.items() if path}
 
 
 def _shown_settings(results: Results, benchmark: str) -> dict[str, Any]:

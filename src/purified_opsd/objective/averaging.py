@@ -22,7 +22,10 @@ class Averaging(Protocol):
 
 @dataclass(frozen=True)
 class SequenceMean:
-    """(1/B) Σ_i (1/T_i) Σ_t: every completion counts the same, however long.  Eqs. 3, 12 and 18."""
+    """(1/B) Σ_i (1/T_i) Σ_t: every completion counts the same, however long.  Eqs. 3, 12 and 18.
+
+    Takes the completions' lengths [B]; gives the weight [B] of each one's tokens.
+    """
 
     kind: ClassVar[str] = "sequence-mean"
 
@@ -32,7 +35,11 @@ class SequenceMean:
 
 @dataclass(frozen=True)
 class TokenMean:
-    """(1/Σ_i T_i) Σ_i Σ_t: every token counts the same, so long completions count for more."""
+    """(1/Σ_i T_i) Σ_i Σ_t: every token counts the same, so long completions count for more.
+
+    Takes the completions' lengths [B]; gives the weight [B] of each one's tokens.  Not the paper's;
+    DAPO, arXiv:2503.14476, averages so.
+    """
 
     kind: ClassVar[str] = "token-mean"
 
@@ -41,8 +48,8 @@ class TokenMean:
 
 
 def token_weights(averaging: Averaging, lengths_B: Int[Tensor, " B"]) -> Float[Tensor, " N"]:
-    """Returns the weight of every token of the batch, in the order of the sequences laid end to
-    end: the `weight_N` that the losses take.
+    """Returns the weight [N] of every token of the batch, in the order of the sequences laid end to
+    end: the `weight_N` that the losses take.  The 1/T of Eq. 18, averaged over the batch.
 
     `lengths_B` are the completion lengths of the whole batch, over all micro-batches and processes:
     weights that are fixed before any split are changed by none.

@@ -82,9 +82,10 @@ def chunked_loss(
     kernels: Kernels = DEFAULT_KERNELS,
     chunk_rows: int | None = None,
 ) -> Float[Tensor, ""]:
-    """Returns Σ_n w_n D(π_θ ‖ P_target)_n, differentiable in the student's hidden states.  Eq. 18.
+    """Returns Σ_n w_n D(π_θ ‖ P_target)_n in nats, differentiable in the student's hidden states
+    [N, D].  Eq. 18.
 
-    `contexts_ND` holds the frozen base's hidden states for each of `target.contexts`; their
+    `contexts_ND` holds the frozen base's hidden states [N, D] for each of `target.contexts`; their
     gradient is not taken, nor is the head's.  `temperature` divides the logits of every
     distribution before anything else.
 

@@ -42,6 +42,9 @@ def kl(log_p: LogProbs, log_q: LogProbs) -> Float[Tensor, " N"]:
 class JSD:
     """w·KL(target ‖ m) + (1−w)·KL(student ‖ m),  m = w·target + (1−w)·student.
 
+    Takes the log-probs [N, V] of student and target; gives nats a token [N], from 0 to the entropy
+    of w (log 2 where w is one half).  Raises ValueError unless 0 < weight < 1.
+
     The D_JSD of Eqs. 3 and 18; GKD, arXiv:2306.13649, Eq. 1.
     """
 
@@ -83,7 +86,11 @@ class JSD:
 
 @dataclass(frozen=True)
 class ForwardKL:
-    """KL(target ‖ student): cover all that the target might say."""
+    """KL(target ‖ student): cover all that the target might say.
+
+    Takes the log-probs [N, V] of student and target; gives nats a token [N].  The limit of JSD / w
+    as w goes to 0; GKD, arXiv:2306.13649.
+    """
 
     kind: ClassVar[str] = "forward-kl"
     maximum: ClassVar[float] = math.inf
@@ -99,7 +106,11 @@ class ForwardKL:
 
 @dataclass(frozen=True)
 class ReverseKL:
-    """KL(student ‖ target): say only what the target would say."""
+    """KL(student ‖ target): say only what the target would say.
+
+    Takes the log-probs [N, V] of student and target; gives nats a token [N].  The limit of
+    JSD / (1−w) as w goes to 1; GKD, arXiv:2306.13649.
+    """
 
     kind: ClassVar[str] = "reverse-kl"
     maximum: ClassVar[float] = math.inf

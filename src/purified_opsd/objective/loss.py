@@ -64,8 +64,9 @@ def loss_from_logits(
     divergence: Divergence,
     temperature: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """Returns the loss of either arm from full logits (log-probs are logits too), differentiable in
-    the student's by autograd.  `chunked_loss` takes hidden states instead, and far less memory.
+    """Returns the loss of either arm, in nats, from full logits [N, V] (log-probs are logits too),
+    differentiable in the student's by autograd.  Eqs. 3 and 18.  `chunked_loss` takes hidden states
+    instead, and far less memory.
 
     `contexts_NV` holds the frozen base's logits for each of `target.contexts`; their gradient is
     not taken.  `temperature` divides the logits of every distribution before anything else.

@@ -60,7 +60,7 @@ def tilt(log_base: UpToConstant, reward: UpToConstant, beta: float) -> LogProbs:
 
 @dataclass(frozen=True)
 class TeacherTarget:
-    """Standard OPSD: the target is the privileged teacher itself.  Eq. 3."""
+    """Standard OPSD: the target is the privileged teacher itself, log-probs [N, V].  Eq. 3."""
 
     kind: ClassVar[str] = "teacher"
     contexts: ClassVar[tuple[str, ...]] = ("teacher",)
@@ -74,6 +74,7 @@ class PMITarget:
     """Purified OPSD: the target is the clean base, tilted by what the question adds to the
     reference.  Eqs. 13 to 17.
 
+    Called with the log-probs [N, V] of teacher, reference and base, in nats; gives the target's.
     Raises ValueError for settings under which no target exists.
     """
 

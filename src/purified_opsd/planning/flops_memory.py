@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from purified_opsd.distributed.fsdp import FSDP2
+from purified_opsd.distributed.sharding import FSDP2
 from purified_opsd.objective.chunked_loss import ChunkSizes
 from purified_opsd.objective.targets import PMITarget
 from purified_opsd.training.config import TrainingConfig

@@ -20,9 +20,11 @@ from transformers import PreTrainedTokenizerBase
 
 from purified_opsd.errors import ModelError
 
+from .decoding_check import check_decoding
 from .lm_head import find_head
 from .loading import load_base
 from .model import Model, Policy
+from .turn_end import set_eos_ids
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
@@ -60,7 +62,10 @@ def load_adapted(
             f"on another base: its configuration names {trained_on}."
         )
     set_peft_model_state_dict(model, tensors)
-    return Policy(model.eval(), tokenizer, find_head(base))
+    set_eos_ids(base, tokenizer)
+    policy = Policy(model.eval(), tokenizer, find_head(base))
+    check_decoding(policy)
+    return policy
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:

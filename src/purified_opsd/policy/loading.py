@@ -23,8 +23,10 @@ from transformers import (
 
 from purified_opsd.errors import ModelError
 
+from .decoding_check import check_decoding
 from .lm_head import find_head, output_layer
 from .model import LoRA, Model, Policy
+from .turn_end import set_eos_ids
 
 _ADVICE = (
     "Give a hub id that can be reached, or a folder with config.json, model.safetensors, "
@@ -40,7 +42,8 @@ def load_policy(
     seed: int,
     device: torch.device,
 ) -> Policy:
-    """The base and a fresh adapter, whose initialisation is a function of `seed`.
+    """The base and a fresh adapter by PEFT, whose initialisation is a function of `seed`; until it
+    is trained the student is its base.
 
     Raises ModelError where the weights cannot be loaded or the adapter does not fit.
     """
@@ -53,7 +56,10 @@ def load_policy(
     _refuse_adapted_head(settings, adapter, base)
     if settings.gradient_checkpointing:
         base.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    return Policy(model, tokenizer, find_head(base))
+    set_eos_ids(base, tokenizer)
+    policy = Policy(model, tokenizer, find_head(base))
+    check_decoding(policy)
+    return policy
 
 
 def _misfit(settings: Model, adapter: LoRA, base: PreTrainedModel, error: ValueError) -> ModelError:

@@ -7,14 +7,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import ClassVar, Literal, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
 
 import torch
-from peft import LoraConfig, PeftModel
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from .lm_head import ModelHead
+if TYPE_CHECKING:  # settings are read without these, which take seconds
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from .lm_head import ModelHead
 
 FINGERPRINT_VALUES = 16
 """How many values of every tensor a fingerprint is made of."""
@@ -22,7 +24,9 @@ FINGERPRINT_VALUES = 16
 
 @dataclass(frozen=True)
 class Model:
-    """Which weights are used, and how they are loaded."""
+    """Which weights are used, and how they are loaded: any causal language model in Hugging Face's
+    format.
+    """
 
     short_form: ClassVar[tuple[str, ...]] = ("path", "revision")
     """`model: X` sets the first; the other, which described the former model, is as by default."""
@@ -40,7 +44,10 @@ class Model:
 
 @dataclass(frozen=True)
 class LoRA:
-    """The adapter that is trained, in PEFT's terms."""
+    """The adapter that is trained, in PEFT's terms; the defaults are the paper's and upstream's.
+
+    Raises ValueError for a rank, alpha, dropout or targets with which there is no adapter.
+    """
 
     rank: int = 64
     alpha: int = 128
@@ -64,7 +71,9 @@ class LoRA:
                 f"targets={self.targets}. The paper's setting is rank 64."
             )
 
-    def peft_config(self) -> LoraConfig:
+    def peft_config(self) -> "LoraConfig":
+        from peft import LoraConfig
+
         targets = "all-linear" if self.targets == ("all-linear",) else list(self.targets)
         return LoraConfig(
             r=self.rank,
@@ -79,13 +88,13 @@ class LoRA:
 class Policy:
     """A loaded base with its adapter."""
 
-    model: PeftModel
-    tokenizer: PreTrainedTokenizerBase
-    head: nn.Linear | ModelHead
+    model: "PeftModel"
+    tokenizer: "PreTrainedTokenizerBase"
+    head: "nn.Linear | ModelHead"
     """From last hidden states to logits."""
 
     @property
-    def base(self) -> PreTrainedModel:
+    def base(self) -> "PreTrainedModel":
         return base_of(self.model)
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
@@ -118,14 +127,16 @@ def _fingerprint(tensors: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def base_of(model: PeftModel) -> PreTrainedModel:
+def base_of(model: "PeftModel") -> "PreTrainedModel":
     """The causal language model inside; its linear layers carry the adapter."""
-    return cast(PreTrainedModel, model.get_base_model())
+    return cast("PreTrainedModel", model.get_base_model())
 
 
 @contextmanager
-def frozen(model: PeftModel) -> Iterator[None]:
-    """π_0: the adapter off, no gradients, no dropout."""
+def frozen(model: "PeftModel") -> Iterator[None]:
+    """π_0, the frozen base of the paper's Section 3.2, while it is entered: the adapter off, no
+    gradients, no dropout.
+    """
     training = model.training
     model.eval()
     try:

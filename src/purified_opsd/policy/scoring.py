@@ -13,6 +13,7 @@ from jaxtyping import Float
 from peft import PeftModel
 from torch import Tensor
 
+from .lm_head import decoder_of
 from .model import base_of
 
 Ids = Sequence[int]
@@ -24,12 +25,14 @@ MOST_PADDING = 0.1
 def completion_hidden(
     model: PeftModel, prompts: Sequence[Ids], completions: Sequence[Ids]
 ) -> Float[Tensor, "N D"]:
-    """The decoder's last hidden states, after its final norm, at the positions that predict each
-    completion token.
+    """The decoder's last hidden states [N, D], after its final norm, at the positions that predict
+    each completion token: `head(hidden)` gives their logits.  Step 1 of the paper's Section 3.2.
 
     The batch is padded on the right only, so prompt and completion are never apart, and causal
     attention sees no padding without a mask, which would keep it from the kernel that leaves out
     what lies ahead.  Row n is the n-th token of the completions laid end to end.
+
+    Raises ValueError where there are not as many prompts as completions.
     """
     pairs = list(zip(prompts, completions, strict=True))
     # 1. One padded batch.  Nothing is predicted after a completion's last token: it is left out.
@@ -37,7 +40,7 @@ def completion_hidden(
     ids_BS = torch.tensor(_pad_right(sequences), device=model.device)
     # 2. One pass of the decoder.
     with working_precision(model):
-        decoder = base_of(model).get_decoder()
+        decoder = decoder_of(base_of(model))
         output = decoder(input_ids=ids_BS, use_cache=False)
     hidden_BSD = output.last_hidden_state
     # 3. A completion's first token is predicted at the prompt's last position.

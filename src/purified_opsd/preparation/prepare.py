@@ -5,7 +5,7 @@ that training takes. A set may be of any size: a bounded number of its rows is h
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple, cast
@@ -13,7 +13,13 @@ from typing import NamedTuple, cast
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerBase
 
-from purified_opsd.data.dataset import Example, TrainingSet, refuse_bad_rows, usable_examples
+from purified_opsd.data.dataset import (
+    Example,
+    Reading,
+    TrainingSet,
+    refuse_bad_rows,
+    usable_examples,
+)
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.errors import DataError
 
@@ -71,6 +77,8 @@ class Prepared:
     """Bad rows left out under `on_bad_row: skip`."""
     looked_at: int
     """Rows that were drawn: a full sample draws no further."""
+    shapes: Mapping[str, int]
+    """Usable rows that were read by their shape, not by columns: how many of each."""
 
     def counts(self, drops: bool) -> Counter[str]:
         """Rows dropped, or kept with a remark, by reason.
@@ -92,12 +100,13 @@ def prepare_rows(settings: TrainingSet, checks: Sequence[Check]) -> Prepared:
     DataError as `load_examples` does, or where too few rows pass.
     """
     draws = draw_examples(settings)
-    if settings.subset is not None and not 0 < settings.subset <= draws.usable:
+    usable = draws.reading.usable
+    if settings.subset is not None and not 0 < settings.subset <= usable:
         raise DataError(
-            f"{settings.path} has {draws.usable} usable rows, but a sample of {settings.subset} is "
+            f"{settings.path} has {usable} usable rows, but a sample of {settings.subset} is "
             "asked for. Ask for between 1 and that many with --subset."
         )
-    size = draws.usable if settings.subset is None else settings.subset
+    size = usable if settings.subset is None else settings.subset
     kept: dict[int, Example] = {}
     findings: list[tuple[Example, Finding]] = []
     looked_at = 0
@@ -112,9 +121,10 @@ def prepare_rows(settings: TrainingSet, checks: Sequence[Check]) -> Prepared:
     prepared = Prepared(
         rows=tuple(kept[index] for index in sorted(kept)),
         findings=tuple(findings),
-        usable=draws.usable,
-        skipped=draws.skipped,
+        usable=usable,
+        skipped=draws.reading.bad.count,
         looked_at=looked_at,
+        shapes=draws.reading.shapes,
     )
     if not kept or (settings.subset is not None and len(kept) < settings.subset):
         raise DataError(_too_few(settings, prepared))
@@ -154,9 +164,8 @@ def _too_few(settings: TrainingSet, prepared: Prepared) -> str:
 class Draws(NamedTuple):
     """The rows of a set in the order in which a sample takes them."""
 
-    usable: int
-    skipped: int
-    """Bad rows left out under `on_bad_row: skip`."""
+    reading: Reading
+    """What came up while the whole set was read."""
     examples: Iterator[tuple[int, Example]]
     """Each usable row with its index among them, by its draw; without a `subset`, as they stand."""
 
@@ -166,18 +175,18 @@ def draw_examples(settings: TrainingSet) -> Draws:
 
     Raises DataError as `load_examples` does.
     """
-    errors: list[str] = []
+    reading = Reading()
     draws = [
         seed_for(settings.subset_seed, "subset", example.id)
-        for example in usable_examples(settings, errors)
+        for example in usable_examples(settings, reading)
     ]
-    refuse_bad_rows(settings, errors, len(draws))
-    return Draws(len(draws), len(errors), _in_order(settings, draws))
+    refuse_bad_rows(settings, reading)
+    return Draws(reading, _in_order(settings, draws))
 
 
 def _in_order(settings: TrainingSet, draws: Sequence[int]) -> Iterator[tuple[int, Example]]:
     if settings.subset is None:
-        yield from enumerate(usable_examples(settings, []))
+        yield from enumerate(usable_examples(settings, Reading()))
         return
     order = sorted(range(len(draws)), key=lambda index: (draws[index], index))
     size = max(settings.subset, ROWS_HELD)
@@ -186,7 +195,7 @@ def _in_order(settings: TrainingSet, draws: Sequence[int]) -> Iterator[tuple[int
         members = set(chunk)
         held = {
             index: example
-            for index, example in enumerate(usable_examples(settings, []))
+            for index, example in enumerate(usable_examples(settings, Reading()))
             if index in members
         }
         for index in chunk:

@@ -37,6 +37,7 @@ def write_prepared(prepared: Prepared, record: Mapping[str, Any], output: Path) 
         "usable": prepared.usable,
         "skipped": prepared.skipped,
         "looked_at": prepared.looked_at,
+        "shapes": prepared.shapes,
         "dropped": prepared.counts(drops=True),
         "kept_with_remark": prepared.counts(drops=False),
         "fingerprint": fingerprint(prepared.rows),

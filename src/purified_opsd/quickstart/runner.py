@@ -19,6 +19,7 @@ from purified_opsd.interrupts import StopRequest
 from purified_opsd.storage.files import locked, read_json, write_atomic
 
 from .arm import ARMS, Arm, Quickstart
+from .opening import opening
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STOPPING_S = 120.0
@@ -48,6 +49,9 @@ def run_quickstart(settings: Quickstart, folder: Path) -> None:
     with locked(folder), StopRequest(SIGNALS, grace=math.inf) as stop:
         _begin(settings, folder)
         arms = [Arm(name, settings, folder / name) for name in ARMS]
+        print(opening(settings, folder, arms), flush=True)
+        if not any(arm.left for arm in arms):
+            return
         before, total = sum(arm.done for arm in arms), sum(arm.work for arm in arms)
         with tqdm(initial=round(before), total=round(total), smoothing=0, bar_format=BAR) as bar:
             try:

@@ -5,14 +5,16 @@ torch.
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from purified_opsd.evaluation.comparison import compare_candidates, newest_candidate
+from purified_opsd.evaluation.comparison_notes import difference_sentences
 from purified_opsd.reporting.figures import COLOURS, GREY, Curve, Panel, write_figure
 from purified_opsd.reporting.runs import Estimate, Outcome, read_outcomes
 from purified_opsd.reporting.terminal import markdown_table
 from purified_opsd.storage.files import write_atomic
+from purified_opsd.storage.run_dir import BASE
 
 from .arm import ARMS, BENCHMARK
 
-NAMES = {"pmi": "purified", "standard": "standard"}
 HEADER = (
     "",
     "accuracy, %",
@@ -28,18 +30,40 @@ NOTE = (
     "± is one standard error: over questions for accuracy and markers, over completions for the "
     "rest. Accuracy and markers are of one completion to each question, on which neither base nor "
     "student was trained; cos and ‖·‖ are those of the paper's Fig. 3, on completions of each "
-    "one's own."
+    "one's own. p is that of the paired permutation test, question by question, as `purified-opsd "
+    "compare` makes it."
 )
 
 Reading = Callable[[Outcome], Estimate | None]
 
 
-def write_summary(folder: Path) -> tuple[str, list[Path]]:
-    """The table of both arms, and the files it and the figure were written to."""
+def summary_files(folder: Path) -> list[Path]:
+    """What `write_summary` writes: the figure, its numbers, and the text."""
+    return [folder / f"summary{suffix}" for suffix in (".png", ".svg", ".csv", ".md")]
+
+
+def write_summary(folder: Path) -> None:
+    """Writes the figure, and the table of both arms with what their differences are worth."""
     outcomes = {arm: read_outcomes(folder / arm, BENCHMARK) for arm in ARMS}
-    text = summary_table(outcomes)
-    write_atomic(folder / "summary.md", f"{text}\n{NOTE}\n")
-    return text, [*write_figure(panels(outcomes), 2, folder / "summary"), folder / "summary.md"]
+    differences = "".join(f"* {sentence}\n" for sentence in differences_in_words(folder))
+    text = f"{summary_table(outcomes)}\n{differences}\n{NOTE}\n"
+    write_figure(panels(outcomes), 2, folder / "summary")
+    write_atomic(folder / "summary.md", text)
+
+
+def differences_in_words(folder: Path) -> list[str]:
+    """What the last checkpoint of each arm differs from its base by, and from the other arm's, as
+    `purified-opsd compare` tests it.
+    """
+    evaluations = [folder / arm / "evaluation" for arm in ARMS]
+    last = [(evaluation, newest_candidate(evaluation)) for evaluation in evaluations]
+    pairs = [(each, (each[0], BASE)) for each in last]
+    pairs.append((last[0], last[1]))
+    return [
+        sentence
+        for first, second in pairs
+        for sentence in difference_sentences(compare_candidates(first, second))
+    ]
 
 
 def summary_table(outcomes: dict[str, list[Outcome]]) -> str:
@@ -48,7 +72,7 @@ def summary_table(outcomes: dict[str, list[Outcome]]) -> str:
     rows = [_row("base", outcome) for outcome in base]
     for arm in ARMS:
         rows += [
-            _row(f"{NAMES[arm]}, step {outcome.step}", outcome)
+            _row(f"{arm}, step {outcome.step}", outcome)
             for outcome in outcomes[arm]
             if outcome.step
         ]
@@ -82,21 +106,19 @@ def _markers(outcome: Outcome) -> Estimate | None:
 
 
 def _by_arm(outcomes: dict[str, list[Outcome]], reading: Reading) -> list[Curve]:
-    return [
-        Curve(NAMES[arm], COLOURS[f"opsd-{arm}"], _points(outcomes[arm], reading)) for arm in ARMS
-    ]
+    return [Curve(arm, COLOURS[arm], _points(outcomes[arm], reading)) for arm in ARMS]
 
 
 def _parts(outcomes: list[Outcome], quantity: str) -> list[Curve]:
     return [
         Curve(
             "Δ_ref: what the reference alone says",
-            COLOURS["opsd-standard"],
+            COLOURS["standard"],
             _points(outcomes, _diagnosed(f"{quantity}_ref")),
         ),
         Curve(
             "Δ_it: what the question adds",
-            COLOURS["opsd-pmi"],
+            COLOURS["pmi"],
             _points(outcomes, _diagnosed(f"{quantity}_it")),
         ),
         *(

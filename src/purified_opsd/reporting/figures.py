@@ -30,7 +30,7 @@ matplotlib.rcParams |= {
     "text.parse_math": False,  # a run may be called $x$
 }
 
-COLOURS = {"opsd-standard": "#c8553d", "opsd-pmi": "#2a6f97"}
+COLOURS = {"standard": "#c8553d", "pmi": "#2a6f97"}
 """The colour of each arm, in every figure."""
 GREY = "#8a8a8a"
 RULE = "#e2e2e2"

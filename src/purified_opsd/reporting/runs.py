@@ -70,7 +70,7 @@ class RunRecord:
     @property
     def arm(self) -> str:
         """The paper's name of what was done."""
-        return "opsd-standard" if self.settings["target"]["kind"] == "teacher" else "opsd-pmi"
+        return "standard" if self.settings["target"]["kind"] == "teacher" else "pmi"
 
     def accuracies(self, benchmark: str) -> dict[int, Estimate]:
         """The accuracy on a benchmark, by step."""
@@ -121,7 +121,7 @@ def _read_run(folder: Path, name: str) -> RunRecord:
         scores=scores,
         differences=_differences(folder),
         requested=requested_completions(folder),
-        diagnoses=_diagnoses(folder),
+        diagnoses=read_diagnoses(folder),
         changes=reader.changes(),
         checkpoint_record=reader.checkpoints(),
     )
@@ -153,7 +153,7 @@ def _differences(run: Path) -> dict[tuple[int, frozenset[str]], Difference]:
     }
 
 
-def _diagnoses(run: Path) -> dict[int, dict[str, Estimate]]:
+def read_diagnoses(run: Path) -> dict[int, dict[str, Estimate]]:
     """Every number of the diagnosis by step, base first; empty where there was none."""
     diagnoses = {}
     for file in [*(run / "diagnosis").glob("base.json"), *(run / "diagnosis").glob("step-*.json")]:
@@ -198,7 +198,7 @@ def read_outcomes(run: Path, benchmark: str) -> list[Outcome]:
     """Base first, then the checkpoints that were evaluated or diagnosed, by step."""
     rows = [row for row in _results(run, "scores") if row["benchmark"] == benchmark]
     scores = {step_of(row["candidate"]): row for row in rows}
-    diagnoses = _diagnoses(run)
+    diagnoses = read_diagnoses(run)
     return [
         Outcome(step, scores.get(step), diagnoses.get(step, {}))
         for step in sorted(scores.keys() | diagnoses.keys())

@@ -8,6 +8,7 @@ from .elements import Figure, Missing, Section, Table
 from .marker_counts import MarkerWords
 from .marker_figures import TalliesByRun
 from .run_completions import EVALUATION, SOURCES
+from .run_differences import run_differences
 from .runs import RunRecord
 
 
@@ -28,12 +29,16 @@ def sections(
 
 def _accuracy(runs: Sequence[RunRecord], incomplete: Sequence[Missing]) -> Section:
     any_scores = any(run.scores for run in runs)
+    differences = run_differences(runs)
     return Section(
         "accuracy",
         "Accuracy",
         "Does the student still solve problems, and better or worse than its base?",
         figures=[curves.accuracy(runs)],
-        tables=[tables.table_1(runs)] if any_scores else [],
+        tables=[
+            *([tables.table_1(runs)] if any_scores else []),
+            *([differences] if differences else []),
+        ],
         folded=[tables.details(runs)] if any_scores else [],
         missing=[*_not_evaluated(runs), *incomplete],
     )

@@ -4,18 +4,18 @@ B rows of a batch, U different prompts among them, S prompt tokens, T completion
 the head, K candidates for the next token.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from peft import PeftModel
 from torch import Tensor
-from transformers import DynamicCache
 
-from purified_opsd.policy.model import Model, Policy, base_of
+from purified_opsd.policy.decoding import DecodingBatch
+from purified_opsd.policy.model import base_of
 from purified_opsd.policy.scoring import working_precision
+from purified_opsd.policy.turn_end import eos_ids
 
 from .drawing import report_drawn
 from .sampler import Completion, Ids, Sampler, Sampling
@@ -27,26 +27,17 @@ Drawn = tuple[Tensor, Tensor, Tensor]
 """One decoding step: the rows that are still going, their tokens and those tokens' log-probs."""
 
 
-@dataclass(frozen=True)
-class HF:
-    """In this process, with the very model that is trained."""
-
-    kind: ClassVar[str] = "hf"
-    library: ClassVar[str] = "transformers"
-
-    def open(
-        self, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
-    ) -> "HFSampler":
-        return HFSampler(policy.model, sampling)
-
-
 class HFSampler(Sampler):
-    """Samples with the training model itself, adapter on, so there is nothing to sync."""
+    """Samples with the training model itself, adapter on, so there is nothing to sync.
+
+    A completion has its token ids and their log-probs, in nats, under the untempered student, and
+    is a function of prompt and seed (docs/sampling.md).
+    """
 
     def __init__(self, model: PeftModel, sampling: Sampling):
         self.model = model
         self.sampling = sampling
-        self.eos = eos_ids(model).to(model.device)
+        self.eos = torch.tensor(eos_ids(base_of(model)), device=model.device)
 
     def sync(self, step: int) -> None:
         pass
@@ -72,14 +63,14 @@ class HFSampler(Sampler):
         return [completions[i] for i in range(len(prompts))]
 
     def _batch(self, prompts: Sequence[Ids], seeds: Sequence[int]) -> list[Completion]:
-        """Decodes one batch with a KV cache, which rows leave as soon as they have ended."""
+        """Decodes one batch with a cache, which rows leave as soon as they have ended."""
         device = self.model.device
         T = self.sampling.max_new_tokens
         # 1. All random numbers of every row, before any token is drawn.
         uniform_BT = torch.stack([uniforms(seed, T) for seed in seeds]).to(device)
         # 2. The prompts fill the cache.
-        cache = DynamicCache(config=base_of(self.model).config)
-        logits_BV, mask_BS = self._prefill(prompts, cache)
+        batch = DecodingBatch(base_of(self.model))
+        logits_BV = self._prefill(batch, prompts)
         row_B = torch.arange(len(prompts), device=device)
         drawn: list[Drawn] = []
         for t in range(T):
@@ -93,49 +84,32 @@ class HFSampler(Sampler):
                 break
             # 4. Rows that have ended leave the batch and its cache.
             if not going_B.all():
-                _keep_rows(cache, going_B)
+                batch.select(going_B.nonzero().squeeze(-1))
             row_B = row_B[going_B]
             report_drawn(len(token_B), ended=len(token_B) - len(row_B))
-            token_B1 = token_B[going_B, None]
             # 5. The new tokens of the others give their next logits.
-            mask_BS = one_longer(mask_BS[going_B])
-            logits_BV = self._next_logits(token_B1, mask_BS, cache)
+            logits_BV = self._next_logits(batch.step(token_B[going_B]))
         # 6. The steps, which held all rows side by side, become one completion a row.
         return self._completions(len(prompts), drawn)
 
-    def _prefill(
-        self, prompts: Sequence[Ids], cache: DynamicCache
-    ) -> tuple[Float[Tensor, "B V"], Int[Tensor, "B S"]]:
-        """The logits after each prompt, and the prompts' mask.  A prompt that several rows share is
-        computed once, and each of them gets a copy of its cache.
+    def _prefill(self, batch: DecodingBatch, prompts: Sequence[Ids]) -> Float[Tensor, "B V"]:
+        """The logits after each prompt.  A prompt that several rows share is computed once, and
+        each of them gets a copy of its cache.
         """
-        device = self.model.device
         # 1. The different prompts, in the order in which they first come.
         rows = [tuple(prompt) for prompt in prompts]
         different = list(dict.fromkeys(rows))
         # 2. One pass over those.
-        ids_US, mask_US = pad_left(different, device)
-        logits_UV = self._next_logits(ids_US, mask_US, cache)
+        logits_UV = self._next_logits(batch.prefill(different))
         # 3. Every row gets what belongs to its prompt.
         index_of = {prompt: index for index, prompt in enumerate(different)}
-        index_B = torch.tensor([index_of[row] for row in rows], device=device)
+        index_B = torch.tensor([index_of[row] for row in rows], device=self.model.device)
         if len(different) < len(rows):
-            cache.batch_select_indices(index_B)
-        return logits_UV[index_B], mask_US[index_B]
+            batch.select(index_B)
+        return logits_UV[index_B]
 
-    def _next_logits(
-        self, ids_BS: Tensor, mask_BS: Tensor, cache: DynamicCache
-    ) -> Float[Tensor, "B V"]:
-        base = base_of(self.model)
-        new = ids_BS.shape[1]
-        output = base(
-            input_ids=ids_BS,
-            attention_mask=mask_BS,
-            position_ids=positions(mask_BS, new),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+    def _next_logits(self, inputs: Mapping[str, Any]) -> Float[Tensor, "B V"]:
+        output = base_of(self.model)(**inputs, logits_to_keep=1)
         return output.logits[:, -1].float()
 
     def _completions(self, B: int, drawn: Sequence[Drawn]) -> list[Completion]:
@@ -154,11 +128,6 @@ class HFSampler(Sampler):
             finish = "stop" if row_ids[-1] in eos else "length"
             completions.append(Completion(row_ids, row_log_probs, finish))
         return completions
-
-
-def _keep_rows(cache: DynamicCache, keep_B: Tensor) -> None:
-    index_B = keep_B.nonzero().squeeze(-1)
-    cache.batch_select_indices(index_B)
 
 
 def draw(
@@ -244,43 +213,3 @@ def uniforms(seed: int, T: int) -> Float[Tensor, " T"]:
     """All the random numbers of one row, a function of its seed."""
     generator = torch.Generator().manual_seed(seed)
     return torch.rand(T, generator=generator)
-
-
-def positions(mask_BS: Int[Tensor, "B S"], new: int) -> Int[Tensor, "B new"]:
-    """The positions of the last `new` tokens of rows that are padded on the left."""
-    position_BS = mask_BS.cumsum(-1) - 1
-    return position_BS.clamp(min=0)[:, -new:]
-
-
-def one_longer(mask_BS: Int[Tensor, "B S"]) -> Int[Tensor, "B S+1"]:
-    """The mask of rows to which one token has been added."""
-    one_B1 = mask_BS.new_ones(len(mask_BS), 1)
-    return torch.cat([mask_BS, one_B1], dim=1)
-
-
-def pad_left(
-    prompts: Sequence[Ids], device: torch.device
-) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B S"]]:
-    """Token ids, and a mask that is 0 where a row is padded."""
-    S = max(map(len, prompts))
-    ids: list[list[int]] = []
-    mask: list[list[int]] = []
-    for prompt in prompts:
-        padding = [0] * (S - len(prompt))
-        ids.append([*padding, *prompt])
-        mask.append(padding + [1] * len(prompt))
-    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
-
-
-def eos_ids(model: PeftModel) -> Int[Tensor, " E"]:
-    """Every token that ends a completion, from the generation config, else the model's own."""
-    base = base_of(model)
-    generation = base.generation_config
-    eos = generation.eos_token_id if generation else None
-    if eos is None:
-        eos = base.config.get_text_config().eos_token_id
-    if eos is None:
-        eos = []
-    elif isinstance(eos, int):
-        eos = [eos]
-    return torch.tensor(list(eos), dtype=torch.long)

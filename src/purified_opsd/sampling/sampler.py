@@ -2,14 +2,13 @@
 each sampled token.
 
 `HFSampler`, `VLLMSampler` and `ServerSampler` are samplers; `HF`, `VLLM` and `VLLMServers` are the
-settings that open them.
+settings that open them (engines.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
-from purified_opsd.policy.model import Model, Policy
 from purified_opsd.storage.completions import FinishReason
 
 Ids = Sequence[int]
@@ -17,7 +16,10 @@ Ids = Sequence[int]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How completions are drawn.  The defaults are the upstream code's; temperature 0 is greedy."""
+    """How completions are drawn.  The defaults are the upstream code's; temperature 0 is greedy.
+
+    Raises ValueError for values with which no token could be drawn.
+    """
 
     temperature: float = 1.1
     top_p: float = 0.95
@@ -77,23 +79,4 @@ class Sampler(Protocol):
 
     def sync(self, step: int) -> None:
         """Takes over the adapter as it is after `step` optimizer steps."""
-        ...
-
-
-@runtime_checkable
-class Engine(Protocol):
-    """Settings of a way to draw completions."""
-
-    library: ClassVar[str]
-    """What draws: another library draws other completions from the same seed."""
-
-    def open(
-        self, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
-    ) -> Sampler:
-        """Returns a sampler of the policy, which was loaded from `model`.  An engine that holds
-        weights of its own draws from the base until the first `sync`.
-
-        Raises ModelError where the engine cannot serve this model or prompts so long, ServersLost
-        where it does not answer.
-        """
         ...

@@ -4,18 +4,17 @@ engine is opened.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from peft import LoraConfig
 
 from purified_opsd.errors import ModelError
 from purified_opsd.policy.model import Model, Policy, frozen
+from purified_opsd.policy.turn_end import eos_ids
 
-from .hf import eos_ids
+from .engines import VLLM
 from .logprob_check import GREEDY, TOP, LogProbCheck, logprob_check_of
 from .sampler import Completion, Ids, Sampler, Sampling
 from .vllm_api import INSTALL_VLLM
@@ -33,40 +32,19 @@ otherwise.
 """
 
 
-@dataclass(frozen=True)
-class VLLM:
-    """A vLLM engine in this process, with a copy of the base of its own."""
-
-    kind: ClassVar[str] = "vllm"
-    library: ClassVar[str] = "vllm"
-
-    memory_fraction: float = 0.4
-    """Of the GPU's memory, for the engine's base and cache; between rollouts the base waits in CPU
-    memory and the card is free.
-    """
-    directory: Path | None = None
-    """Where adapters are published.  null: /dev/shm where there is room."""
-
-    def __post_init__(self):
-        if not 0 < self.memory_fraction < 1:
-            raise ValueError(
-                f"sampler.memory_fraction must be between 0 and 1, got {self.memory_fraction}. The "
-                "default is 0.4."
-            )
-
-    def open(
-        self, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
-    ) -> "VLLMSampler":
-        """Raises ModelError where vLLM is not installed, cannot load the base, or loads another."""
-        if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
-            raise ModelError(
-                "sampler.kind vllm is for one process, and this run has several. Start servers "
-                "with `purified-opsd serve` and give --sampler.kind vllm-server --sampler.urls URL "
-                "URL."
-            )
-        engine = _start_engine(self, model, policy, sampling, longest_prompt)
-        publisher = AdapterPublisher(self.directory, policy.model)
-        return VLLMSampler(engine, policy, sampling, publisher)
+def open_engine(
+    settings: VLLM, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
+) -> "VLLMSampler":
+    """Raises ModelError where vLLM is not installed, cannot load the base, or loads another."""
+    if torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1:
+        raise ModelError(
+            "sampler.kind vllm is for one process, and this run has several. Start servers "
+            "with `purified-opsd serve` and give --sampler.kind vllm-server --sampler.urls URL "
+            "URL."
+        )
+    engine = _start_engine(settings, model, policy, sampling, longest_prompt)
+    publisher = AdapterPublisher(settings.directory, policy.model)
+    return VLLMSampler(engine, policy, sampling, publisher)
 
 
 class VLLMSampler(Sampler):
@@ -81,7 +59,7 @@ class VLLMSampler(Sampler):
         self.policy = policy
         self.sampling = sampling
         self.publisher = publisher
-        self.eos: list[int] = eos_ids(policy.model).tolist()
+        self.eos: list[int] = eos_ids(policy.base)
         self.sleeps = policy.model.device.type == "cuda"
         self.awake = True
         self.adapter: Any = None

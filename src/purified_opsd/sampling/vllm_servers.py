@@ -4,71 +4,22 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import ClassVar
+from dataclasses import replace
 
 import httpx
 
 from purified_opsd.errors import ModelError, ServersLost
-from purified_opsd.policy.model import Model, Policy, frozen
+from purified_opsd.policy.model import Policy, frozen
+from purified_opsd.policy.turn_end import eos_ids
 
 from .dispatcher import Dispatcher, ServerSlot
 from .drawing import report_drawn
-from .hf import eos_ids
+from .engines import VLLMServers
 from .logprob_check import logprob_check_of
 from .sampler import Completion, Ids, OnDone, Sampler, Sampling
 from .vllm_api import ServerUnreachable
 from .vllm_client import GenerationSettings, ServingRequirements, VLLMClient
 from .weight_sync import AdapterPublisher
-
-
-@dataclass(frozen=True)
-class VLLMServers:
-    """vLLM servers, as `purified-opsd serve` starts them."""
-
-    kind: ClassVar[str] = "vllm-server"
-    library: ClassVar[str] = "vllm"
-
-    urls: tuple[str, ...]
-    """Such as http://127.0.0.1:8000; a request goes to the one with the fewest in flight."""
-    directory: Path | None = None
-    """Where adapters are published; servers on other machines need one that they share.  null:
-    /dev/shm where there is room.
-    """
-    key_variable: str = "VLLM_API_KEY"
-    """The environment variable with the servers' key, which is written nowhere."""
-    connect_seconds: float = 5.0
-    read_seconds: float = 1800.0
-    """The longest that one completion may take."""
-    total_seconds: float = 3600.0
-    """The longest that all completions of a step may take, further attempts included."""
-    max_attempts: int = 10
-    """How often one completion is asked for."""
-
-    def __post_init__(self):
-        addresses = all(map(_is_address, self.urls))
-        if not (addresses and self.urls and len(set(self.urls)) == len(self.urls)):
-            raise ValueError(
-                "sampler.urls needs the addresses of servers, each once, such as "
-                f"http://127.0.0.1:8000, got {list(self.urls)}."
-            )
-        limits = (self.connect_seconds, self.read_seconds, self.total_seconds, self.max_attempts)
-        if min(limits) <= 0:
-            raise ValueError(
-                "sampler needs connect_seconds, read_seconds, total_seconds and max_attempts above "
-                f"0, got {self}."
-            )
-
-    def open(
-        self, model: Model, policy: Policy, sampling: Sampling, longest_prompt: int
-    ) -> "ServerSampler":
-        """Raises ServersLost where a server does not answer, ModelError where it is not what it
-        should be.
-        """
-        sampler = ServerSampler(self, policy, sampling, longest_prompt)
-        asyncio.run(sampler.check_servers())
-        return sampler
 
 
 class ServerSampler(Sampler):
@@ -87,7 +38,7 @@ class ServerSampler(Sampler):
         self.required = ServingRequirements(base_check, max_tokens)
         self.generation = GenerationSettings(
             sampling,
-            eos=eos_ids(policy.model).tolist(),
+            eos=eos_ids(policy.base),
             timeout_s=settings.read_seconds,
             V=len(base_check.log_prob_V),
         )
@@ -175,11 +126,3 @@ def _headers(key_variable: str) -> dict[str, str]:
             "header can carry."
         )
     return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-def _is_address(url: str) -> bool:
-    try:
-        address = httpx.URL(url)
-    except httpx.InvalidURL:
-        return False
-    return address.scheme in ("http", "https") and bool(address.host)

@@ -20,8 +20,9 @@ from purified_opsd.evaluation.requests import Candidate
 from purified_opsd.policy.adapters import load_adapted
 from purified_opsd.policy.loading import context_length, load_policy, load_tokenizer
 from purified_opsd.policy.model import LoRA, Model, Policy, frozen
+from purified_opsd.sampling.engines import Engine
 from purified_opsd.sampling.hf import HFSampler
-from purified_opsd.sampling.sampler import Engine, Sampler, Sampling
+from purified_opsd.sampling.sampler import Sampler, Sampling
 from purified_opsd.storage.run_dir import BASE
 
 from .checkpoint import CheckpointState, checkpoint_folder, list_checkpoints, load_adapter, verify

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from purified_opsd.data.dataset import TrainingSet
 from purified_opsd.data.prompts import Prompts
-from purified_opsd.distributed.fsdp import FSDP2, Replicated
+from purified_opsd.distributed.sharding import FSDP2, Replicated
 from purified_opsd.evaluation.benchmarks import located_benchmark
 from purified_opsd.evaluation.config import EvaluationConfig
 from purified_opsd.objective.averaging import SequenceMean, TokenMean
@@ -16,10 +16,8 @@ from purified_opsd.objective.divergences import JSD, ForwardKL, ReverseKL
 from purified_opsd.objective.kernels import Compiled, Eager
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
 from purified_opsd.policy.model import LoRA, Model
-from purified_opsd.sampling.hf import HF
+from purified_opsd.sampling.engines import HF, VLLM, VLLMServers
 from purified_opsd.sampling.sampler import Sampling
-from purified_opsd.sampling.vllm_engine import VLLM
-from purified_opsd.sampling.vllm_servers import VLLMServers
 from purified_opsd.settings import build, flat, read_yaml, to_mapping
 from purified_opsd.storage.run_dir import RunReader
 
@@ -34,6 +32,7 @@ CHANGEABLE = (
     "model.trust_remote_code_of",
     "model.gradient_checkpointing",
     "data",
+    "prompts.template",
     "output_dir",
     "sampling.batch_size",
     "sampler",
@@ -58,7 +57,10 @@ schedule.
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training run.  The defaults are the paper's; where it is silent, upstream's."""
+    """One training run.  The defaults are the paper's; where it is silent, upstream's.
+
+    Raises ValueError for a number out of range, and for settings that exclude each other.
+    """
 
     model: Model
     data: TrainingSet
@@ -164,13 +166,13 @@ class TrainingConfig:
 
     def identity(self) -> dict[str, str]:
         """Returns, by dotted name, every setting that changes the student or how it is trained.
-        Training set and base are known by their fingerprints instead.
+        Training set, base and template are known by what they hold instead.
         """
         named = dict(flat(to_mapping(self)))
         if isinstance(self.schedule, Constant):
             del named["steps"]
         return {
-            name: value if isinstance(value, str) else json.dumps(value)
+            name: value if isinstance(value, str) else json.dumps(value, default=str)
             for name, value in named.items()
             if name not in CHANGEABLE and name.partition(".")[0] not in CHANGEABLE
         }
@@ -188,14 +190,21 @@ class TrainingConfig:
     @property
     def arm(self) -> str:
         """The paper's name of what is being done."""
-        return "opsd-standard" if isinstance(self.target, TeacherTarget) else "opsd-pmi"
+        return "standard" if isinstance(self.target, TeacherTarget) else "pmi"
 
 
 def new_config(settings: Mapping[str, Any]) -> TrainingConfig:
-    """Returns the config of a run that is to begin, its local paths absolute, so that it can be
-    resumed from anywhere.  Raises SettingsError.
+    """Returns the config of a run that is to begin, its local paths absolute.  Raises
+    SettingsError.
     """
-    config = build(TrainingConfig, settings)
+    config = with_absolute_paths(build(TrainingConfig, settings))
+    return replace(config, output_dir=config.output_dir.expanduser())
+
+
+def with_absolute_paths(config: TrainingConfig) -> TrainingConfig:
+    """Returns the config with what it reads named absolutely, so that the run can be resumed from
+    anywhere.
+    """
     model = replace(config.model, path=_absolute(config.model.path))
     if config.model.trust_remote_code_of == config.model.path:
         model = replace(model, trust_remote_code_of=model.path)
@@ -204,8 +213,8 @@ def new_config(settings: Mapping[str, Any]) -> TrainingConfig:
         config,
         model=model,
         data=replace(config.data, path=_absolute(config.data.path)),
+        prompts=replace(config.prompts, template=_absolute_file(config.prompts.template)),
         evaluation=replace(config.evaluation, benchmarks=benchmarks),
-        output_dir=config.output_dir.expanduser(),
     )
 
 
@@ -213,6 +222,10 @@ def read_config(folder: Path) -> TrainingConfig:
     """Returns the config of the run in a run directory, wherever the directory has moved to."""
     settings = read_yaml(RunReader(folder).config_file)
     return replace(build(TrainingConfig, settings), output_dir=folder)
+
+
+def _absolute_file(file: Path | None) -> Path | None:
+    return file and file.expanduser().absolute()
 
 
 def _absolute(path: str) -> str:

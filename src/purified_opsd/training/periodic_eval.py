@@ -12,9 +12,10 @@ from accelerate.utils import gather_object
 from purified_opsd.data.prompts import PromptBuilder
 from purified_opsd.distributed.data_parallel_sampler import DataParallelSampler
 from purified_opsd.errors import Interrupted, RunError, WorkerError
-from purified_opsd.evaluation.benchmarks import Benchmark, load_benchmark
+from purified_opsd.evaluation.benchmarks import Benchmark
 from purified_opsd.evaluation.compatibility_checks import refuse_duplicate_names
 from purified_opsd.evaluation.evaluate import evaluate, forget_other_weights
+from purified_opsd.evaluation.graded_benchmarks import load_benchmarks
 from purified_opsd.evaluation.progress import Progress, ProgressCallback, progress_bar
 from purified_opsd.evaluation.requests import Candidate, EvaluationRequest, completion_requests
 from purified_opsd.evaluation.results import Score
@@ -46,16 +47,15 @@ def setup_evaluation(config: TrainingConfig) -> EvalSetup | None:
     """Loads the benchmarks; returns None where the run asks for no evaluation.
 
     Raises DataError where a benchmark is not there, cannot be graded, or holds a question that does
-    not fit, RunError where two share a name, and ModelError where no room is left for questions.
+    not fit, SettingsError where its grader cannot be used, RunError where two share a name, and
+    ModelError where no room is left for questions.
     """
     evaluation = config.evaluation
     if not evaluation.every:
         return None
     request = evaluation.request_for(config.model.path, config.markers)
-    benchmarks = [
-        load_benchmark(name, evaluation.columns).first(request.limit)
-        for name in evaluation.benchmarks
-    ]
+    loaded = load_benchmarks(evaluation.benchmarks, evaluation.columns, evaluation.grader)
+    benchmarks = [benchmark.first(request.limit) for benchmark in loaded]
     refuse_duplicate_names("benchmarks", [benchmark.name for benchmark in benchmarks])
     prompts = question_prompts(config.model, config.prompts, request.sampling.max_new_tokens)
     for benchmark in benchmarks:

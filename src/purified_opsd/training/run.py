@@ -6,7 +6,6 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from purified_opsd.data.prompts import WORDING
 from purified_opsd.distributed.process_group import check_same_on_all_ranks
 from purified_opsd.errors import RunError
 from purified_opsd.settings import to_mapping, to_yaml
@@ -28,15 +27,18 @@ from .collapse import say_at_the_end
 from .config import TrainingConfig
 from .periodic_eval import EvalSetup, PeriodicEvaluator, evaluation_pending, setup_evaluation
 from .retention import update_checkpoints
-from .setup import TrainingSetup, recorded_settings, setup_training
+from .setup import WORDING, TrainingSetup, setup_training
 from .trackers import Trackers, refuse_missing_trackers
 from .train import train
 
 
 def start_run(config: TrainingConfig) -> int:
-    """Trains from the beginning.  Nothing is written before data and model are loaded and checked.
+    """Trains from the beginning, Section 3.2 of the paper step by step.  Nothing is written before
+    data and model are loaded and checked.
 
-    Returns the signal that came during the last step, or 0.
+    Returns the signal that came during the last step, or 0.  Raises RunError where the output
+    directory holds a run, DataError and ModelError where data or model cannot be used, Interrupted
+    where a signal came, and FloatingPointError where training diverged.
     """
     refuse_existing(config.output_dir)
     refuse_missing_trackers(config.trackers)
@@ -54,8 +56,8 @@ def start_run(config: TrainingConfig) -> int:
 def resume_run(
     config: TrainingConfig, folder: Path, accept_changes: AcceptChanges = refuse_changes
 ) -> int:
-    """Goes on from the newest good checkpoint; on CPU the result is, bit for bit, that of a run
-    never stopped.
+    """Goes on from the newest good checkpoint of a run directory (docs/metrics.md says what is in
+    one); on CPU the result is, bit for bit, that of a run never stopped.
 
     `accept_changes` decides on settings, training set and base that are not as they were;
     `permit_changes` lets pass, for the record, all but those with which no checkpoint would fit.
@@ -71,7 +73,8 @@ def resume_run(
     if saved:
         _refuse_finished(saved.step, config, reader)
     before = saved or _beginning(reader)
-    changed = changed_settings(before.step, before.settings, recorded_settings(config))
+    named = {name: value for name, value in before.settings.items() if name != WORDING}
+    changed = changed_settings(before.step, named, config.identity())
     accept_changes(folder, not_recorded(changed, record))
     refuse_missing_trackers(config.trackers)
     # 2. Training set and base, which are checked by what they hold.
@@ -133,6 +136,16 @@ def _say_what_is_trained(setup: TrainingSetup, config: TrainingConfig) -> None:
     )
     if examples.skipped:
         _say(setup, f"{examples.skipped} bad rows were left out.")
+    for shape, count in examples.shapes.items():
+        _say(setup, f"{count} rows were read by their shape: {shape}.")
+    if setup.control_text:
+        _say(
+            setup,
+            f"{setup.control_text} of {len(examples.rows)} rows spell a control token, such as "
+            "<|im_end|>: in their prompts it is text, and ends no turn.",
+        )
+    for remark in setup.prompts.remarks():
+        _say(setup, remark)
     if isinstance(setup.policy.head, torch.nn.Linear):
         _say(setup, "The head is linear.")
     else:
@@ -148,10 +161,13 @@ def _data_record(setup: TrainingSetup, config: TrainingConfig) -> Json:
         "path": config.data.path,
         "rows": len(setup.examples.rows),
         "skipped": setup.examples.skipped,
+        "shapes": setup.examples.shapes,
         "fingerprint": setup.examples.fingerprint,
-        "wording": WORDING,
+        "wording": setup.prompts.wording,
+        "chat_template": setup.prompts.template.fingerprint,
+        "control_text": setup.control_text,
         "model_fingerprint": setup.model_fingerprint,
-        "settings": recorded_settings(config),
+        "settings": setup.state(0).settings,
     }
 
 

@@ -5,6 +5,7 @@
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 
@@ -12,10 +13,10 @@ import torch
 from accelerate import Accelerator
 
 from purified_opsd.data.dataset import Example, Examples, load_examples
-from purified_opsd.data.prompts import WORDING, PromptBuilder
+from purified_opsd.data.prompts import PromptBuilder
 from purified_opsd.data.seeds import seed_for
-from purified_opsd.distributed.fsdp import Layout
 from purified_opsd.distributed.process_group import check_same_on_all_ranks, init_distributed
+from purified_opsd.distributed.sharding import Layout
 from purified_opsd.errors import DataError, ModelError, RunError
 from purified_opsd.policy.loading import context_length, load_policy, load_tokenizer
 from purified_opsd.policy.model import Policy
@@ -23,6 +24,9 @@ from purified_opsd.sampling.sampler import Sampler
 
 from .checkpoint import CheckpointState, checkpoint_folder, load_checkpoint
 from .config import TrainingConfig
+
+WORDING = "prompts.wording"
+"""What a checkpoint calls the hash of wording and template, which takes a tokenizer to know."""
 
 
 @dataclass(frozen=True)
@@ -92,17 +96,18 @@ class TrainingSetup:
 
     def state(self, step: int) -> CheckpointState:
         """Returns what a checkpoint taken after `step` steps records."""
-        settings = recorded_settings(self.config)
+        settings = {**self.config.identity(), WORDING: self.prompts.wording}
         return CheckpointState(step, self.examples.fingerprint, self.model_fingerprint, settings)
+
+    @cached_property
+    def control_text(self) -> int:
+        """Rows that spell a control token, which stays text in their prompts."""
+        spells = self.prompts.spells_control
+        return sum(spells(row.problem, row.reference) for row in self.examples.rows)
 
     def restore(self, saved: CheckpointState, folder: Path) -> None:
         """Puts the adapter and the optimizer's state of a verified checkpoint in place."""
         load_checkpoint(checkpoint_folder(folder, saved.step), self.policy, self.optimizer)
-
-
-def recorded_settings(config: TrainingConfig) -> dict[str, str]:
-    """Returns the settings that a checkpoint records, which are those that change the student."""
-    return {**config.identity(), "prompts.wording": WORDING}
 
 
 def setup_training(config: TrainingConfig) -> TrainingSetup:

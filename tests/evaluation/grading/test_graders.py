@@ -5,6 +5,7 @@ import re
 import signal
 import threading
 import time
+import unicodedata
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,11 +14,18 @@ import pytest
 from purified_opsd.errors import WorkerError
 from purified_opsd.evaluation.benchmarks import load_benchmark
 from purified_opsd.evaluation.grading.boxed_answer import find_boxes, integer, parts
-from purified_opsd.evaluation.grading.graders import MathGrader, grade, grade_all
+from purified_opsd.evaluation.grading.graders import CountdownGrader, MathGrader, grade, grade_all
 from purified_opsd.evaluation.grading.pool import Limits, Worker, Workers
+from purified_opsd.miniature import Split, draw_rows
+
+
+def spelled_out(field):
+    """The field with each character that is not seen in its place."""
+    return re.sub(r"\\N\{([^}]+)\}", lambda name: unicodedata.lookup(name[1]), field)
+
 
 PAIRS = [
-    tuple(field.removeprefix(" ") for field in line.removesuffix("\n").split("|"))
+    tuple(spelled_out(field.removeprefix(" ")) for field in line.removesuffix("\n").split("|"))
     for line in (Path(__file__).parents[1] / "graded_pairs.txt")
     .read_text()
     .splitlines(keepends=True)
@@ -70,6 +78,36 @@ def test_what_is_too_long_or_too_deep_reaches_no_worker():
     assert grade("\\boxed{" * 100 + "5" + "}" * 100, "5").reason == "too deep"
     assert grade("\\boxed{" * 20_000, "5").reason == "cut off"
     assert grade("\\boxed{" + "(A) " * 900 + "5}", "5").correct
+
+
+def test_numbers_of_five_thousand_digits_are_graded():
+    gold = "7" * 5_000
+    grouped = ",".join(["77", *["777"] * 1_666])
+    repunit = "\\frac{10^{5000}-1}{9}"
+    for answer, verdict in [
+        (gold, "correct"),
+        (f"00{gold}", "correct"),
+        (grouped, "correct"),
+        (f"{gold} + 0", "correct"),
+        (f"7 \\cdot {repunit}", "correct"),
+        (f"-{gold}", "incorrect"),
+        (f"{gold[:-1]}8", "incorrect"),
+        (gold[:-1], "incorrect"),
+        (f"7 \\cdot {repunit} + 1", "incorrect"),
+        ("7", "incorrect"),
+    ]:
+        assert grade(f"\\boxed{{{answer}}}", gold).verdict == verdict, answer[:20]
+    assert grade("\\boxed{\\frac{1}{3}}", "0." + "3" * 5_000).correct
+    assert grade(f"\\boxed{{{'7' * 10_001}}}", gold).reason == "too long"
+
+
+def test_the_countdown_reads_past_an_empty_box():
+    row = draw_rows(Split.EVALUATION, seed=0, count=1)[0]
+    box = f"\\boxed{{{find_boxes(row['solution']).answer}}}"
+    countdown = CountdownGrader()
+    assert countdown(row["problem"], row["answer"], f"{box} as asked, in \\boxed{{}}.").correct
+    assert countdown(row["problem"], row["answer"], "\\boxed{}").verdict == "incorrect"
+    assert not countdown(row["problem"], row["answer"], f"{box}, no: \\boxed{{1}}").correct
 
 
 def test_others_go_on_beside_answers_without_end():
@@ -130,6 +168,9 @@ def test_an_installation_without_the_library_says_so(monkeypatch, tmp_path):
         ("\\boxed{a{b}c}", "a{b}c"),
         ("\\boxed{\\}}", "\\}"),
         ("\\boxed{1}\\boxed{2", "1"),
+        ("\\boxed{1}\\boxed{}", "1"),
+        ("\\boxed{1}\\boxed{\\text{ }\\,}", "1"),
+        ("\\boxed{ }", ""),
         ("\\boxed{\\text{a}}", "\\text{a}"),
     ],
 )

@@ -4,7 +4,10 @@ An answer as text: whole numbers, ± written out, and the parts of an answer tha
 """
 
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from .notation import is_empty
 
 _TOKENS = re.compile(
     r"(?P<box>\\(?:boxed|fbox|framebox)\s*(?:\[[^\[\]{}]*\]\s*)*\{)"
@@ -13,11 +16,17 @@ _TOKENS = re.compile(
 )
 
 
+_EMPTY_AT_MOST = 200
+"""Characters of a box that may still hold nothing but space and style."""
+
+
 class Boxes(NamedTuple):
     """The boxes of a text."""
 
     answer: str | None
-    """What stands in the last box whose braces close; None if there is none."""
+    """What stands in the last box whose braces close and that is not empty; empty where all boxes
+    are, and None if there is none.
+    """
     cut_off: bool
     """The last box that was opened never closed."""
 
@@ -26,19 +35,30 @@ def find_boxes(text: str) -> Boxes:
     r"""Looks for `\boxed{}`, `\fbox{}` and `\framebox{}`, and for `\boxed 5`, in one pass; of a box
     in a box, the outer one is the answer.
     """
-    answer, last_opened, open_braces = None, None, []
+    spans: list[tuple[int, int]] = []
+    last_opened, open_braces = None, []
     for token in _TOKENS.finditer(text):
         if token["box"]:
             last_opened = token.end()
             open_braces.append(last_opened)
         elif token["bare"]:
-            answer = token["bare"]
+            spans.append(token.span("bare"))
         elif token.group() == "{":
             open_braces.append(None)
         elif token.group() == "}" and open_braces:
             start = open_braces.pop()
-            answer = text[start : token.start()].strip() if start is not None else answer
-    return Boxes(answer, last_opened is not None and last_opened in open_braces)
+            if start is not None:
+                spans.append((start, token.start()))
+    cut_off = last_opened is not None and last_opened in open_braces
+    return Boxes(_last_filled(text, spans), cut_off)
+
+
+def _last_filled(text: str, spans: Sequence[tuple[int, int]]) -> str | None:
+    """The last of the answers that is not empty; the last, where all are."""
+    for start, end in reversed(spans):
+        if end - start > _EMPTY_AT_MOST or not is_empty(text[start:end]):
+            return text[start:end].strip()
+    return "" if spans else None
 
 
 LONGEST = 4_000
@@ -48,23 +68,27 @@ LONGEST = 4_000
 DEEPEST = 40
 """Brackets within brackets of an answer that is still looked at."""
 
-_STYLE = (
-    r"\\(?:text(?:bf|it|rm|sf|tt|sl|sc|up|md|normal)?|math(?:bf|it|rm|sf|tt|normal)"
-    r"|boldsymbol|bold|bm|pmb|[mh]box|emph|underline)"
-)
-_GAP = r"(?:\s|~|\\[ ,;:!]|\\q?quad\b)"
-_STYLED = re.compile(_STYLE + r"\s*\{(.*)\}\.?", re.DOTALL)
-_SWITCHED = re.compile(r"(?:\{\s*)?\\(?:bf(?:series)?|it|rm|sf|tt)\b([^{}]*)\}?")
-_CHOICE = re.compile(rf"(?:{_STYLE}\s*\{{\s*\([A-E]\)\s*\}}{_GAP}*|\([A-E]\){_GAP}+)(?=\S)")
+
+def _connective(words: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"\\(?:text|mathrm|textrm|mbox)\s*\{{\s*,?\s*(?:{words})\s*\}}"
+        rf"|(?<![\\A-Za-z])(?:{words})(?![A-Za-z])"
+    )
+
+
 _BRACED = re.compile(r"\((.*)\)|\{(.*)\}")
 _SPACES = re.compile(r"\\[ ,!;:]|\\q?quad\b|~|\$|\\left\b|\\right\b|\\displaystyle\b|\s")
 _INTEGER = re.compile(r"[+-]?(?:[0-9]+|[0-9]{1,3}(?:(?:,|\{,\})[0-9]{3})+)")
-_GROUPED = re.compile(r"(?<![0-9.,])[0-9]{1,3}(?:(?:,|\{,\})[0-9]{3})+(?![0-9,])")
-_WORDS = re.compile(
-    r"\\(?:text|mathrm|textrm|mbox)\s*\{\s*,?\s*(?:and|or)\s*\}"
-    r"|(?<![\\A-Za-z])(?:and|or)(?![A-Za-z])"
+_BRACKET_OR_GROUPED = re.compile(
+    r"(?P<opening>\\\{|[(\[])|\\\}|[)\]]"
+    r"|(?<![0-9.,])(?P<number>[0-9]{1,3}(?:(?:,|\{,\})[0-9]{3})+)(?![0-9,])"
 )
-_WIDE_DIGITS = {0xFF10 + digit: str(digit) for digit in range(10)}
+_THREES = re.compile(r"[0-9]{3}(?:,[0-9]{3})+")
+_PAIR = re.compile(r"[0-9],[0-9]")
+_UNEQUAL = re.compile(r"[<>]|\\(?:[lg]e|[lg]t|ne|neq)(?![A-Za-z])")
+_WORDS = _connective("and|or")
+_AND = _connective("and")
+_OR = _connective("or")
 _SIGNS = {"\\pm": ("+", "-"), "\\mp": ("-", "+"), "±": ("+", "-"), "∓": ("-", "+")}
 _SIGN = re.compile(r"\\pm(?![A-Za-z])|\\mp(?![A-Za-z])|±|∓")
 _BRACKETS = {"(": 1, "[": 1, "{": 1, ")": -1, "]": -1, "}": -1}
@@ -77,44 +101,41 @@ def plain(answer: str) -> str:
     return re.sub(r"\\[dt]frac\b", r"\\frac", _SPACES.sub("", answer)).rstrip(".")
 
 
-def unstyled(answer: str) -> str:
-    r"""The answer in plain digits, without what only sets its type, and without the letter of a
-    choice before it: `(051)` for `\textbf{(051)}`, `70` for `\textbf{(C) }70`.
+def integer(answer: str) -> str | None:
+    """The digits of the whole number that the answer is, thousands grouped or not, without leading
+    zeros; None where it is none.  They stay text, which has no greatest length.
     """
-    bare = answer.strip().translate(_WIDE_DIGITS)
-    while True:
-        choice = _CHOICE.match(bare)
-        inside = _STYLED.fullmatch(bare) or _SWITCHED.fullmatch(bare)
-        if choice:
-            bare = bare[choice.end() :]
-        elif inside and _closed(inside.group(1)):
-            bare = inside.group(1).strip()
-        else:
-            return bare
-
-
-def _closed(text: str) -> bool:
-    """Does no brace close one that was opened before the text?"""
-    level = 0
-    for token in re.finditer(r"\\.|[{}]", text):
-        level += {"{": 1, "}": -1}.get(token.group(), 0)
-        if level < 0:
-            return False
-    return level == 0
-
-
-def integer(answer: str) -> int | None:
-    """The whole number that the answer is, thousands grouped or not; None where it is none."""
     bare = plain(answer)
+    bracketed = False
     while inside := _BRACED.fullmatch(bare):
+        bracketed = bracketed or inside.group(1) is not None
         bare = inside.group(1) or inside.group(2) or ""
     listed = re.search(r",\s", answer)  # `1, 234` is two numbers, `1,234` one
-    return int(re.sub(r"[{},]", "", bare)) if _INTEGER.fullmatch(bare) and not listed else None
+    paired = bracketed and _PAIR.search(bare)  # `(1,234)` is a pair
+    if listed or paired or not _INTEGER.fullmatch(bare):
+        return None
+    digits = re.sub(r"[{},+-]", "", bare).lstrip("0")
+    return f"-{digits}" if digits and bare.startswith("-") else digits or "0"
 
 
 def ungrouped(answer: str) -> str:
-    r"""The answer with no commas between thousands: `1000 \pi` for `1,000 \pi`."""
-    return _GROUPED.sub(lambda number: re.sub(r"[{},]", "", number.group()), answer)
+    r"""The answer with no commas between thousands: `1000 \pi` for `1,000 \pi`.  In brackets a
+    comma separates, unless it stands in braces of its own: `(1,234)` is a pair, `(1{,}234)` none.
+    """
+    pieces, level, start = [], 0, 0
+    for token in _BRACKET_OR_GROUPED.finditer(answer):
+        number = token["number"]
+        if not number:
+            level += 1 if token["opening"] else -1
+        elif level == 0 or not _PAIR.search(number):
+            pieces += [answer[start : token.start()], re.sub(r"[{},]", "", number)]
+            start = token.end()
+    return "".join([*pieces, answer[start:]])
+
+
+def may_be_list(answer: str) -> bool:
+    """Could a grouped number as well be a list of numbers with three digits each: `100,200`?"""
+    return bool(_THREES.fullmatch(answer.strip()))
 
 
 def depth(answer: str) -> int:
@@ -132,6 +153,15 @@ def parts(answer: str) -> list[str]:
     """
     separated = _split(_WORDS.sub(",", _without_set_braces(answer)))
     return [signed for part in separated for signed in _signs_written_out(part)]
+
+
+def region(answer: str) -> str | None:
+    r"""The answer as one set of numbers, `x < 1 \lor x > 2` for `x < 1 \text{ or } x > 2`; None
+    where it has no inequality.
+    """
+    if not _UNEQUAL.search(answer):
+        return None
+    return _OR.sub(r" \\lor ", _AND.sub(r" \\land ", answer))
 
 
 def _without_set_braces(answer: str) -> str:

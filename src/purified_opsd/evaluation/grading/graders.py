@@ -8,18 +8,19 @@ from typing import Literal, Protocol
 
 from purified_opsd import miniature
 
+from .based_numbers import bases_of, has_unread_base, read_bases
 from .boxed_answer import (
     DEEPEST,
     LONGEST,
     depth,
     find_boxes,
     integer,
-    parts,
+    may_be_list,
     plain,
-    ungrouped,
-    unstyled,
 )
+from .notation import read_notation
 from .pool import Died, Limits, shared_workers
+from .readings import readings
 
 AT_ONCE = min(4, os.cpu_count() or 1)
 """The number of answers that are graded side by side."""
@@ -68,13 +69,17 @@ class CountdownGrader:
             return Grade("ungraded", "cut off")
         if answer is None:
             return Grade("ungraded", "no box")
-        return Grade("correct" if miniature.grade(problem, text) else "incorrect", answer=answer)
+        correct = miniature.grade(problem, f"\\boxed{{{answer}}}")
+        return Grade("correct" if correct else "incorrect", answer=answer)
 
 
 @dataclass(frozen=True)
 class MathGrader:
     """Compares the last box with the gold answer: as whole numbers, as text, and else as
-    mathematics, in a process with limits.
+    mathematics, in a process with limits (docs/evaluation.md).
+
+    Called with problem, gold answer and completion; gives a `Grade`, and never raises for anything
+    in the completion.
     """
 
     limits: Limits = Limits()
@@ -83,27 +88,32 @@ class MathGrader:
         answer, cut_off = find_boxes(text)
         if answer is None:
             return Grade("ungraded", "cut off" if cut_off else "no box")
-        if len(answer) > LONGEST:
-            return Grade("ungraded", "too long", answer[:LONGEST])
+        longest = max(LONGEST, 2 * len(gold))
+        if len(answer) > longest:
+            return Grade("ungraded", "too long", answer[:longest])
         if depth(answer) > DEEPEST:
             return Grade("ungraded", "too deep", answer)
         try:
-            return Grade("correct" if self._same(gold, answer) else "incorrect", answer=answer)
+            same = self._same(read_notation(gold), read_notation(answer))
         except Died as death:
             return Grade("ungraded", str(death), answer)
+        return Grade("correct" if same else "incorrect", answer=answer)
 
     def _same(self, gold: str, answer: str) -> bool:
         """Are the two the same answer?  Raises Died where a limit ends the comparison."""
-        gold, answer = unstyled(gold), unstyled(answer)
+        if bases_of(gold) and bases_of(gold) != bases_of(answer):
+            return False  # the base is asked for
+        gold, answer = read_bases(gold), read_bases(answer)
         gold_number, number = integer(gold), integer(answer)
-        if gold_number is not None and number is not None:
+        both_numbers = gold_number is not None and number is not None
+        if both_numbers and not may_be_list(gold):
             return gold_number == number
-        if plain(gold) == plain(answer):
+        if (gold_number is None) == (number is None) and plain(gold) == plain(answer):
             return True
-        gold_parts = parts(ungrouped(gold))
-        if len(gold_parts) <= 1:  # with several parts, commas may separate those of the answer
-            answer = ungrouped(answer)
-        return shared_workers(AT_ONCE, self.limits).same(gold_parts, parts(answer))
+        if has_unread_base(gold) or has_unread_base(answer):
+            return False
+        workers = shared_workers(AT_ONCE, self.limits)
+        return any(workers.same(*pair) for pair in readings(gold, answer))
 
 
 def grade(text: str, gold: str) -> Grade:

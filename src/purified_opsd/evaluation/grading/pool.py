@@ -21,7 +21,9 @@ from typing import IO, Any, cast
 
 from purified_opsd.errors import WorkerError
 
-PROGRAM = Path(__file__).with_name("verify_worker.py")
+PROGRAM = "purified_opsd.evaluation.grading.verify_worker"
+ROOT = Path(__file__).parents[3]
+"""Where the package lies, wherever the process was started."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,21 @@ class Worker:
         command = [
             sys.executable,
             "-P",
-            str(PROGRAM),
+            "-m",
+            PROGRAM,
             str(limits.cpu_seconds),
             str(limits.memory_bytes),
         ]
         pipe = subprocess.PIPE
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, bufsize=0)
+        paths = [path for path in (os.environ.get("PYTHONPATH"), str(ROOT)) if path]
+        self.process = subprocess.Popen(
+            command,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            bufsize=0,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
         self.asking, self.answers, self.errors = (
             cast(IO[bytes], stream)
             for stream in (self.process.stdin, self.process.stdout, self.process.stderr)

@@ -1,5 +1,4 @@
-"""A process that compares answers as mathematics and may die of it.  A program of its own: it
-imports nothing of ours.
+"""A process that compares answers as mathematics and may die of it.
 
 Reads one JSON line a question, [gold parts, answer parts], and writes one JSON line, what became of
 it.
@@ -13,9 +12,16 @@ import sys
 from pathlib import Path
 from typing import Any, TextIO
 
-from math_verify import LatexExtractionConfig, parse, verify
+import sympy
+from math_verify import LatexExtractionConfig, grader, parse, verify
+
+from .exact_comparison import numbers_equal
 
 BOXED = [LatexExtractionConfig(boxed_match_priority=0, try_extract_without_anchor=False)]
+
+grader.sympy_numeric_eq = numbers_equal
+grader.sympy_symbolic_eq = lambda gold, answer: False
+"""math-verify's own two compare at 1e-15, absolutely; `numbers_equal` has decided by then."""
 
 
 def same(gold: list[str], answer: list[str]) -> bool:
@@ -24,15 +30,49 @@ def same(gold: list[str], answer: list[str]) -> bool:
         return False
     left = [_parsed(part) for part in answer]
     for part in map(_parsed, gold):
-        match = next((other for other in left if verify(part, other, timeout_seconds=0)), None)
+        match = next((other for other in left if _verified(part, other)), None)
         if match is None:
             return False
         left.remove(match)
     return True
 
 
+def _verified(gold: list[Any], answer: list[Any]) -> bool:
+    """Does math-verify take one for the other, as sets where one of them is a set?  Raises
+    MemoryError and RecursionError.
+    """
+    try:
+        return verify(
+            gold, answer, timeout_seconds=0, allow_set_relation_comp=True, raise_on_error=True
+        )
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # whatever else sympy makes of it: not the same
+        return False
+
+
 def _parsed(part: str) -> list[Any]:
+    r"""What a part means, each way.  Inequalities joined by `\lor` and `\land` are one set."""
+    alternatives = part.split("\\lor")
+    if len(alternatives) > 1 or "\\land" in part:
+        return _region(alternatives)
     return parse(f"\\boxed{{{part}}}", BOXED, parsing_timeout=0)
+
+
+def _region(alternatives: list[str]) -> list[Any]:
+    """The numbers for which one of the alternatives holds, each a conjunction of inequalities in
+    one unknown; nothing where one is none.
+    """
+    try:
+        sets = [
+            sympy.Intersection(
+                *(_parsed(relation)[0].as_set() for relation in alternative.split("\\land"))
+            )
+            for alternative in alternatives
+        ]
+    except (AttributeError, IndexError, NotImplementedError):
+        return []
+    return [sympy.Union(*sets)]
 
 
 def main(cpu_seconds: int, memory_bytes: int) -> None:
@@ -40,6 +80,7 @@ def main(cpu_seconds: int, memory_bytes: int) -> None:
     its time does.
     """
     logging.disable()
+    sys.set_int_max_str_digits(0)  # the limits below hold instead
     answers = _own_output()
     resource.setrlimit(resource.RLIMIT_AS, (_held() + memory_bytes, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

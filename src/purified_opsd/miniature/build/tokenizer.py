@@ -61,7 +61,7 @@ def token_id(tokenizer: PreTrainedTokenizerBase, entry: str) -> int:
 
 def prompt_sentences() -> tuple[str, ...]:
     """The constant parts of the three contexts, each one entry of the vocabulary."""
-    instruction = INSTRUCTION.format()
+    instruction = INSTRUCTION
     before, after = REFERENCE_TEMPLATE.split("{reference}")
     return before, after.format().removesuffix(instruction), instruction
 

@@ -1,0 +1,156 @@
+"""A chat template, rendered as transformers renders it, but without chance and with its clock
+standing still.
+
+transformers gives a template the time of the call (`strftime_now`), so a template that prints the
+date makes other prompts tomorrow, and after a resume.
+"""
+
+import datetime
+import json
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import jinja2
+from jinja2 import nodes
+from jinja2.ext import Extension, loopcontrols
+from jinja2.parser import Parser
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from purified_opsd.errors import SettingsError, TemplateError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+Message = Mapping[str, Any]
+"""A turn: its `role` and its `content`."""
+WAY_OUT = "Mend it, or name a template of your own with --prompts.template FILE."
+
+
+class ChatTemplate:
+    """A compiled chat template with the variables that it is given beside the messages."""
+
+    def __init__(self, source: str, name: str, variables: Mapping[str, Any], date: datetime.date):
+        """`name` is what messages call it; `date` is what its clock shows, at midnight.
+
+        Raises TemplateError where it is not Jinja, or draws at random.
+        """
+        self.source, self.name, self.variables = source, name, variables
+        environment = _environment(date)
+        try:
+            self._template = environment.from_string(source)
+            names = environment.parse(source).find_all(nodes.Name)
+        except jinja2.TemplateSyntaxError as error:
+            raise TemplateError(
+                f"{name} cannot be read as Jinja: line {error.lineno}: {_sentence(error)} {WAY_OUT}"
+            ) from error
+        self.uses_clock = any(node.name == "strftime_now" for node in names)
+        self.fingerprint = sha256(source.encode()).hexdigest()[:16]
+
+    def render(
+        self, messages: Sequence[Message], add_generation_prompt: bool, **variables: Any
+    ) -> str:
+        """Returns the conversation as one text.  Raises TemplateError."""
+        try:
+            return self._template.render(
+                messages=messages,
+                tools=None,
+                documents=None,
+                add_generation_prompt=add_generation_prompt,
+                **{**self.variables, **variables},
+            )
+        except Exception as error:  # a template is somebody else's program and can raise anything
+            raise TemplateError(
+                f"{self.name} cannot be rendered: {type(error).__name__}: {_sentence(error)} "
+                f"{WAY_OUT}"
+            ) from error
+
+
+def load_chat_template(
+    tokenizer: "PreTrainedTokenizerBase",
+    file: Path | None,
+    thinking: bool,
+    date: datetime.date,
+) -> ChatTemplate:
+    """Returns the template in a file; None: the tokenizer's own.
+
+    Raises SettingsError where the file cannot be read, and TemplateError where there is no template
+    or it is not Jinja.
+    """
+    variables = {**tokenizer.special_tokens_map, "enable_thinking": thinking}
+    if file is not None:
+        return ChatTemplate(read_template(file), f"prompts.template {file}", variables, date)
+    model = tokenizer.name_or_path
+    if not tokenizer.chat_template:
+        raise TemplateError(
+            f"The tokenizer of {model} has no chat template, so a question cannot be put to the "
+            "model as a user's turn. Use an instruction-tuned or reasoning model, put a "
+            "chat_template.jinja into the model's folder, or name one with --prompts.template FILE."
+        )
+    try:
+        source = tokenizer.get_chat_template()
+    except ValueError as error:
+        names = ", ".join(sorted(tokenizer.chat_template))
+        raise TemplateError(
+            f"The tokenizer of {model} has several chat templates ({names}), and none is called "
+            "default. Write the one to use into a file, and name it with --prompts.template FILE."
+        ) from error
+    return ChatTemplate(source, f"The chat template of {model}", variables, date)
+
+
+def read_template(file: Path) -> str:
+    """Returns the text of a template file.  Raises SettingsError."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise SettingsError(
+            f"The chat template prompts.template {file} cannot be read: {reason}. Give a file in "
+            "Jinja, such as a model's chat_template.jinja."
+        ) from error
+
+
+def _environment(date: datetime.date) -> ImmutableSandboxedEnvironment:
+    """Returns what transformers compiles templates in (utils/chat_template_utils.py), less what
+    draws at random.
+    """
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = _to_json
+    environment.globals["raise_exception"] = _raise_exception
+    environment.globals["strftime_now"] = _clock(date)
+    del environment.filters["random"]
+    del environment.globals["lipsum"]
+    return environment
+
+
+class _Generation(Extension):
+    """`{% generation %}` marks the model's turns for training; it prints what is in it."""
+
+    tags = {"generation"}  # noqa: RUF012 (the library's own declaration)
+
+    def parse(self, parser: Parser) -> nodes.Node:
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+        return nodes.Scope(body, lineno=line)
+
+
+def _clock(date: datetime.date) -> Callable[[str], str]:
+    midnight = datetime.datetime.combine(date, datetime.time())
+    return midnight.strftime
+
+
+def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
+    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
+
+
+def _raise_exception(message: str) -> NoReturn:
+    raise jinja2.TemplateError(message)
+
+
+def _sentence(error: Exception) -> str:
+    """Returns the first line of an error's text, with a full stop."""
+    lines = str(error).strip().splitlines() or ["no reason is given"]
+    return lines[0].rstrip(".") + "."
