@@ -242,3 +242,13 @@ def test_fewer_steps_than_were_taken_are_told_from_all(finished):
         with pytest.raises(RunError, match=f"2 of 4 steps, and --steps {steps} is {fewer}"):
             resume_run(changed(finished, "--steps", steps), folder)
     assert list_checkpoints(folder) == [1, 2]
+
+
+def test_another_directory_is_refused(command, finished):
+    before = files(finished.output_dir)
+    words = ["resume", finished.output_dir, "--steps", "3", "--output-dir", "elsewhere"]
+    code, _, errors = command(*words)
+    assert code == 2
+    assert "--output-dir has no meaning here" in errors
+    assert "copy the directory and resume the copy" in errors
+    assert files(finished.output_dir) == before
