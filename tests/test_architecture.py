@@ -30,11 +30,16 @@ LAYERS = [
     "storage",
     "objective",
     "settings",
+    "setting_errors",
+    "setting_names",
+    "setting_classes",
+    "names_elsewhere",
+    "settings_file",
     "interrupts",
     "errors",
 ]
 """Each may import what stands below it."""
-GROUND = ("storage", "settings", "interrupts", "errors")
+GROUND = ("storage", *LAYERS[LAYERS.index("settings") :])
 """These know nothing of ours but each other."""
 FILES = sorted(ROOT.rglob("*.py"))
 

@@ -23,6 +23,7 @@ from purified_opsd.training.optimizer import AdamW
 
 from . import miniature
 from .errors import SettingsError
+from .setting_names import did_you_mean
 from .settings import merge, read_yaml, to_mapping
 
 MODELS: Mapping[str, str] = {
@@ -99,13 +100,20 @@ RECIPES: Mapping[str, TrainingConfig] = _recipes()
 def find_recipe(name: str) -> TrainingConfig:
     """Returns the recipe of that name.  Raises SettingsError that names the nearest."""
     if name not in RECIPES:
-        close = difflib.get_close_matches(name, RECIPES, 1, cutoff=0.4)
-        nearest = f" Did you mean {close[0]}?" if close else ""
         raise SettingsError(
-            f"There is no recipe '{name}', and it is no YAML file (.yaml).{nearest} "
+            f"There is no recipe '{name}', and it is no YAML file (.yaml).{_nearest(name)} "
             "`purified-opsd recipes` lists them all."
         )
     return RECIPES[name]
+
+
+def _nearest(name: str) -> str:
+    """Returns ` Did you mean x?`, for a slip or a part of a name; nothing where none is near."""
+    word = name.lower().replace("_", "-").removeprefix("recipes/")
+    holding = [recipe for recipe in RECIPES if word and word in recipe]
+    if holding:
+        return f" Did you mean {' or '.join(holding[:3])}?"
+    return did_you_mean(word, RECIPES)
 
 
 def read_recipe(name: str) -> dict[str, Any]:

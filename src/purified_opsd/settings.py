@@ -1,52 +1,30 @@
 """Settings from YAML and the command line to a frozen dataclass, and back to YAML.
 
 Nothing here knows a class of ours.  A settings class is a dataclass whose fields are numbers, text,
-lists and sections, which are settings classes again.  Two things a section's class declares itself:
-
-kind        where a field allows several classes, the name by which one of them is chosen:
-            `target: {kind: pmi, beta: 1.0}`.  The first of the field's union is the default.
-short_form  what a lone word stands for, as in `model: some/path`: the word is the value of the
-            first field named, and the other fields named are reset to their defaults.  Where there
-            is none, the lone word is the kind: `target: teacher`.
+lists and sections, which are settings classes again; setting_classes.py says what else.
 """
 
 import datetime
-import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
-from functools import cache
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from types import NoneType
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
-from pydantic_core import ErrorDetails
 
 from .errors import SettingsError
+from .setting_classes import Choices, by_kind, hints_of, join, sections_in, sections_of, short_form
+from .setting_errors import problems
+from .setting_names import only_class, unknown_kind, unknown_setting
+from .settings_file import place_of, quoted
+from .settings_file import read_yaml as read_yaml
 
 T = TypeVar("T")
 _Root = tuple[type, str]
 """The class that is built and its dotted name: all settings that a mistaken one can be."""
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """Returns the mapping in a YAML file.  Raises SettingsError."""
-    try:
-        value = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(
-            f"The settings file {file} cannot be read: {error.strerror}. Check its name."
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        message = " ".join(str(error).split())
-        raise SettingsError(f"The settings file {file} is not YAML: {message}.") from error
-    if not isinstance(value, dict):
-        raise SettingsError(
-            f"The settings file {file} holds a {type(value).__name__}, not settings such as "
-            "`steps: 20`."
-        )
-    return value
 
 
 def read_overrides(cls: type, words: Sequence[str]) -> dict[str, Any]:
@@ -60,16 +38,16 @@ def read_overrides(cls: type, words: Sequence[str]) -> dict[str, Any]:
         *parents, leaf = option.removeprefix("--").replace("-", "_").split(".")
         section, section_class = overrides, cls
         for parent in parents:
-            choices = _sections_of(section_class).get(parent, ())
+            choices = sections_of(section_class).get(parent, ())
             section = section.setdefault(parent, {})
             if not isinstance(section, dict):  # --data FILE before --data.subset 5
                 raise SettingsError(
                     f"{option} follows a short form of {parent}; write "
-                    f"--{parent}.{_short_form(choices)[0]} for that one."
+                    f"--{parent}.{short_form(choices)[0]} for that one."
                 )
             section_class = _class_of(section, choices)
         if isinstance(section.get(leaf), dict):  # --data.subset 5 before --data FILE
-            word_sets = _short_form(_sections_of(section_class).get(leaf, ()))[0]
+            word_sets = short_form(sections_of(section_class).get(leaf, ()))[0]
             raise SettingsError(
                 f"{option} is a short form after settings of {leaf}; write {option}.{word_sets}."
             )
@@ -82,6 +60,8 @@ def _options(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     """Yields every `--option` with the values that follow it, after a space or `=`."""
     option, values = "", []
     for word in words:
+        if word[:1] == "-" and word[1:2].isalpha():
+            raise SettingsError(f"{word} has one dash, and settings have two: -{word}.")
         if not word.startswith("--"):
             if not option:
                 raise SettingsError(
@@ -104,7 +84,7 @@ def merge(cls: type, settings: Mapping[str, Any], overrides: Mapping[str, Any]) 
     """
     merged = dict(settings)
     for name, value in overrides.items():
-        choices = _sections_of(cls).get(name, ())
+        choices = sections_of(cls).get(name, ())
         before = _long_form(merged.get(name), choices)
         value = _long_form(value, choices)
         if isinstance(before, Mapping) and isinstance(value, Mapping) and value:
@@ -122,8 +102,8 @@ def override(cls: type, settings: Mapping[str, Any], words: Sequence[str]) -> di
     """
     short_forms, others = [], []
     for option, values in _options(words):
-        choices = _sections_of(cls).get(option.removeprefix("--"), ())
-        declares_one = choices and _short_form(choices) != ("kind",)
+        choices = sections_of(cls).get(option.removeprefix("--"), ())
+        declares_one = choices and short_form(choices) != ("kind",)
         (short_forms if declares_one else others).extend([option, *values])
     settings = merge(cls, settings, read_overrides(cls, short_forms))
     return merge(cls, settings, read_overrides(cls, others))
@@ -141,7 +121,7 @@ def build(cls: type[T], settings: Mapping[str, Any], section: str = "") -> T:
 def to_mapping(value: Any) -> Any:
     """Returns settings as plain mappings, lists, numbers and text, which `build` turns back."""
     if is_dataclass(value) and not isinstance(value, type):
-        sections = _sections_of(type(value))
+        sections = sections_of(type(value))
         mapping: dict[str, Any] = {}
         for field in fields(value):
             inner = getattr(value, field.name)
@@ -170,139 +150,87 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-def _value(settings: Any, choices: tuple[type, ...], path: str, root: _Root) -> Any:
+def _value(settings: Any, choices: Choices, path: str, root: _Root) -> Any:
     """Returns an instance of one of the classes, its own sections built first."""
-    settings = _long_form(settings, choices)
+    settings = {"kind": None} if settings is None else _long_form(settings, choices)
     if not isinstance(settings, Mapping):
         raise SettingsError(
-            f"{path or 'the settings'} must be a section with keys, got {settings!r}."
+            f"{path or 'the settings'} must be a section with keys, got {quoted(settings)}."
         )
     cls = choices[0]
     if len(choices) > 1:
-        cls = _choose(settings, choices, path)
+        cls = _choose(settings, choices, path, root)
         settings = {name: inner for name, inner in settings.items() if name != "kind"}
-    hints = get_type_hints(cls)
-    names = [field.name for field in fields(cls)]
+    hints = hints_of(cls)
     values: dict[str, Any] = {}
     for name, inner in settings.items():
-        inner_path = _join(path, str(name))
-        if name not in names:
-            raise SettingsError(_unknown(inner_path, cls, root))
-        sections = _sections_in(hints[name])
-        if sections and not (inner is None and NoneType in get_args(hints[name])):
-            inner = _value(inner, sections, inner_path, root)
-        elif get_origin(hints[name]) is tuple and isinstance(inner, str):
-            inner = inner.split(",")
-        values[name] = inner
+        inner_path = join(path, str(name))
+        if name == "kind" and name not in hints and path:
+            raise SettingsError(f"{only_class(path, cls, inner)}{place_of(inner)}")
+        if name not in hints:
+            raise SettingsError(f"{unknown_setting(inner_path, cls, *root)}{place_of(name)}")
+        values[name] = _field(inner, hints[name], inner_path, root)
     try:
-        return TypeAdapter(cls).validate_python(values)
+        value = TypeAdapter(cls).validate_python(values)
     except ValidationError as error:
-        problems = [_explain(problem, path) for problem in error.errors()]
-        raise SettingsError("\n".join(problems)) from error
+        raise SettingsError(problems(error, path)) from error
+    _check_finite(value, path)
+    return value
 
 
-def _unknown(name: str, cls: type, root: _Root) -> str:
-    section = name.rpartition(".")[0]
-    siblings = [_join(section, field.name) for field in fields(cls)]
-    known = ", ".join(siblings) or f"none: {cls.__name__} has nothing to set"
-    others = [*siblings, *_all_names(*root)]
-    nearest = _nearest(name, [other for other in others if other != name])
-    settings_of = f"Settings of {section}" if section else "All settings"
-    return f"There is no setting {name}.{nearest} {settings_of}: {known}."
+def _field(inner: Any, hint: Any, path: str, root: _Root) -> Any:
+    """Returns the value of a field as pydantic takes it, a section as an instance of its class."""
+    allowed = get_args(hint)
+    sections = sections_in(hint)
+    if sections and not (inner is None and NoneType in allowed):
+        return _value(inner, sections, path, root)
+    if isinstance(inner, bool) and bool not in (hint, *allowed):  # pydantic takes true as 1
+        raise SettingsError(f"{path} is neither true nor false, got {inner}.")
+    if get_origin(hint) is tuple and isinstance(inner, str):
+        return inner.split(",")
+    return inner
 
 
-def _choose(settings: Mapping[str, Any], choices: tuple[type, ...], path: str) -> type:
+def _check_finite(value: Any, path: str) -> None:
+    """Raises SettingsError where a number of a settings class is infinite or none."""
+    for field in fields(value):
+        number = getattr(value, field.name)
+        if isinstance(number, float) and not math.isfinite(number):
+            raise SettingsError(
+                f"{join(path, field.name)} must be a finite number, got {number}. For no limit "
+                "give a large one, such as 1e9."
+            )
+
+
+def _choose(settings: Mapping[str, Any], choices: Choices, path: str, root: _Root) -> type:
     """Returns the class whose kind the settings name, or the default."""
-    by_kind = _by_kind(choices)
+    kinds = by_kind(choices)
     kind = _kind(settings, choices)
-    if kind not in by_kind:
-        raise SettingsError(
-            f"{path}.kind must be one of {', '.join(by_kind)}, got "
-            f"{kind!r}.{_nearest(str(kind), list(by_kind))}"
-        )
-    return by_kind[kind]
+    if kind not in kinds:
+        message = unknown_kind(path, kind, list(kinds), *root)
+        raise SettingsError(f"{message}{place_of(kind)}")
+    return kinds[kind]
 
 
-def _class_of(settings: Mapping[str, Any], choices: tuple[type, ...]) -> type:
+def _class_of(settings: Mapping[str, Any], choices: Choices) -> type:
     """Returns the class of a section, as far as its settings tell; NoneType where it has none."""
     if not choices:
         return NoneType
-    return _by_kind(choices).get(_kind(settings, choices), choices[0])
+    return by_kind(choices).get(_kind(settings, choices), choices[0])
 
 
-def _kind(settings: Mapping[str, Any], choices: tuple[type, ...]) -> Any:
-    return settings.get("kind", next(iter(_by_kind(choices)), None))
+def _kind(settings: Mapping[str, Any], choices: Choices) -> Any:
+    return settings.get("kind", next(iter(by_kind(choices)), None))
 
 
-def _by_kind(choices: tuple[type, ...]) -> dict[str, type]:
-    """Returns the classes of a field that has a choice of them, by kind."""
-    return {vars(choice)["kind"]: choice for choice in choices} if len(choices) > 1 else {}
-
-
-def _long_form(value: Any, choices: tuple[type, ...]) -> Any:
+def _long_form(value: Any, choices: Choices) -> Any:
     """Returns the section that a lone word stands for; anything else as it is."""
     if not isinstance(value, str) or not choices:
         return value
-    named, *reset = _short_form(choices)
+    named, *reset = short_form(choices)
     section = {named: value}
     for field in fields(choices[0]):
         if field.name in reset:
             factory = field.default_factory
             section[field.name] = to_mapping(field.default if factory is MISSING else factory())
     return section
-
-
-def _short_form(choices: tuple[type, ...]) -> tuple[str, ...]:
-    return getattr(choices[0], "short_form", ("kind",)) if choices else ("kind",)
-
-
-@cache
-def _sections_of(cls: type) -> dict[str, tuple[type, ...]]:
-    """Returns, by the name of a field, the settings classes that it allows."""
-    if not is_dataclass(cls):
-        return {}
-    hints = get_type_hints(cls)
-    return {field.name: _sections_in(hints[field.name]) for field in fields(cls)}
-
-
-def _sections_in(hint: Any) -> tuple[type, ...]:
-    choices = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-    return tuple(choice for choice in choices if isinstance(choice, type) and is_dataclass(choice))
-
-
-def _all_names(cls: type, path: str = "") -> list[str]:
-    """Returns the dotted names of all settings below a class."""
-    names: list[str] = []
-    for name, choices in _sections_of(cls).items():
-        names.append(_join(path, name))
-        for choice in choices:
-            names += _all_names(choice, _join(path, name))
-    return names
-
-
-def _nearest(name: str, names: Sequence[str]) -> str:
-    """Returns ` Did you mean x?`, by the whole dotted name or by its last part; or nothing."""
-    leaf = name.rpartition(".")[2]
-    by_leaf = {other.rpartition(".")[2]: other for other in reversed(names)}
-    close = (
-        [other for other in names if other.rpartition(".")[2] == leaf]
-        or difflib.get_close_matches(name, names, 1)
-        or difflib.get_close_matches(leaf, list(by_leaf), 1)
-    )
-    return f" Did you mean {by_leaf.get(close[0], close[0])}?" if close else ""
-
-
-def _explain(problem: ErrorDetails, path: str) -> str:
-    name = _join(path, ".".join(str(part) for part in problem["loc"]))
-    if problem["type"] in ("missing", "missing_argument"):
-        option = f"--{name.replace('_', '-')}"
-        return (
-            f"The setting {name} is missing. Add it to the YAML file, or give it as {option} VALUE."
-        )
-    if problem["type"] == "value_error" and "ctx" in problem:
-        return str(problem["ctx"]["error"])
-    return f"{name}: {problem['msg']}, got {problem['input']!r}."
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}.{name}" if path and name else path or name

@@ -10,13 +10,10 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from purified_opsd.training.checkpoint import newest_valid
-from purified_opsd.training.config import TrainingConfig, new_config
-from purified_opsd.training.periodic_eval import evaluation_pending
-from purified_opsd.training.run import resume_run, start_run
+from purified_opsd.training.config import TrainingConfig, new_config, read_config
 
 from .errors import Interrupted, RunError, SettingsError
-from .settings import flat, merge, read_overrides, read_yaml, to_mapping
+from .settings import flat, merge, read_overrides, to_mapping
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,9 @@ class Point:
     @property
     def done(self) -> bool:
         """Has the run taken all its steps, and is no evaluation pending?"""
+        from purified_opsd.training.checkpoint import newest_valid
+        from purified_opsd.training.periodic_eval import evaluation_pending
+
         saved, _ = newest_valid(self.folder)
         return (
             saved is not None
@@ -53,6 +53,8 @@ class Point:
         """Starts the run, or goes on with it.  Raises what `start_run` and `resume_run` raise, and
         Interrupted even where the signal came during the last step, since the sweep has more to do.
         """
+        from purified_opsd.training.run import resume_run, start_run
+
         config, folder = self.config, self.folder
         stopping = resume_run(config, folder) if self.begun else start_run(config)
         if stopping:
@@ -93,7 +95,7 @@ def refuse_changes(points: Sequence[Point]) -> None:
     for point in points:
         if not point.begun:
             continue
-        before = dict(flat(read_yaml(point.config_file)))
+        before = dict(flat(to_mapping(read_config(point.folder))))
         for name, value in flat(to_mapping(point.config)):
             if name != "output_dir" and before.get(name) != value:
                 raise RunError(

@@ -4,10 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
-from purified_opsd.inspection.diagnose import diagnose_run
-from purified_opsd.inspection.diagnosis_table import NOTE, diagnosis_table
 from purified_opsd.training.config import read_config
 
+from .loading import loading
 from .parameters import RunFolder, markers_in
 
 
@@ -29,5 +28,8 @@ def diagnose(
     """
     config = read_config(folder)
     config = replace(config, markers=markers_in(markers) or config.markers)
+    with loading():
+        from purified_opsd.inspection.diagnose import diagnose_run
+        from purified_opsd.inspection.diagnosis_table import NOTE, diagnosis_table
     diagnosis = diagnose_run(config, samples, seed)
     print(f"{diagnosis_table(config.output_dir)}\n{NOTE}\n\nEverything is in {diagnosis}.")

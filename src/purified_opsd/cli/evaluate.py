@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.errors import ServersLost, SettingsError, Stopped, refused_as_settings
@@ -20,15 +20,13 @@ from purified_opsd.policy.model import Model
 from purified_opsd.sampling.engines import HF, Engine, VLLMServers
 from purified_opsd.settings import build, merge, read_overrides, to_mapping
 from purified_opsd.storage.files import write_atomic
-from purified_opsd.training.checkpoint_models import (
-    LoadedModels,
-    load_adapted_model,
-    load_bare_model,
-    load_run_models,
-)
 from purified_opsd.training.config import TrainingConfig, read_config
 
+from .loading import loading
 from .parameters import Settings, Several, markers_in
+
+if TYPE_CHECKING:
+    from purified_opsd.training.checkpoint_models import LoadedModels
 
 PAPERS_RUNS = 12
 Dtype = Literal["auto", "bfloat16", "float32"]
@@ -138,8 +136,14 @@ def _load(
     prompts: Prompts,
     max_new_tokens: int,
     engine: Engine,
-) -> LoadedModels:
+) -> "LoadedModels":
     """Returns what is evaluated: a run's checkpoints, or a model with or without an adapter."""
+    with loading():
+        from purified_opsd.training.checkpoint_models import (
+            load_adapted_model,
+            load_bare_model,
+            load_run_models,
+        )
     if run:
         if bare.adapter:
             raise SettingsError(

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Annotated
 
 from purified_opsd.errors import RunError, SettingsError
-from purified_opsd.policy.export import export as export_model
 from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.training.checkpoint import (
     checkpoint_folder,
@@ -15,6 +14,7 @@ from purified_opsd.training.checkpoint import (
 from purified_opsd.training.config import read_config
 from purified_opsd.training.retention import why_missing
 
+from .loading import loading
 from .parameters import RunFolder
 
 ROUNDED_AWAY = 0.1
@@ -43,10 +43,18 @@ def export(
     model = read_config(folder).model
     checkpoint = checkpoint_folder(folder, _checkpoint_step(folder, step))
     verify(checkpoint)
-    rounded = export_model(model, checkpoint / "adapter", output)
+    with loading():
+        from purified_opsd.policy.export import TEXTS
+        from purified_opsd.policy.export import export as export_model
+    exported = export_model(model, checkpoint / "adapter", output)
     print(f"{output}: {Path(model.path).name} with the adapter of {checkpoint.name}.")
-    print(f"Rounding to the saved dtype changed the update by {rounded:.1%} of its norm.")
-    if rounded > ROUNDED_AWAY:
+    print(f"Rounding to the saved dtype changed the update by {exported.rounding:.1%} of its norm.")
+    print(
+        f"Read again and compared with the adapter on {len(TEXTS)} texts: logits within "
+        f"{exported.logits:.2g}, KL {exported.kl:.2g} nats a token; training moved it by "
+        f"{exported.update_kl:.2g}."
+    )
+    if exported.rounding > ROUNDED_AWAY:
         adapter = checkpoint / "adapter"
         print(
             f"To serve the model as it was trained, load {model.path} with the adapter {adapter}."

@@ -2,7 +2,6 @@
 had it, and all end with its code.
 """
 
-import os
 import signal
 import sys
 import traceback
@@ -40,17 +39,6 @@ def run_together(words: Sequence[str]) -> NoReturn:
         code = _fail(error)
     end(code)
     raise AssertionError("a process that has ended")
-
-
-def is_first() -> bool:
-    """Is this the only process, or the one of several that speaks for all?"""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def say(line: str) -> None:
-    """Says on stderr what all processes have to say, in the first of them."""
-    if is_first():
-        print(line, file=sys.stderr)
 
 
 def _refuse_what_one_process_does(words: Sequence[str]) -> None:

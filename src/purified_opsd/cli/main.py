@@ -3,20 +3,20 @@
 `--help`, `--version` and a mistyped command are answered from here, without a command's imports.
 """
 
-import difflib
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from importlib import import_module
-from signal import Signals
 
 from cyclopts import App, CycloptsError, Parameter
 
 from purified_opsd import __version__
-from purified_opsd.errors import SettingsError, Stopped, UserError
-from purified_opsd.interrupts import StopRequest, interrupt
+from purified_opsd.errors import SettingsError, UserError
+from purified_opsd.setting_names import did_you_mean
+
+from .loading import loading
 
 COMMANDS: Mapping[str, str] = {
     "quickstart": "The paper in miniature on two processor cores.",
@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, str] = {
     "export": "Merge a checkpoint's adapter into its base.",
     "prepare": "Make a training set.",
     "recipes": "List the recipes, or print one as YAML.",
+    "settings": "What can be set: type, default, meaning and source.",
     "plan": "Estimate a run's memory and time on GPUs.",
     "serve": "Start a vLLM server that runs can draw from.",
 }
@@ -72,29 +73,21 @@ def _run_alone(words: Sequence[str]) -> int:
 
 
 def _load(words: Sequence[str]) -> None:
-    """Imports the command, which takes seconds.  Raises Stopped where a signal comes meanwhile."""
+    """Imports the command.  Raises Stopped where a signal comes meanwhile."""
     if not words or words[0] not in COMMANDS:
         return
-    with StopRequest(at_first=interrupt) as stop:
-        try:
-            import_module(f"purified_opsd.cli.{words[0]}")
-        except BaseException as error:
-            if not stop.signal:
-                raise
-            name = Signals(stop.signal).name  # libraries make other errors of a KeyboardInterrupt
-            raise Stopped(
-                f"Stopped by {name} before anything was done.", 128 + stop.signal
-            ) from error
+    with loading():
+        import_module(f"purified_opsd.cli.{words[0]}")
 
 
 def run_command(words: Sequence[str]) -> int:
     """Runs the command that the words name; returns its exit code.  Raises SettingsError for words
     that it does not take, and whatever the command raises.
     """
-    name = words[0] if words else "--help"
+    words = _as_flags(words)
+    name = words[0]
     if name not in COMMANDS and name not in FLAGS:
-        close = difflib.get_close_matches(name, [*COMMANDS, *FLAGS], 1)
-        nearest = f" Did you mean {close[0]}?" if close else ""
+        nearest = did_you_mean(name, [*COMMANDS, *FLAGS])
         raise SettingsError(
             f"There is no command '{name}'.{nearest} `purified-opsd --help` lists them all."
         )
@@ -103,6 +96,18 @@ def run_command(words: Sequence[str]) -> int:
     except CycloptsError as error:
         more = f" {name}" if name in COMMANDS else ""
         raise SettingsError(f"{error} `purified-opsd{more} --help` says what it takes.") from error
+
+
+def _as_flags(words: Sequence[str]) -> Sequence[str]:
+    """Returns `help train` as `train --help`, `-V` as `--version`, and no words as `--help`."""
+    match words:
+        case [] | ["help"]:
+            return ["--help"]
+        case ["help", command, *_]:
+            return [command, "--help"]
+        case ["-V" | "version", *_]:
+            return ["--version"]
+    return words
 
 
 def application(command: str) -> App:

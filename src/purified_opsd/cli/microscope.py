@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated
 
-from purified_opsd.inspection.microscope import microscope_run
 from purified_opsd.training.config import read_config
 
+from .loading import loading
 from .parameters import RunFolder, Several
 
 
@@ -25,5 +25,8 @@ def microscope(
         step: Which checkpoints, 0 for the base; all if left out.
         seed: Decides questions and completions.
     """
-    page = microscope_run(read_config(folder), step, samples, seed)
+    config = read_config(folder)
+    with loading():
+        from purified_opsd.inspection.microscope import microscope_run
+    page = microscope_run(config, step, samples, seed)
     print(f"Open {page} ({page.stat().st_size / 1e6:.1f} MB).")

@@ -11,7 +11,6 @@ from cyclopts import Parameter
 from purified_opsd.data.dataset import TrainingSet
 from purified_opsd.errors import DataError, SettingsError, refused_as_settings
 from purified_opsd.evaluation.benchmarks import load_benchmark
-from purified_opsd.policy.loading import load_tokenizer
 from purified_opsd.policy.model import Model
 from purified_opsd.preparation.answer_check import AnswerMismatch
 from purified_opsd.preparation.decontaminate import THRESHOLD, Overlap
@@ -26,6 +25,7 @@ from purified_opsd.settings import (
 )
 from purified_opsd.training.config import TrainingConfig
 
+from .loading import loading
 from .parameters import Settings, Several
 
 PAPERS = ("aime24", "aime25", "hmmt25")
@@ -136,6 +136,8 @@ def _length_check(tokenizer: str | None, limit: int | None) -> list[LongReferenc
         raise SettingsError(
             f"--max-reference-tokens must be at least 1, got {limit}. Leave it out for no limit."
         )
+    with loading():
+        from purified_opsd.policy.loading import load_tokenizer
     return [LongReference(load_tokenizer(Model(tokenizer)), limit)]
 
 

@@ -6,12 +6,11 @@ from typing import Annotated
 
 from purified_opsd.errors import SettingsError, Stopped
 from purified_opsd.settings import build, override, read_overrides, to_mapping
-from purified_opsd.training.changes import permit_changes, refuse_changes
 from purified_opsd.training.config import TrainingConfig, read_config, with_absolute_paths
-from purified_opsd.training.run import resume_run
 
-from .launch import say
+from .loading import loading
 from .parameters import RunFolder, Settings
+from .rank_zero import say
 
 
 def resume(
@@ -38,6 +37,9 @@ def resume(
         )
     start = to_mapping(read_config(folder))
     config = with_absolute_paths(build(TrainingConfig, override(TrainingConfig, start, settings)))
+    with loading():
+        from purified_opsd.training.changes import permit_changes, refuse_changes
+        from purified_opsd.training.run import resume_run
     try:
         resume_run(config, folder, permit_changes if allow_changes else refuse_changes)
     except Stopped as stop:

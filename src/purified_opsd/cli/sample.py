@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from purified_opsd.errors import SettingsError, refused_as_settings
-from purified_opsd.inspection.sample import SampleRequest, sample_run
 from purified_opsd.reporting.terminal import completion_text
 from purified_opsd.training.config import read_config
 
+from .loading import loading
 from .parameters import RunFolder
 
 WIDEST = 100
@@ -52,6 +52,8 @@ def sample(
             sampling = replace(sampling, max_new_tokens=max_new_tokens)
         if temperature is not None:
             sampling = replace(sampling, temperature=temperature)
+    with loading():
+        from purified_opsd.inspection.sample import SampleRequest, sample_run
     width = min(WIDEST, shutil.get_terminal_size().columns)
     file = sample_run(
         replace(config, sampling=sampling),

@@ -7,15 +7,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from purified_opsd.recipes import read_recipe
-from purified_opsd.sampling.vllm_serve import (
-    KEY_VARIABLE,
-    refuse_unable,
-    server_command,
-    server_environment,
-)
 from purified_opsd.settings import build, merge, override
 from purified_opsd.training.config import TrainingConfig
 
+from .loading import loading
 from .parameters import Recipe, Settings
 
 
@@ -46,6 +41,13 @@ def serve(
     if model:
         start = merge(TrainingConfig, start, {"model": model})
     config = build(TrainingConfig, override(TrainingConfig, start, settings))
+    with loading():
+        from purified_opsd.sampling.vllm_serve import (
+            KEY_VARIABLE,
+            refuse_unable,
+            server_command,
+            server_environment,
+        )
     prompt_tokens = config.prompts.max_tokens
     command = [
         *server_command(config.model, config.adapter, config.sampling, prompt_tokens, host, port),

@@ -8,8 +8,8 @@ from purified_opsd.errors import Interrupted
 from purified_opsd.recipes import is_yaml, read_recipe
 from purified_opsd.sweep import grid, refuse_changes
 
-from .launch import is_first, say
 from .parameters import Recipe, Settings
+from .rank_zero import is_first, say
 from .report import make_report
 
 

@@ -2,14 +2,15 @@
 
 import shlex
 
+from purified_opsd.data.readers import refuse_missing
 from purified_opsd.errors import Stopped
 from purified_opsd.recipes import read_recipe
 from purified_opsd.settings import merge, override
 from purified_opsd.training.config import TrainingConfig, new_config
-from purified_opsd.training.run import start_run
 
-from .launch import say
+from .loading import loading
 from .parameters import Recipe, Settings
+from .rank_zero import say
 
 
 def train(
@@ -35,6 +36,9 @@ def train(
     short = {name: value for name, value in named.items() if value is not None}
     start = merge(TrainingConfig, read_recipe(recipe), short)
     config = new_config(override(TrainingConfig, start, settings))
+    refuse_missing(config.data.path)
+    with loading():
+        from purified_opsd.training.run import start_run
     try:
         start_run(config)
     except Stopped as stop:

@@ -19,9 +19,13 @@ class Columns:
     """
 
     problem: str = "problem"
+    """The question."""
     solution: str = "solution"
+    """The reference solution."""
     answer: str | None = None
+    """The final answer, which `reference: answer-only` shows; null: `answer`, if there is one."""
     id: str | None = None
+    """What a row is known by; null: `id`, where there is one, else its number."""
 
     def required(self, *roles: str) -> dict[str, str]:
         """The columns that each row must have, by role: the problem's, those of the roles, and all

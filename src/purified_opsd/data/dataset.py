@@ -94,9 +94,11 @@ class TrainingSet:
     subset: int | None = None
     """Keep a sample of this many rows, a function of `subset_seed` alone."""
     subset_seed: int = 0
+    """Decides the sample."""
     reference: ReferenceView = WholeSolution()
     """What of a row the teacher is shown."""
     on_bad_row: Literal["fail", "skip"] = "fail"
+    """What a row that cannot be used does: end the run before it begins, or be left out."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ for word, and none of its words points at a problem: what the two share cancels 
 import datetime
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
@@ -47,36 +47,35 @@ A_DAY = datetime.date(2025, 1, 1)
 
 @dataclass(frozen=True)
 class Prompts:
-    """How an example becomes prompts.
-
-    What has no part in the representation is in the hash of the wording instead.
-    """
+    """How an example becomes prompts."""
 
     thinking: bool = True
     """Handed to the chat template as `enable_thinking`, for every context alike; templates that
     know no such flag ignore it.
     """
     max_tokens: int = 20_000
-    """The longest prompt of any context; a longer reference is cut at its end to fit."""
+    """The longest prompt of any context; a longer reference is cut at its end to fit.  Source:
+    upstream.
+    """
     long_reference: Literal["cut", "refuse"] = "cut"
     """Whether a reference that does not fit is cut (and counted), or its row refused before
     training starts.
     """
-    template: Path | None = field(default=None, repr=False)
+    template: Path | None = None
     """A file with a chat template in Jinja; null: the tokenizer's own."""
-    system: str | None = field(default=None, repr=False)
+    system: str | None = None
     """The system prompt of every context; null: none."""
-    instruction: str = field(default=INSTRUCTION, repr=False)
+    instruction: str = INSTRUCTION
     """What follows the question, and says how to answer."""
-    base: str = field(default=BASE_WORDING, repr=False)
+    base: str = BASE_WORDING
     """The student's and evaluation's wording, with {problem} and {instruction}."""
-    reference: str = field(default=REFERENCE_WORDING, repr=False)
+    reference: str = REFERENCE_WORDING
     """The reference probe's wording, with {reference} and {instruction}."""
-    teacher: str | None = field(default=None, repr=False)
+    teacher: str | None = None
     """The teacher's wording, with {problem}, {reference} and {instruction}; null: the problem, an
     empty line, and the probe's wording.
     """
-    date: datetime.date = field(default=A_DAY, repr=False)
+    date: datetime.date = A_DAY
     """What a template that prints the date is told."""
 
     def __post_init__(self):

@@ -53,10 +53,20 @@ def set_name(file: Path) -> str:
     return Path(file.stem).stem if file.suffix.lower() == ".gz" else file.stem
 
 
+def refuse_missing(path: str) -> None:
+    """Raises the DataError of `read_rows` where nothing is at a path, and reads nothing."""
+    if not Path(path).expanduser().exists() and not _is_hub_id(path):
+        next(read_rows(path, None, "train", None))
+
+
 def _ending(file: Path) -> str:
     """What says the format, `.gz` aside."""
     name = Path(file.stem) if file.suffix.lower() == ".gz" else file
     return name.suffix.lower()
+
+
+def _is_hub_id(path: str) -> bool:
+    return not is_data_file(Path(path)) and re.fullmatch(r"[\w.-]+/[\w.-]+", path) is not None
 
 
 def read_rows(path: str, config: str | None, split: str, revision: str | None) -> Iterator[Row]:
@@ -76,7 +86,7 @@ def read_rows(path: str, config: str | None, split: str, revision: str | None) -
             yield from _read_file(file)
     elif local.is_file():
         yield from _read_file(local)
-    elif not is_data_file(local) and re.fullmatch(r"[\w.-]+/[\w.-]+", path):
+    elif _is_hub_id(path):
         yield from _read_hub(path, config, split, revision)
     else:
         raise DataError(

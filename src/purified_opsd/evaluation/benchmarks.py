@@ -36,8 +36,11 @@ class AnswerColumns:
     """The columns of a benchmark.  Rows without an `id` are numbered."""
 
     problem: str = "problem"
+    """The question."""
     answer: str = "answer"
+    """The final answer, which completions are graded by."""
     id: str = "id"
+    """What a row is known by; each once."""
 
 
 @dataclass(frozen=True)

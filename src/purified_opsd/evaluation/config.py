@@ -50,12 +50,19 @@ class SamplingOverrides:
     short_form: ClassVar[tuple[str, ...]] = ("preset",)
     """`sampling: upstream` names the preset."""
     preset: str | None = None
-    """`card` or `upstream`; null: the model's card where it is known, else upstream's."""
+    """`card` or `upstream`; null: the model's card where it is known, else upstream's.  Source: the
+    models' cards.
+    """
     temperature: float | None = None
+    """Divides the logits; 0 is greedy."""
     top_p: float | None = None
+    """The share of probability that is drawn from."""
     top_k: int | None = None
+    """The most likely tokens that are drawn from; 0: no limit."""
     max_new_tokens: int | None = None
+    """Longest completion."""
     batch_size: int | None = None
+    """Sequences generated side by side."""
 
     def resolve(self, model: str) -> Sampling:
         """How the model at that path is sampled.  Raises ValueError for an unknown preset, a card
@@ -107,6 +114,7 @@ class EvaluationConfig:
     limit: int | None = None
     """The first problems of each benchmark only."""
     seed: int = 0
+    """Decides the completions that are drawn."""
     sampling: SamplingOverrides = SamplingOverrides()
 
     def __post_init__(self):

@@ -80,9 +80,9 @@ class PMITarget:
 
     kind: ClassVar[str] = "pmi"
     beta: float = 1.0
-    """Correction strength β; a larger one stays closer to the base."""
+    """Correction strength β; a larger one stays closer to the base.  Source: the paper."""
     clip: float = 10.0
-    """Soft-clipping threshold c, in nats."""
+    """Soft-clipping threshold c, in nats.  Source: the paper."""
     center_rows: int | None = None
     """Centre over the head's first rows only, for a head with more rows than the tokenizer has
     tokens; null: over all.

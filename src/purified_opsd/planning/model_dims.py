@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from transformers import AutoConfig
-
 from purified_opsd.errors import ModelError
-from purified_opsd.policy.model import LoRA, Model
+from purified_opsd.policy.model import ALL_LINEAR, LoRA, Model
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,9 @@ class ModelDims:
 
     def adapter_parameters(self, adapter: LoRA) -> int:
         """The two matrices of each adapted linear map: [rank, inputs] and [outputs, rank]."""
-        targets = self.linears if adapter.targets == ("all-linear",) else adapter.targets
+        targets = adapter.targets
+        if targets is None or targets == ALL_LINEAR:
+            targets = tuple(self.linears)
         widths = sum(sum(self.linears[name]) for name in targets if name in self.linears)
         return self.layers * adapter.rank * widths
 
@@ -69,6 +69,8 @@ def model_dims_of(model: Model) -> ModelDims:
     """
     if model.path in PUBLISHED:
         return PUBLISHED[model.path]
+    from transformers import AutoConfig
+
     try:
         loaded = AutoConfig.from_pretrained(model.path, revision=model.revision)
     except (OSError, ValueError) as error:

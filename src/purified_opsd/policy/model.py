@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:  # settings are read without these, which take seconds
-    from peft import LoraConfig, PeftModel
+    from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from .lm_head import ModelHead
@@ -33,6 +33,7 @@ class Model:
     path: str
     """A hub id or a local folder in Hugging Face format, with safetensors weights."""
     revision: str | None = None
+    """Branch, tag or commit of a hub id; null: its main branch."""
     dtype: Literal["auto", "bfloat16", "float32"] = "auto"
     """`auto`: as the weights were saved."""
     attention: str | None = None
@@ -40,6 +41,11 @@ class Model:
     trust_remote_code_of: str | None = None
     """Repeats `path` to let that model, and no other, run Python code of its own."""
     gradient_checkpointing: bool = True
+    """Recompute activations on the way back, to save memory.  Source: the paper."""
+
+
+ALL_LINEAR = ("all-linear",)
+"""The targets in PEFT's word for every linear layer but the head."""
 
 
 @dataclass(frozen=True)
@@ -50,38 +56,29 @@ class LoRA:
     """
 
     rank: int = 64
+    """Rank r of the two matrices.  Source: the paper."""
     alpha: int = 128
-    targets: tuple[str, ...] = (
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "gate_proj",
-        "up_proj",
-        "down_proj",
-    )
-    """Names of linear layers, or `all-linear` alone."""
+    """The update is scaled by alpha / rank.  Source: upstream."""
+    targets: tuple[str, ...] | None = None
+    """Names of linear layers, each of which the model must have, or `all-linear` alone; null: the
+    linear layers of the model's attention and MLP, by the names that they have there.  Source:
+    upstream's seven, q_proj to down_proj.
+    """
     dropout: float = 0.0
+    """Of the adapter's inputs, while training.  Source: upstream."""
 
     def __post_init__(self):
-        if self.rank < 1 or self.alpha < 1 or not 0 <= self.dropout < 1 or not self.targets:
+        if self.rank < 1 or self.alpha < 1 or not 0 <= self.dropout < 1 or self.targets == ():
             raise ValueError(
                 "LoRA needs rank and alpha of at least 1, dropout in [0, 1) and a target, got "
                 f"rank={self.rank}, alpha={self.alpha}, dropout={self.dropout}, "
                 f"targets={self.targets}. The paper's setting is rank 64."
             )
-
-    def peft_config(self) -> "LoraConfig":
-        from peft import LoraConfig
-
-        targets = "all-linear" if self.targets == ("all-linear",) else list(self.targets)
-        return LoraConfig(
-            r=self.rank,
-            lora_alpha=self.alpha,
-            lora_dropout=self.dropout,
-            target_modules=targets,
-            task_type="CAUSAL_LM",
-        )
+        if self.targets and "all-linear" in self.targets and self.targets != ALL_LINEAR:
+            raise ValueError(
+                "adapter.targets says all-linear beside other names "
+                f"({', '.join(self.targets)}). Say all-linear alone, or name the layers."
+            )
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from tqdm import tqdm
-from transformers import PreTrainedTokenizerBase
 
 from purified_opsd.data.dataset import (
     Example,
@@ -22,6 +21,9 @@ from purified_opsd.data.dataset import (
 )
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.errors import DataError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 CHECK_BATCH = 64
 """Rows checked together."""
@@ -47,7 +49,7 @@ Check = Callable[[Sequence[Example]], Sequence[Finding | None]]
 class LongReference:
     """Drops a row whose reference has more tokens than a limit."""
 
-    tokenizer: PreTrainedTokenizerBase
+    tokenizer: "PreTrainedTokenizerBase"
     limit: int
 
     def __call__(self, examples: Sequence[Example]) -> Sequence[Finding | None]:

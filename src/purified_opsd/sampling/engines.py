@@ -4,8 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
-
-import httpx
+from urllib.parse import urlsplit
 
 from purified_opsd.policy.model import Model, Policy
 
@@ -97,6 +96,7 @@ class VLLMServers:
     key_variable: str = "VLLM_API_KEY"
     """The environment variable with the servers' key, which is written nowhere."""
     connect_seconds: float = 5.0
+    """The longest that a server may take to accept a connection."""
     read_seconds: float = 1800.0
     """The longest that one completion may take."""
     total_seconds: float = 3600.0
@@ -133,7 +133,9 @@ class VLLMServers:
 
 def _is_address(url: str) -> bool:
     try:
-        address = httpx.URL(url)
-    except httpx.InvalidURL:
+        address = urlsplit(url)
+        port = address.port
+    except ValueError:
         return False
-    return address.scheme in ("http", "https") and bool(address.host)
+    whole = len(url.split()) == 1 and port != 0
+    return whole and address.scheme in ("http", "https") and bool(address.hostname)

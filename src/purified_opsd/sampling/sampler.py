@@ -22,10 +22,13 @@ class Sampling:
     """
 
     temperature: float = 1.1
+    """Divides the logits; 0 is greedy.  Source: upstream."""
     top_p: float = 0.95
+    """The share of probability that is drawn from.  Source: upstream."""
     top_k: int = 20
-    """0: no limit."""
+    """The most likely tokens that are drawn from; 0: no limit.  Source: upstream."""
     max_new_tokens: int = 1024
+    """Longest completion.  Source: the paper."""
     batch_size: int = 32
     """Sequences generated side by side."""
 

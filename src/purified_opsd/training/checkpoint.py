@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import get_peft_model_state_dict, set_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
 from purified_opsd.errors import CheckpointError
@@ -138,6 +137,8 @@ def load_adapter(folder: Path, policy: Policy) -> None:
     """Puts a checkpoint's adapter in place.  Raises CheckpointError where it does not fit the
     model.
     """
+    from peft import get_peft_model_state_dict, set_peft_model_state_dict
+
     tensors = load_file(folder / "adapter" / "adapter_model.safetensors")
     expected = get_peft_model_state_dict(policy.model, save_embedding_layers=False)
     if _shapes(tensors) != _shapes(expected):

@@ -72,7 +72,7 @@ def load_bare_model(
 ) -> LoadedModels:
     """Loads a model as it is.  It is loaded with the smallest adapter, which stays off."""
     builder = question_prompts(model, prompts, max_new_tokens)
-    smallest = LoRA(rank=1, alpha=1, targets=("all-linear",))
+    smallest = LoRA(rank=1, alpha=1)
     policy = load_policy(model, smallest, builder.tokenizer, 0, Accelerator().device)
     open_sampler = partial(engine.open, model, longest_prompt=builder.limit)
     return LoadedModels(builder, _drawn_by(engine, [base_candidate(policy, open_sampler)]))

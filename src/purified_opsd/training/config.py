@@ -65,6 +65,7 @@ class TrainingConfig:
     model: Model
     data: TrainingSet
     output_dir: Path
+    """The run directory: where the run goes."""
     adapter: LoRA = LoRA()
     prompts: Prompts = Prompts()
     sampling: Sampling = Sampling()
@@ -81,8 +82,9 @@ class TrainingConfig:
     optimizer: AdamW = AdamW()
     schedule: Constant | Linear | Cosine = Constant()
     steps: int = 200
+    """Optimizer steps.  Source: the paper."""
     batch_size: int = 32
-    """Questions a step, over all processes; one completion each."""
+    """Questions a step, over all processes; one completion each.  Source: the paper."""
     micro_batch_tokens: int = 16_384
     """Tokens of one forward pass, padding included."""
     sharding: Replicated | FSDP2 = Replicated()
@@ -94,10 +96,11 @@ class TrainingConfig:
     vocabulary and the device.
     """
     checkpoint_every: int = 50
-    """Steps; the last one, and each that is evaluated, has a checkpoint too."""
+    """Steps; the last one, and each that is evaluated, has a checkpoint too.  Source: the paper."""
     keep_checkpoints: int | None = None
     """Newest checkpoints that are kept, and beside them the best by evaluation; null: all."""
     seed: int = 0
+    """Seed of everything random."""
     evaluation: EvaluationConfig = EvaluationConfig()
     decompose_per_step: int = 0
     """Completions of each step on which the teacher's pull is taken apart (docs/metrics.md); four
@@ -106,6 +109,7 @@ class TrainingConfig:
     markers: tuple[str, ...] = ()
     """Epistemic markers of your own, counted beside Kim et al.'s."""
     trackers: tuple[Literal["tensorboard", "wandb", "trackio"], ...] = ()
+    """Where each step's metrics go besides metrics.jsonl."""
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "micro_batch_tokens", "checkpoint_every"):

@@ -16,12 +16,17 @@ class AdamW:
     """The optimizer of the adapter.  Upstream's settings."""
 
     learning_rate: float = 5e-6
+    """Largest rate; the schedule is a factor on it.  Source: the paper."""
     weight_decay: float = 0.0
+    """Decoupled decay of the adapter.  Source: upstream."""
     beta1: float = 0.9
+    """Decay of the gradient's running mean.  Source: upstream."""
     beta2: float = 0.999
+    """Decay of the running mean of its square.  Source: upstream."""
     epsilon: float = 1e-8
+    """Added to the denominator.  Source: upstream."""
     max_grad_norm: float = 0.1
-    """The gradient of a step is scaled down to this norm where it is longer."""
+    """The gradient of a step is scaled down to this norm where it is longer.  Source: upstream."""
 
     def __post_init__(self):
         above_zero = self.learning_rate > 0 and self.max_grad_norm > 0 and self.epsilon > 0
@@ -74,6 +79,7 @@ class Constant:
 
     kind: ClassVar[str] = "constant"
     warmup_steps: int = 0
+    """Steps over which the rate first climbs.  Source: upstream."""
 
     def __post_init__(self):
         _check_warmup(self.warmup_steps)
@@ -88,6 +94,7 @@ class Linear:
 
     kind: ClassVar[str] = "linear"
     warmup_steps: int = 0
+    """Steps over which the rate first climbs.  Source: upstream."""
 
     def __post_init__(self):
         _check_warmup(self.warmup_steps)
@@ -103,6 +110,7 @@ class Cosine:
 
     kind: ClassVar[str] = "cosine"
     warmup_steps: int = 0
+    """Steps over which the rate first climbs.  Source: upstream."""
 
     def __post_init__(self):
         _check_warmup(self.warmup_steps)

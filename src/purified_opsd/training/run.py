@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from purified_opsd.distributed.process_group import check_same_on_all_ranks
 from purified_opsd.errors import RunError
+from purified_opsd.policy.lora_targets import describe
 from purified_opsd.settings import to_mapping, to_yaml
 from purified_opsd.storage.environment import environment
 from purified_opsd.storage.files import Json, locked
@@ -134,6 +135,7 @@ def _say_what_is_trained(setup: TrainingSetup, config: TrainingConfig) -> None:
         f"{config.arm} on {model}: {len(examples.rows)} examples, {config.steps} steps of "
         f"{config.batch_size}",
     )
+    _say(setup, describe(setup.policy))
     if examples.skipped:
         _say(setup, f"{examples.skipped} bad rows were left out.")
     for shape, count in examples.shapes.items():
