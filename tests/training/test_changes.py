@@ -209,7 +209,7 @@ def test_other_data_can_be_asked_for_and_is_recorded(finished, problems):
 
 @pytest.mark.parametrize(
     "words",
-    [["--adapter.rank", "8"], ["--adapter.alpha", "16"], ["--adapter.targets", "q_proj"]],
+    [["--adapter.rank", "8"], ["--adapter.alpha", "16"], ["--adapter.targets", "q_proj", "v_proj"]],
     ids=lambda words: words[0],
 )
 def test_what_no_checkpoint_would_fit_is_never_allowed(finished, words):
