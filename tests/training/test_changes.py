@@ -13,7 +13,7 @@ import yaml
 from purified_opsd.errors import CheckpointError, RunError
 from purified_opsd.settings import build, flat, override, to_mapping
 from purified_opsd.storage.run_dir import ChangeRow, RunReader
-from purified_opsd.training.changes import permit_changes
+from purified_opsd.training.changes import changed_settings, permit_changes
 from purified_opsd.training.checkpoint import checkpoint_folder, list_checkpoints
 from purified_opsd.training.config import TrainingConfig, read_config
 from purified_opsd.training.run import resume_run, start_run
@@ -252,3 +252,11 @@ def test_another_directory_is_refused(command, finished):
     assert "--output-dir has no meaning here" in errors
     assert "copy the directory and resume the copy" in errors
     assert files(finished.output_dir) == before
+
+
+def test_a_setting_that_is_newer_than_the_run_was_as_by_default():
+    before = {"optimizer.learning_rate": "0.001"}
+    after = before | {"prompts.system": "null", "sampling.top_k": "7"}
+    changes = changed_settings(3, before, after)
+    assert changes.after == {"sampling.top_k": "7"}
+    assert changes.before == {"sampling.top_k": "20"}

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -195,6 +196,12 @@ class TrainingConfig:
     def arm(self) -> str:
         """The paper's name of what is being done."""
         return "standard" if isinstance(self.target, TeacherTarget) else "pmi"
+
+
+@cache
+def default_identity() -> dict[str, str]:
+    """Returns what `TrainingConfig.identity` says of a run whose settings are all by default."""
+    return TrainingConfig(Model(""), TrainingSet(""), Path()).identity()
 
 
 def new_config(settings: Mapping[str, Any]) -> TrainingConfig:
