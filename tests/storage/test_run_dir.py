@@ -9,6 +9,7 @@ from purified_opsd.storage.completions import CompletionRow
 from purified_opsd.storage.environment import environment
 from purified_opsd.storage.files import locked, write_atomic
 from purified_opsd.storage.run_dir import (
+    ChangeRow,
     RunReader,
     RunWriter,
     is_step_name,
@@ -63,6 +64,28 @@ def test_starts_are_added_up(writer):
     starts = json.loads((writer.folder / "environment.json").read_text())
     assert len(starts) == 2
     assert starts[0]["python"].startswith("3.")
+
+
+def test_changes_are_read_as_they_were_written(writer):
+    assert RunReader(writer.folder).changes() == []
+    rows = [
+        ChangeRow(3, {"optimizer.learning_rate": ("5e-06", "0.001")}),
+        ChangeRow(9, {"target.beta": ("1.0", None)}),
+    ]
+    writer.changes(rows)
+    assert RunReader(writer.folder).changes() == rows
+    writer.changes([])
+    assert not (writer.folder / "changes.json").exists()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "{}5", '{"step": 1}', '[{"step": 1}]', '[{"step": 1, "changed": {"a": 5}}]', "[5]"],
+)
+def test_damaged_changes_are_said(writer, text):
+    (writer.folder / "changes.json").write_text(text)
+    with pytest.raises(RunError, match=r"changes\.json is damaged"):
+        RunReader(writer.folder).changes()
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):

@@ -13,7 +13,7 @@ import yaml
 from purified_opsd.errors import CheckpointError, RunError
 from purified_opsd.settings import build, flat, override, to_mapping
 from purified_opsd.storage.run_dir import ChangeRow, RunReader
-from purified_opsd.training.changes import permit_changes
+from purified_opsd.training.changes import changed_settings, permit_changes
 from purified_opsd.training.checkpoint import checkpoint_folder, list_checkpoints
 from purified_opsd.training.config import TrainingConfig, read_config
 from purified_opsd.training.run import resume_run, start_run
@@ -81,7 +81,7 @@ def test_what_may_change_at_any_time_is_this_and_no_more(tiny_run):
     """A new setting is refused until it is put here."""
     free = dict(flat(to_mapping(tiny_run))).keys() - tiny_run.identity().keys()
     sections = {name.partition(".")[0] for name in free}
-    of_others = {"model", "sampling", "steps"}
+    of_others = {"model", "prompts", "sampling", "steps"}
     assert sections - of_others == {
         "data",  # by its fingerprint
         "output_dir",
@@ -104,6 +104,7 @@ def test_what_may_change_at_any_time_is_this_and_no_more(tiny_run):
         "model.attention",
         "model.trust_remote_code_of",
         "model.gradient_checkpointing",
+        "prompts.template",  # by its hash
         "sampling.batch_size",
         "steps",
     }
@@ -208,7 +209,7 @@ def test_other_data_can_be_asked_for_and_is_recorded(finished, problems):
 
 @pytest.mark.parametrize(
     "words",
-    [["--adapter.rank", "8"], ["--adapter.alpha", "16"], ["--adapter.targets", "q_proj"]],
+    [["--adapter.rank", "8"], ["--adapter.alpha", "16"], ["--adapter.targets", "q_proj", "v_proj"]],
     ids=lambda words: words[0],
 )
 def test_what_no_checkpoint_would_fit_is_never_allowed(finished, words):
@@ -241,3 +242,21 @@ def test_fewer_steps_than_were_taken_are_told_from_all(finished):
         with pytest.raises(RunError, match=f"2 of 4 steps, and --steps {steps} is {fewer}"):
             resume_run(changed(finished, "--steps", steps), folder)
     assert list_checkpoints(folder) == [1, 2]
+
+
+def test_another_directory_is_refused(command, finished):
+    before = files(finished.output_dir)
+    words = ["resume", finished.output_dir, "--steps", "3", "--output-dir", "elsewhere"]
+    code, _, errors = command(*words)
+    assert code == 2
+    assert "--output-dir has no meaning here" in errors
+    assert "copy the directory and resume the copy" in errors
+    assert files(finished.output_dir) == before
+
+
+def test_a_setting_that_is_newer_than_the_run_was_as_by_default():
+    before = {"optimizer.learning_rate": "0.001"}
+    after = before | {"prompts.system": "null", "sampling.top_k": "7"}
+    changes = changed_settings(3, before, after)
+    assert changes.after == {"sampling.top_k": "7"}
+    assert changes.before == {"sampling.top_k": "20"}

@@ -71,6 +71,7 @@ def test_a_run_from_before_there_were_such_settings_goes_on(command, settings, t
     file.write_text(yaml.safe_dump(config))
     record = read(file.parent, "checkpoints/step-000002/state.json")["settings"]
     assert record["prompts.wording"] == "0c1d4c4a3457cda3"
+    assert record["prompts.thinking"] == "true"
     code, _, errors = command("resume", file.parent, "--steps", "3")
     assert code == 0, errors
 

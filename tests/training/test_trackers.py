@@ -3,7 +3,6 @@ installed is refused before anything is loaded.
 """
 
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
@@ -93,14 +92,6 @@ def test_one_that_is_not_installed_is_refused_before_anything_is_loaded(
     assert f"`pip install {name}`" in errors
     assert "`pip install -e '.[trackers]'` in the folder of this project's source" in errors
     assert not (tmp_path / "runs").exists()
-
-
-def test_the_extra_that_the_message_names_brings_every_tracker():
-    import tomllib
-
-    project = Path(__file__).parents[2] / "pyproject.toml"
-    extras = tomllib.loads(project.read_text())["project"]["optional-dependencies"]
-    assert set(extras["trackers"]) == {"tensorboard", "wandb", "trackio"}
 
 
 def test_one_added_at_a_resume_is_refused_too(command, settings, monkeypatch, tmp_path):

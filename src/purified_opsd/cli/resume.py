@@ -4,9 +4,8 @@ import shlex
 from pathlib import Path
 from typing import Annotated
 
-from purified_opsd.errors import Stopped
-from purified_opsd.settings import build, override, to_mapping
-from purified_opsd.training.changes import permit_changes, refuse_changes
+from purified_opsd.errors import SettingsError, Stopped
+from purified_opsd.settings import build, override, read_overrides, to_mapping
 from purified_opsd.training.config import TrainingConfig, read_config, with_absolute_paths
 
 from .loading import loading
@@ -30,9 +29,16 @@ def resume(
             step after which it came in, and the report shows it. Another base model, and another
             rank, alpha or targets of the adapter stay refused, since no checkpoint fits them.
     """
+    if "output_dir" in read_overrides(TrainingConfig, settings):
+        raise SettingsError(
+            f"A run goes on in its own directory, {folder}, so --output-dir has no meaning here; "
+            "nothing was done. Leave it out; for a run that branches off, copy the directory and "
+            "resume the copy."
+        )
     start = to_mapping(read_config(folder))
     config = with_absolute_paths(build(TrainingConfig, override(TrainingConfig, start, settings)))
     with loading():
+        from purified_opsd.training.changes import permit_changes, refuse_changes
         from purified_opsd.training.run import resume_run
     try:
         resume_run(config, folder, permit_changes if allow_changes else refuse_changes)

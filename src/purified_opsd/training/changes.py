@@ -12,6 +12,7 @@ from purified_opsd.errors import CheckpointError
 from purified_opsd.storage.run_dir import ChangeRow
 
 from .checkpoint import CheckpointState
+from .config import default_identity
 
 Values = dict[str, str]
 
@@ -62,8 +63,13 @@ AcceptChanges = Callable[[Path, Changes], None]
 
 
 def changed_settings(step: int, before: Values, after: Values) -> Changes:
-    """Returns the settings that are not as they were after `step` steps."""
-    return Changes(step, _only_in(before, after), _only_in(after, before))
+    """Returns the settings that are not as they were after `step` steps.  One that the record does
+    not know, for it is newer than the run, was as it is by default.
+    """
+    unknown = default_identity().items() - before.items()
+    newer = {name: value for name, value in unknown if name not in before and name in after}
+    known = newer | before
+    return Changes(step, _only_in(known, after), _only_in(after, known))
 
 
 def changes_since(saved: CheckpointState, now: CheckpointState) -> Changes:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,8 +33,8 @@ CHANGEABLE = (
     "model.trust_remote_code_of",
     "model.gradient_checkpointing",
     "data",
-    "output_dir",
     "prompts.template",
+    "output_dir",
     "sampling.batch_size",
     "sampler",
     "alarm",
@@ -170,13 +171,13 @@ class TrainingConfig:
 
     def identity(self) -> dict[str, str]:
         """Returns, by dotted name, every setting that changes the student or how it is trained.
-        Training set and base are known by their fingerprints instead, a chat template by its text.
+        Training set, base and template are known by what they hold instead.
         """
         named = dict(flat(to_mapping(self)))
         if isinstance(self.schedule, Constant):
             del named["steps"]
         return {
-            name: value if isinstance(value, str) else json.dumps(value)
+            name: value if isinstance(value, str) else json.dumps(value, default=str)
             for name, value in named.items()
             if name not in CHANGEABLE and name.partition(".")[0] not in CHANGEABLE
         }
@@ -195,6 +196,12 @@ class TrainingConfig:
     def arm(self) -> str:
         """The paper's name of what is being done."""
         return "standard" if isinstance(self.target, TeacherTarget) else "pmi"
+
+
+@cache
+def default_identity() -> dict[str, str]:
+    """Returns what `TrainingConfig.identity` says of a run whose settings are all by default."""
+    return TrainingConfig(Model(""), TrainingSet(""), Path()).identity()
 
 
 def new_config(settings: Mapping[str, Any]) -> TrainingConfig:

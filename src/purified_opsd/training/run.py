@@ -28,7 +28,7 @@ from .collapse import say_at_the_end
 from .config import TrainingConfig
 from .periodic_eval import EvalSetup, PeriodicEvaluator, evaluation_pending, setup_evaluation
 from .retention import update_checkpoints
-from .setup import TrainingSetup, recorded_settings, setup_training
+from .setup import WORDING, TrainingSetup, setup_training
 from .trackers import Trackers, refuse_missing_trackers
 from .train import train
 
@@ -74,7 +74,8 @@ def resume_run(
     if saved:
         _refuse_finished(saved.step, config, reader)
     before = saved or _beginning(reader)
-    changed = changed_settings(before.step, before.settings, recorded_settings(config))
+    named = {name: value for name, value in before.settings.items() if name != WORDING}
+    changed = changed_settings(before.step, named, config.identity())
     accept_changes(folder, not_recorded(changed, record))
     refuse_missing_trackers(config.trackers)
     # 2. Training set and base, which are checked by what they hold.
@@ -168,7 +169,7 @@ def _data_record(setup: TrainingSetup, config: TrainingConfig) -> Json:
         "chat_template": setup.prompts.template.fingerprint,
         "control_text": setup.control_text,
         "model_fingerprint": setup.model_fingerprint,
-        "settings": recorded_settings(config),
+        "settings": setup.state(0).settings,
     }
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from purified_opsd.data.chat_template import read_template
 from purified_opsd.data.dataset import Example, Examples, load_examples
 from purified_opsd.data.prompts import PromptBuilder
 from purified_opsd.data.seeds import seed_for
@@ -25,6 +24,9 @@ from purified_opsd.sampling.sampler import Sampler
 
 from .checkpoint import CheckpointState, checkpoint_folder, load_checkpoint
 from .config import TrainingConfig
+
+WORDING = "prompts.wording"
+"""What a checkpoint calls the hash of wording and template, which takes a tokenizer to know."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class TrainingSetup:
 
     def state(self, step: int) -> CheckpointState:
         """Returns what a checkpoint taken after `step` steps records."""
-        settings = recorded_settings(self.config)
+        settings = {**self.config.identity(), WORDING: self.prompts.wording}
         return CheckpointState(step, self.examples.fingerprint, self.model_fingerprint, settings)
 
     @cached_property
@@ -106,13 +108,6 @@ class TrainingSetup:
     def restore(self, saved: CheckpointState, folder: Path) -> None:
         """Puts the adapter and the optimizer's state of a verified checkpoint in place."""
         load_checkpoint(checkpoint_folder(folder, saved.step), self.policy, self.optimizer)
-
-
-def recorded_settings(config: TrainingConfig) -> dict[str, str]:
-    """Returns the settings that a checkpoint records, which are those that change the student."""
-    prompts = config.prompts
-    template = read_template(prompts.template) if prompts.template else ""
-    return {**config.identity(), "prompts.wording": prompts.wording(template)}
 
 
 def setup_training(config: TrainingConfig) -> TrainingSetup:
