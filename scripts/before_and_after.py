@@ -12,7 +12,7 @@ import yaml
 
 from purified_opsd.data.seeds import seed_for
 from purified_opsd.sampling.hf import HFSampler
-from purified_opsd.settings import build
+from purified_opsd.settings.build import build
 from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.training.checkpoint import checkpoint_folder, list_checkpoints, load_adapter
 from purified_opsd.training.config import TrainingConfig

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from purified_opsd.settings import to_yaml
+from purified_opsd.settings.build import to_yaml
 from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.training.checkpoint import checkpoint_folder, list_checkpoints
 from purified_opsd.training.config import TrainingConfig

@@ -29,19 +29,12 @@ LAYERS = [
     "data",
     "storage",
     "objective",
-    "settings_page",
-    "setting_docs",
     "settings",
-    "setting_errors",
-    "setting_names",
-    "setting_classes",
-    "names_elsewhere",
-    "settings_file",
     "interrupts",
     "errors",
 ]
 """Each may import what stands below it."""
-GROUND = ("storage", *LAYERS[LAYERS.index("settings_page") :])
+GROUND = ("storage", "settings", "interrupts", "errors")
 """These know nothing of ours but each other."""
 FILES = sorted(ROOT.rglob("*.py"))
 

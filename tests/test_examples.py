@@ -17,7 +17,8 @@ from purified_opsd.cli.main import application
 from purified_opsd.distributed.sharding import FSDP2, Replicated
 from purified_opsd.evaluation.config import EvaluationConfig
 from purified_opsd.recipes import find_recipe
-from purified_opsd.settings import build, merge, read_overrides, read_yaml, to_mapping
+from purified_opsd.settings.build import build, merge, read_overrides, to_mapping
+from purified_opsd.settings.yaml_file import read_yaml
 from purified_opsd.training.config import TrainingConfig
 
 EXAMPLES = Path(__file__).parents[1] / "examples"

@@ -6,11 +6,15 @@ import pytest
 
 from purified_opsd.errors import SettingsError
 from purified_opsd.evaluation.config import EvaluationConfig
-from purified_opsd.names_elsewhere import KINDS_ELSEWHERE, SECTIONS_ELSEWHERE, SETTINGS_ELSEWHERE
 from purified_opsd.planning.estimate import GPUS, find_gpu
 from purified_opsd.recipes import RECIPES, find_recipe
-from purified_opsd.setting_classes import all_kinds, all_names, sections_of
-from purified_opsd.settings import build, override
+from purified_opsd.settings.build import build, override
+from purified_opsd.settings.classes import all_kinds, all_names, sections_of
+from purified_opsd.settings.names_elsewhere import (
+    KINDS_ELSEWHERE,
+    SECTIONS_ELSEWHERE,
+    SETTINGS_ELSEWHERE,
+)
 from purified_opsd.training.config import TrainingConfig
 
 BARE = {"model": "some/model", "data": "file.jsonl", "output_dir": "runs/x"}

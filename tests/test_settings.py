@@ -12,14 +12,14 @@ from purified_opsd.objective.divergences import JSD, ForwardKL, ReverseKL
 from purified_opsd.objective.targets import PMITarget, TeacherTarget
 from purified_opsd.recipes import RECIPES, find_recipe
 from purified_opsd.sampling.engines import HF, VLLMServers
-from purified_opsd.settings import (
+from purified_opsd.settings.build import (
     build,
     merge,
     override,
-    read_yaml,
     to_mapping,
     to_yaml,
 )
+from purified_opsd.settings.yaml_file import read_yaml
 from purified_opsd.training.config import TrainingConfig, new_config
 from purified_opsd.training.optimizer import Cosine
 

@@ -5,7 +5,8 @@ import yaml
 
 from purified_opsd.errors import SettingsError
 from purified_opsd.recipes import read_recipe
-from purified_opsd.settings import build, override, read_yaml, to_mapping, to_yaml
+from purified_opsd.settings.build import build, override, to_mapping, to_yaml
+from purified_opsd.settings.yaml_file import read_yaml
 from purified_opsd.training.config import TrainingConfig
 
 BARE = "model: some/model\ndata: file.jsonl\noutput_dir: runs/x\n"

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 
 from purified_opsd.recipes import RECIPES
-from purified_opsd.setting_classes import all_names, sections_of
-from purified_opsd.setting_docs import section_docs
-from purified_opsd.settings import build, override, read_yaml
-from purified_opsd.settings_page import commented_yaml
+from purified_opsd.settings.build import build, override
+from purified_opsd.settings.classes import all_names, sections_of
+from purified_opsd.settings.meanings import section_docs
+from purified_opsd.settings.page import commented_yaml
+from purified_opsd.settings.yaml_file import read_yaml
 from purified_opsd.training.config import TrainingConfig
 
 PAGE = Path(__file__).parents[1] / "docs" / "settings.md"

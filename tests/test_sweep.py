@@ -11,7 +11,7 @@ import yaml
 
 from purified_opsd.errors import SettingsError
 from purified_opsd.recipes import find_recipe
-from purified_opsd.settings import to_mapping
+from purified_opsd.settings.build import to_mapping
 from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.sweep import grid
 

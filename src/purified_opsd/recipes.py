@@ -23,8 +23,9 @@ from purified_opsd.training.optimizer import AdamW
 
 from . import miniature
 from .errors import SettingsError
-from .setting_names import did_you_mean
-from .settings import merge, read_yaml, to_mapping
+from .settings.build import merge, to_mapping
+from .settings.names import did_you_mean
+from .settings.yaml_file import read_yaml
 
 MODELS: Mapping[str, str] = {
     "qwen3-8b": "Qwen/Qwen3-8B",

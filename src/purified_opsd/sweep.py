@@ -13,7 +13,7 @@ from typing import Any
 from purified_opsd.training.config import TrainingConfig, new_config, read_config
 
 from .errors import Interrupted, RunError, SettingsError
-from .settings import flat, merge, read_overrides, to_mapping
+from .settings.build import flat, merge, read_overrides, to_mapping
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import yaml
 from purified_opsd.data.dataset import Example
 from purified_opsd.data.prompts import PromptBuilder, Prompts
 from purified_opsd.errors import SettingsError
-from purified_opsd.settings import build, to_yaml
+from purified_opsd.settings.build import build, to_yaml
 
 from ..conftest import byte_tokenizer
 

@@ -14,7 +14,8 @@ from torch import distributed as dist
 from purified_opsd.distributed.process_group import part
 from purified_opsd.distributed.sharding import FSDP2, Replicated
 from purified_opsd.errors import RunError
-from purified_opsd.settings import build, read_yaml
+from purified_opsd.settings.build import build
+from purified_opsd.settings.yaml_file import read_yaml
 from purified_opsd.training import train
 from purified_opsd.training.config import TrainingConfig
 from purified_opsd.training.run import resume_run, start_run

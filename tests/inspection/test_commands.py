@@ -11,7 +11,7 @@ import yaml
 
 from purified_opsd.reporting.microscope import read_trajectories
 from purified_opsd.sampling.engines import VLLM, VLLMServers
-from purified_opsd.settings import build
+from purified_opsd.settings.build import build
 from purified_opsd.training.config import TrainingConfig
 from purified_opsd.training.run import start_run
 

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from purified_opsd.errors import CheckpointError, RunError
-from purified_opsd.settings import build, flat, override, to_mapping
+from purified_opsd.settings.build import build, flat, override, to_mapping
 from purified_opsd.storage.run_dir import ChangeRow, RunReader
 from purified_opsd.training.changes import changed_settings, permit_changes
 from purified_opsd.training.checkpoint import checkpoint_folder, list_checkpoints

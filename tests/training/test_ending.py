@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from purified_opsd.evaluation.config import EvaluationConfig, SamplingOverrides
-from purified_opsd.settings import to_yaml
+from purified_opsd.settings.build import to_yaml
 from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.training.checkpoint import checkpoint_folder, list_checkpoints
 from purified_opsd.training.run import start_run

@@ -8,7 +8,7 @@ import pytest
 
 from purified_opsd.errors import ModelError, OffPolicyError, ServersLost, Stopped
 from purified_opsd.sampling.hf import HFSampler
-from purified_opsd.settings import to_yaml
+from purified_opsd.settings.build import to_yaml
 from purified_opsd.storage.run_dir import RunReader, RunWriter
 from purified_opsd.training.checkpoint import list_checkpoints
 from purified_opsd.training.mismatch import LogProbMismatch, MismatchLimits

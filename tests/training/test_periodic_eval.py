@@ -15,7 +15,7 @@ from purified_opsd.evaluation.benchmarks import load_benchmark
 from purified_opsd.evaluation.config import EvaluationConfig, SamplingOverrides
 from purified_opsd.evaluation.evaluate import evaluate
 from purified_opsd.sampling.engines import HF
-from purified_opsd.settings import build, to_mapping
+from purified_opsd.settings.build import build, to_mapping
 from purified_opsd.storage.run_dir import RunReader
 from purified_opsd.training.checkpoint import checkpoint_folder, verify
 from purified_opsd.training.checkpoint_models import load_run_models

@@ -17,7 +17,7 @@ from purified_opsd.errors import CheckpointError, RunError
 from purified_opsd.objective.targets import PMITarget
 from purified_opsd.policy.model import LoRA
 from purified_opsd.sampling.sampler import Sampling
-from purified_opsd.settings import build
+from purified_opsd.settings.build import build
 from purified_opsd.storage.run_dir import RunReader, RunWriter
 from purified_opsd.training.checkpoint import (
     checkpoint_folder,

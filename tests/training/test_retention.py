@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from purified_opsd.errors import CheckpointError, RunError, SettingsError
-from purified_opsd.settings import build, to_mapping
+from purified_opsd.settings.build import build, to_mapping
 from purified_opsd.storage.run_dir import BestCheckpoint, CheckpointRecord, RunReader, RunWriter
 from purified_opsd.training.checkpoint import checkpoint_folder, list_checkpoints, verify
 from purified_opsd.training.checkpoint_models import chosen_steps

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from purified_opsd.settings import to_yaml
+from purified_opsd.settings.build import to_yaml
 
 from ..runs import TORCHRUN, launch
 from .test_ending import end_all

@@ -16,7 +16,7 @@ from purified_opsd.sampling.logprob_check import logprob_check_of
 from purified_opsd.sampling.sampler import Sampling
 from purified_opsd.sampling.vllm_engine import VLLMSampler
 from purified_opsd.sampling.weight_sync import AdapterPublisher
-from purified_opsd.settings import to_yaml
+from purified_opsd.settings.build import to_yaml
 from purified_opsd.storage.run_dir import RunReader, RunWriter
 from purified_opsd.training.mismatch import MismatchLimits
 from purified_opsd.training.periodic_eval import PeriodicEvaluator

@@ -18,7 +18,7 @@ from purified_opsd.evaluation.summary import table
 from purified_opsd.interrupts import StopRequest, interrupt
 from purified_opsd.policy.model import Model
 from purified_opsd.sampling.engines import HF, Engine, VLLMServers
-from purified_opsd.settings import build, merge, read_overrides, to_mapping
+from purified_opsd.settings.build import build, merge, read_overrides, to_mapping
 from purified_opsd.storage.files import write_atomic
 from purified_opsd.training.config import TrainingConfig, read_config
 

@@ -16,7 +16,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from purified_opsd import __version__
 from purified_opsd.errors import SettingsError, UserError
-from purified_opsd.setting_names import did_you_mean
+from purified_opsd.settings.names import did_you_mean
 
 from .loading import loading
 

@@ -8,7 +8,7 @@ from purified_opsd.planning.estimate import find_gpu, report
 from purified_opsd.planning.flops_memory import lengths_of
 from purified_opsd.planning.model_dims import model_dims_of
 from purified_opsd.recipes import read_recipe
-from purified_opsd.settings import build, override
+from purified_opsd.settings.build import build, override
 from purified_opsd.training.config import TrainingConfig
 
 from .parameters import Recipe, Settings

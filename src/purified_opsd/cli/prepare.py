@@ -18,7 +18,7 @@ from purified_opsd.preparation.decontaminate import THRESHOLD, Overlap
 from purified_opsd.preparation.prepare import Check, LongReference, Prepared, prepare_rows
 from purified_opsd.preparation.write import beside, write_prepared
 from purified_opsd.recipes import find_preparation
-from purified_opsd.settings import (
+from purified_opsd.settings.build import (
     build,
     merge,
     read_overrides,

@@ -6,8 +6,8 @@ from dataclasses import replace
 from purified_opsd.data.dataset import TrainingSet
 from purified_opsd.miniature import BASE, TRAINING_SET
 from purified_opsd.recipes import RECIPES, find_recipe
-from purified_opsd.settings import flat, to_mapping
-from purified_opsd.settings_page import commented_yaml
+from purified_opsd.settings.build import flat, to_mapping
+from purified_opsd.settings.page import commented_yaml
 from purified_opsd.training.config import TrainingConfig
 
 MINIATURE = "miniature"

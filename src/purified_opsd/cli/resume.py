@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from purified_opsd.errors import SettingsError, Stopped
-from purified_opsd.settings import build, override, read_overrides, to_mapping
+from purified_opsd.settings.build import build, override, read_overrides, to_mapping
 from purified_opsd.training.config import TrainingConfig, read_config, with_absolute_paths
 
 from .loading import loading

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from purified_opsd.recipes import read_recipe
-from purified_opsd.settings import build, merge, override
+from purified_opsd.settings.build import build, merge, override
 from purified_opsd.training.config import TrainingConfig
 
 from .loading import loading

@@ -6,10 +6,10 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from purified_opsd.errors import SettingsError
-from purified_opsd.setting_classes import classes_at
-from purified_opsd.setting_docs import section_docs
-from purified_opsd.setting_names import unknown_setting
-from purified_opsd.settings_page import chosen, markdown, terminal
+from purified_opsd.settings.classes import classes_at
+from purified_opsd.settings.meanings import section_docs
+from purified_opsd.settings.names import unknown_setting
+from purified_opsd.settings.page import chosen, markdown, terminal
 from purified_opsd.training.config import TrainingConfig
 
 WIDEST = 100

@@ -5,7 +5,7 @@ import shlex
 from purified_opsd.data.readers import refuse_missing
 from purified_opsd.errors import Stopped
 from purified_opsd.recipes import read_recipe
-from purified_opsd.settings import merge, override
+from purified_opsd.settings.build import merge, override
 from purified_opsd.training.config import TrainingConfig, new_config
 
 from .loading import loading

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from purified_opsd.errors import SettingsError, UserError
 from purified_opsd.objective.chunked_loss import gpu_chunk_sizes
-from purified_opsd.setting_names import did_you_mean
+from purified_opsd.settings.names import did_you_mean
 from purified_opsd.training.config import TrainingConfig
 
 from .flops_memory import DeviceMemory, Lengths, device_memory, lengths_of, sequence_flops

@@ -16,7 +16,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from purified_opsd.settings import flat
+from purified_opsd.settings.build import flat
 from purified_opsd.storage.files import write_atomic
 
 from .cards import Card, before_after

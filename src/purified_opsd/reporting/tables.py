@@ -5,7 +5,7 @@ from pathlib import PurePath
 from statistics import median
 from typing import Any
 
-from purified_opsd.settings import flat
+from purified_opsd.settings.build import flat
 
 from .curves import benchmarks_of, mean_accuracies
 from .elements import Table

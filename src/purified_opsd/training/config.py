@@ -19,7 +19,8 @@ from purified_opsd.objective.targets import PMITarget, TeacherTarget
 from purified_opsd.policy.model import LoRA, Model
 from purified_opsd.sampling.engines import HF, VLLM, VLLMServers
 from purified_opsd.sampling.sampler import Sampling
-from purified_opsd.settings import build, flat, read_yaml, to_mapping
+from purified_opsd.settings.build import build, flat, to_mapping
+from purified_opsd.settings.yaml_file import read_yaml
 from purified_opsd.storage.run_dir import RunReader
 
 from .collapse import CollapseLimits

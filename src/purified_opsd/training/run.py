@@ -9,7 +9,7 @@ from tqdm import tqdm
 from purified_opsd.distributed.process_group import check_same_on_all_ranks
 from purified_opsd.errors import RunError
 from purified_opsd.policy.lora_targets import describe
-from purified_opsd.settings import to_mapping, to_yaml
+from purified_opsd.settings.build import to_mapping, to_yaml
 from purified_opsd.storage.environment import environment
 from purified_opsd.storage.files import Json, locked
 from purified_opsd.storage.run_dir import RunReader, RunWriter, refuse_existing

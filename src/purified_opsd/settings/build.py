@@ -1,7 +1,7 @@
 """Settings from YAML and the command line to a frozen dataclass, and back to YAML.
 
 Nothing here knows a class of ours.  A settings class is a dataclass whose fields are numbers, text,
-lists and sections, which are settings classes again; setting_classes.py says what else.
+lists and sections, which are settings classes again; classes.py says what else.
 """
 
 import datetime
@@ -15,12 +15,12 @@ from typing import Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from .errors import SettingsError
-from .setting_classes import Choices, by_kind, hints_of, join, sections_in, sections_of, short_form
-from .setting_errors import problems
-from .setting_names import only_class, unknown_kind, unknown_setting
-from .settings_file import place_of, quoted
-from .settings_file import read_yaml as read_yaml
+from purified_opsd.errors import SettingsError
+
+from .classes import Choices, by_kind, hints_of, join, sections_in, sections_of, short_form
+from .names import only_class, unknown_kind, unknown_setting
+from .value_errors import problems
+from .yaml_file import place_of, quoted
 
 T = TypeVar("T")
 _Root = tuple[type, str]

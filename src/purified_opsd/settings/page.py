@@ -8,14 +8,14 @@ from typing import Any
 
 import yaml
 
-from .setting_classes import by_kind, sections_of
-from .setting_docs import (
+from .build import to_mapping
+from .classes import by_kind, sections_of
+from .meanings import (
     SectionDoc,
     SettingDoc,
     class_meaning,
     meaning_and_source,
 )
-from .settings import to_mapping
 
 INDENT = "  "
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from .errors import SettingsError
+from purified_opsd.errors import SettingsError
 
 _NULL, _MERGE = "tag:yaml.org,2002:null", "tag:yaml.org,2002:merge"
 

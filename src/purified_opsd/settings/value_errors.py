@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from .setting_classes import join
-from .setting_names import option
-from .settings_file import quoted
+from .classes import join
+from .names import option
+from .yaml_file import quoted
 
 WANTED: Mapping[str, str] = {
     "int_parsing": "a valid integer (a whole number)",

@@ -17,7 +17,7 @@ from textwrap import dedent
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from .setting_classes import by_kind, hints_of, join, sections_of
+from .classes import by_kind, hints_of, join, sections_of
 
 OURS = "ours"
 MOST_CHARACTERS = 60

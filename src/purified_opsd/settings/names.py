@@ -9,9 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
+from .classes import all_kinds, all_names, join, sections_of
 from .names_elsewhere import KINDS_ELSEWHERE, SECTIONS_ELSEWHERE, SETTINGS_ELSEWHERE
-from .setting_classes import all_kinds, all_names, join, sections_of
-from .settings_file import quoted
+from .yaml_file import quoted
 
 NEAR = 0.75
 """How alike two words are, from 0 to 1, where one is taken for a slip of the other."""

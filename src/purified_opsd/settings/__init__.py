@@ -1,0 +1,1 @@
+"""Settings from YAML and the command line to frozen dataclasses, and what is said of them."""
