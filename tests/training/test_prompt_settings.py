@@ -57,7 +57,8 @@ def test_a_run_keeps_its_template_and_wording(command, run, own_template, tmp_pa
     moved.write_text(OWN.replace("Q:", "Question:"))
     code, _, errors = command("resume", run, "--steps", "4")
     assert code == 3
-    assert f"the run was made with prompts.wording={wording}, and" in errors
+    assert "the run was made with prompts.chat_template=" in errors
+    assert f"prompts.wording={wording}, and" in errors
 
 
 def test_a_run_from_before_there_were_such_settings_goes_on(command, settings, tmp_path):
@@ -74,6 +75,28 @@ def test_a_run_from_before_there_were_such_settings_goes_on(command, settings, t
     assert record["prompts.thinking"] == "true"
     code, _, errors = command("resume", file.parent, "--steps", "3")
     assert code == 0, errors
+
+
+@pytest.mark.parametrize(
+    ("file", "before", "after", "says"),
+    [
+        ("chat_template.jinja", "<|assistant|>", "<|assistant|> ", "prompts.chat_template="),
+        ("generation_config.json", '"eos_token_id": 1', '"eos_token_id": [1, 2]', "sampling.ends="),
+    ],
+)
+def test_a_model_whose_files_ask_or_end_otherwise_is_another(
+    command, settings, tiny_model, tmp_path, file, before, after, says
+):
+    model = tmp_path / "model"
+    shutil.copytree(tiny_model, model)
+    own = model / file
+    code, _, errors = command("train", settings, "--model.path", model)
+    assert code == 0, errors
+    assert before in own.read_text()
+    own.write_text(own.read_text().replace(before, after, 1))
+    code, _, errors = command("resume", tmp_path / "runs/my_run", "--steps", "3")
+    assert code == 3, errors
+    assert says in errors
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from .collapse import say_at_the_end
 from .config import TrainingConfig
 from .periodic_eval import EvalSetup, PeriodicEvaluator, evaluation_pending, setup_evaluation
 from .retention import update_checkpoints
-from .setup import WORDING, TrainingSetup, setup_training
+from .setup import FROM_FILES, TrainingSetup, setup_training
 from .trackers import Trackers, refuse_missing_trackers
 from .train import train
 
@@ -74,7 +74,7 @@ def resume_run(
     if saved:
         _refuse_finished(saved.step, config, reader)
     before = saved or _beginning(reader)
-    named = {name: value for name, value in before.settings.items() if name != WORDING}
+    named = {name: value for name, value in before.settings.items() if name not in FROM_FILES}
     changed = changed_settings(before.step, named, config.identity())
     accept_changes(folder, not_recorded(changed, record))
     refuse_missing_trackers(config.trackers)

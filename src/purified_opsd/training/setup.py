@@ -20,13 +20,15 @@ from purified_opsd.distributed.sharding import Layout
 from purified_opsd.errors import DataError, ModelError, RunError
 from purified_opsd.policy.loading import context_length, load_policy, load_tokenizer
 from purified_opsd.policy.model import Policy
+from purified_opsd.policy.turn_end import eos_ids
 from purified_opsd.sampling.sampler import Sampler
 
 from .checkpoint import CheckpointState, checkpoint_folder, load_checkpoint
 from .config import TrainingConfig
 
-WORDING = "prompts.wording"
-"""What a checkpoint calls the hash of wording and template, which takes a tokenizer to know."""
+WORDING, CHAT_TEMPLATE, ENDS = "prompts.wording", "prompts.chat_template", "sampling.ends"
+FROM_FILES = (WORDING, CHAT_TEMPLATE, ENDS)
+"""What changes the student as a setting does, and takes tokenizer and model to know."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,12 @@ class TrainingSetup:
 
     def state(self, step: int) -> CheckpointState:
         """Returns what a checkpoint taken after `step` steps records."""
-        settings = {**self.config.identity(), WORDING: self.prompts.wording}
+        settings = {
+            **self.config.identity(),
+            WORDING: self.prompts.wording,
+            CHAT_TEMPLATE: self.prompts.template.fingerprint,
+            ENDS: ", ".join(map(str, eos_ids(self.policy.base))),
+        }
         return CheckpointState(step, self.examples.fingerprint, self.model_fingerprint, settings)
 
     @cached_property
