@@ -157,10 +157,11 @@ def test_the_clock_stands_at_the_date_of_the_settings():
 
 def test_a_thinking_flag_that_does_nothing_is_said():
     [remark] = builder(CHAT_TEMPLATE, thinking=False).remarks()
-    assert remark.endswith("knows no enable_thinking: prompts.thinking false changes nothing.")
-    knows = CHAT_TEMPLATE + "{% if enable_thinking is false %}<think></think>{% endif %}"
-    assert builder(knows, thinking=False).remarks() == []
-    assert builder(knows, thinking=True).remarks() == []
+    assert remark.endswith("knows no flag for thinking: prompts.thinking false changes nothing.")
+    for flag in ("enable_thinking", "thinking"):
+        knows = CHAT_TEMPLATE + f"{{% if {flag} is false %}}<think></think>{{% endif %}}"
+        assert builder(knows, thinking=False).remarks() == []
+        assert builder(knows, thinking=True).remarks() == []
 
 
 def test_a_system_prompt_is_put_before_the_question():

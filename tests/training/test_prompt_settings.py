@@ -148,7 +148,7 @@ def test_a_dated_template_is_remarked_on(command, settings, tmp_path):
     code, output, errors = command("train", settings, *words, "--prompts.thinking", "false")
     assert code == 0, errors
     assert "dated.jinja can print the date: prompts.date tells it 2026-03-04" in output
-    assert "knows no enable_thinking" in output
+    assert "knows no flag for thinking" in output
 
 
 def test_a_model_that_is_no_run_is_asked_as_one_says(command, tiny_model, own_template, tmp_path):

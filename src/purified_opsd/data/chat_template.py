@@ -6,17 +6,13 @@ date makes other prompts tomorrow, and after a resume.
 """
 
 import datetime
-import json
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from purified_opsd.errors import SettingsError, TemplateError
 
@@ -37,8 +33,8 @@ class ChatTemplate:
         Raises TemplateError where it is not Jinja, or draws at random.
         """
         self.source, self.name, self.variables = source, name, variables
-        environment = _environment(date)
         try:
+            environment = _environment(source, date)
             self._template = environment.from_string(source)
             names = environment.parse(source).find_all(nodes.Name)
         except jinja2.TemplateSyntaxError as error:
@@ -78,7 +74,7 @@ def load_chat_template(
     Raises SettingsError where the file cannot be read, and TemplateError where there is no template
     or it is not Jinja.
     """
-    variables = {**tokenizer.special_tokens_map, "enable_thinking": thinking}
+    variables = {**tokenizer.special_tokens_map, **thinking_flags(thinking)}
     if file is not None:
         return ChatTemplate(read_template(file), f"prompts.template {file}", variables, date)
     model = tokenizer.name_or_path
@@ -99,6 +95,13 @@ def load_chat_template(
     return ChatTemplate(source, f"The chat template of {model}", variables, date)
 
 
+def thinking_flags(thinking: bool) -> dict[str, bool]:
+    """Returns what templates know as the flag: `enable_thinking` (Qwen), `thinking` (DeepSeek,
+    Granite).
+    """
+    return {"enable_thinking": thinking, "thinking": thinking}
+
+
 def read_template(file: Path) -> str:
     """Returns the text of a template file.  Raises SettingsError."""
     try:
@@ -111,43 +114,27 @@ def read_template(file: Path) -> str:
         ) from error
 
 
-def _environment(date: datetime.date) -> ImmutableSandboxedEnvironment:
-    """Returns what transformers compiles templates in (utils/chat_template_utils.py), less what
-    draws at random.
+def _environment(source: str, date: datetime.date) -> jinja2.Environment:
+    """Returns the environment in which transformers compiles templates, its clock standing still,
+    less what draws at random.  Raises jinja2.TemplateSyntaxError.
     """
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
-    )
-    environment.filters["tojson"] = _to_json
-    environment.globals["raise_exception"] = _raise_exception
-    environment.globals["strftime_now"] = _clock(date)
-    del environment.filters["random"]
-    del environment.globals["lipsum"]
+    # private, but what it has in it (a sandbox, tags, functions) changes from version to version
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    environment = _compile_jinja_template(source).environment.overlay()
+    chance = ("random", "lipsum")
+    environment.filters = _without(environment.filters, chance)
+    environment.globals = _without(environment.globals, chance) | {"strftime_now": _clock(date)}
     return environment
 
 
-class _Generation(Extension):
-    """`{% generation %}` marks the model's turns for training; it prints what is in it."""
-
-    tags = {"generation"}  # noqa: RUF012 (the library's own declaration)
-
-    def parse(self, parser: Parser) -> nodes.Node:
-        line = next(parser.stream).lineno
-        body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-        return nodes.Scope(body, lineno=line)
+def _without(names: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in names.items() if name not in left_out}
 
 
 def _clock(date: datetime.date) -> Callable[[str], str]:
     midnight = datetime.datetime.combine(date, datetime.time())
     return midnight.strftime
-
-
-def _to_json(value: Any, ensure_ascii: bool = False, **options: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, **options)
-
-
-def _raise_exception(message: str) -> NoReturn:
-    raise jinja2.TemplateError(message)
 
 
 def _sentence(error: Exception) -> str:

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from purified_opsd.errors import TemplateError
 
+from .chat_template import thinking_flags
 from .control_tokens import ControlTokens, cut_around, cut_inside, unused_character
 from .conversation import Conversation
 
@@ -52,10 +53,10 @@ class PromptEncoder:
 
     def ignores_thinking(self) -> bool:
         """Is the prompt the same whether the model is to think or not?"""
-        on, off = (
-            self._conversation.prompt("x", enable_thinking=thinking) for thinking in (True, False)
+        thinking, silent = (
+            self._conversation.prompt("x", **thinking_flags(on)) for on in (True, False)
         )
-        return on == off
+        return thinking == silent
 
     def _encode_as_text(self, text: str, marker: str) -> list[int]:
         """Tokenizes a prompt in pieces, so that only the template's own control tokens are left."""

@@ -50,8 +50,8 @@ class Prompts:
     """How an example becomes prompts."""
 
     thinking: bool = True
-    """Handed to the chat template as `enable_thinking`, for every context alike; templates that
-    know no such flag ignore it.
+    """Handed to the chat template as `enable_thinking` and as `thinking`, for every context alike;
+    templates that know no such flag ignore it.
     """
     max_tokens: int = 20_000
     """The longest prompt of any context; a longer reference is cut at its end to fit.  Source:
@@ -195,7 +195,7 @@ class PromptBuilder:
         remarks = []
         if not self.settings.thinking and self._encoder.ignores_thinking():
             remarks.append(
-                f"{self.template.name} knows no enable_thinking: prompts.thinking false changes "
+                f"{self.template.name} knows no flag for thinking: prompts.thinking false changes "
                 "nothing."
             )
         if self.template.uses_clock:
