@@ -44,7 +44,7 @@ CONFIGS: dict[str, PreTrainedConfig] = {
         mlp_only_layers=[0],
     ),
     "deepseek-v3": DeepseekV3Config(
-        **SMALL,
+        **{**SMALL, "num_key_value_heads": 4},
         moe_intermediate_size=24,
         n_routed_experts=4,
         num_experts_per_tok=2,

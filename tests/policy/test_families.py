@@ -195,3 +195,13 @@ def test_the_check_takes_no_offence_at_rounding(tmp_path):
         settings, replace(LoRA(), rank=4, alpha=8), load_tokenizer(settings), 0, CPU
     )
     assert policy.base.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("targets", [("q_proj", "dt_proj"), ("all-linear",)])
+def test_a_layer_that_the_model_never_calls_is_no_target(tmp_path, targets):
+    """Jamba reads the weight of dt_proj: an adapter on the layer would never act."""
+    folder = save_tiny(tmp_path / "jamba", "jamba", HYBRIDS["jamba"], byte_tokenizer())
+    settings = Model(str(folder), dtype="float32")
+    adapter = LoRA(rank=4, alpha=8, targets=targets)
+    with pytest.raises(ModelError, match=r"mamba\.dt_proj of .* would never act\. Leave dt_proj"):
+        load_policy(settings, adapter, load_tokenizer(settings), 0, CPU)

@@ -190,7 +190,7 @@ def test_columns_are_named_as_in_training_and_training_opens_the_result(
         (
             ("problems.jsonl", "--data.colums.problem", "q", *NULL),
             2,
-            "There is no setting data.colums. Did you mean data.columns?",
+            "There is no setting data.colums. Did you mean data.columns (--data.columns)?",
         ),
         (("problems.jsonl", "--sed", "1", *NULL), 2, "prepare takes no --sed"),
         (("problems.jsonl", "--data", "x.jsonl", *NULL), 2, "prepare takes no --data"),

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from purified_opsd.errors import SettingsError, Stopped
 from purified_opsd.settings.build import build, override, read_overrides, to_mapping
-from purified_opsd.training.config import TrainingConfig, read_config, with_absolute_paths
+from purified_opsd.training.config import TrainingConfig, read_config
 
 from .loading import loading
 from .parameters import RunFolder, Settings
@@ -36,7 +36,7 @@ def resume(
             "resume the copy."
         )
     start = to_mapping(read_config(folder))
-    config = with_absolute_paths(build(TrainingConfig, override(TrainingConfig, start, settings)))
+    config = build(TrainingConfig, override(TrainingConfig, start, settings))
     with loading():
         from purified_opsd.training.changes import permit_changes, refuse_changes
         from purified_opsd.training.run import resume_run

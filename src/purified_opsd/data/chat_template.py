@@ -9,6 +9,7 @@ import datetime
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -45,7 +46,10 @@ class ChatTemplate:
         self.fingerprint = sha256(source.encode()).hexdigest()[:16]
 
     def render(
-        self, messages: Sequence[Message], add_generation_prompt: bool, **variables: Any
+        self,
+        messages: Sequence[Message],
+        add_generation_prompt: bool,
+        variables: Mapping[str, Any] = MappingProxyType({}),
     ) -> str:
         """Returns the conversation as one text.  Raises TemplateError."""
         try:

@@ -2,9 +2,10 @@
 them; and whether the template can be used for that at all.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 from typing import Any
 
 from purified_opsd.errors import TemplateError
@@ -37,11 +38,16 @@ class Conversation:
     system_content: Content = plain
     content: Content = plain
 
-    def prompt(self, text: str, mark: Callable[[str], str] = plain, **variables: Any) -> str:
+    def prompt(
+        self,
+        text: str,
+        mark: Callable[[str], str] = plain,
+        variables: Mapping[str, Any] = MappingProxyType({}),
+    ) -> str:
         """Returns the prompt that asks `text`.  `mark` is applied to each text before it is
         rendered.  Raises TemplateError.
         """
-        return self.template.render(self._asking(text, mark), True, **variables)
+        return self.template.render(self._asking(text, mark), True, variables)
 
     def without_header(self, text: str) -> str:
         """Returns the conversation up to the end of the user's turn."""

@@ -53,9 +53,8 @@ class PromptEncoder:
 
     def ignores_thinking(self) -> bool:
         """Is the prompt the same whether the model is to think or not?"""
-        thinking, silent = (
-            self._conversation.prompt("x", **thinking_flags(on)) for on in (True, False)
-        )
+        thinking = self._conversation.prompt("x", variables=thinking_flags(True))
+        silent = self._conversation.prompt("x", variables=thinking_flags(False))
         return thinking == silent
 
     def _encode_as_text(self, text: str, marker: str) -> list[int]:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import cast
 
+import torch
 from peft import LoraConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
@@ -37,15 +38,19 @@ def peft_config(adapter: LoRA, base: PreTrainedModel, path: str) -> LoraConfig:
 def resolve_targets(adapter: LoRA, base: PreTrainedModel, path: str) -> tuple[str, ...]:
     """The names that PEFT is given: those of the settings, or the default for this model, which is
     the seven where the decoder has them all, else all of its linear layers by their own names.  In
-    a mixture of experts the blocks that hold experts, and with them the routers, are left out.
+    a mixture of experts the blocks that hold experts, and with them the routers, are left out, and
+    so are layers whose weights the model reads without calling them (Jamba's `dt_proj`).
 
-    Raises ModelError for a name that is no module's.
+    Raises ModelError for a name that is no module's, or that of a layer which is not called.
     """
+    uncalled = _uncalled_layers(base)
     if adapter.targets is None:
-        names = {name.rsplit(".", 1)[-1] for name in _default_layers(base)}
+        layers = [name for name in _default_layers(base) if name not in uncalled]
+        names = {_last_name(name) for name in layers}
         return SEVEN if names >= set(SEVEN) else tuple(sorted(names))
     if adapter.targets != ALL_LINEAR:
         _refuse_unmatched(adapter.targets, base, path)
+    _refuse_uncalled(adapter.targets, uncalled, path)
     return adapter.targets
 
 
@@ -82,7 +87,7 @@ def describe(policy: Policy) -> str:
     """How much is trained, in a sentence."""
     trained = policy.adapter_parameters()
     modules = [name.split(".lora_")[0] for name in trained]
-    kinds = sorted({name.rsplit(".", 1)[-1] for name in modules})
+    kinds = sorted({_last_name(name) for name in modules})
     count = sum(parameter.numel() for parameter in trained.values())
     whole = sum(parameter.numel() for parameter in policy.base.parameters()) - count
     return (
@@ -109,6 +114,44 @@ def linear_layers(base: PreTrainedModel) -> Iterator[str]:
 def _default_layers(base: PreTrainedModel) -> list[str]:
     blocks = _expert_blocks(base)
     return [name for name in linear_layers(base) if not blocks & set(name.split("."))]
+
+
+def _uncalled_layers(base: PreTrainedModel) -> set[str]:
+    """The linear layers outside of the experts that a pass does not call, nor any other of the same
+    last name: LoRA on them would never act.
+    """
+    layers = {name: base.get_submodule(name) for name in _default_layers(base)}
+    called: set[nn.Module] = set()
+    hooks = [
+        layer.register_forward_pre_hook(lambda module, _: called.add(module))
+        for layer in layers.values()
+    ]
+    token_11 = torch.zeros(1, 1, dtype=torch.long, device=base.device)
+    with torch.no_grad():
+        decoder_of(base)(input_ids=token_11, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    acting = {_last_name(name) for name, layer in layers.items() if layer in called}
+    return {name for name in layers if _last_name(name) not in acting}
+
+
+def _refuse_uncalled(targets: Sequence[str], uncalled: set[str], path: str) -> None:
+    meant = [
+        name
+        for name in sorted(uncalled)
+        if targets == ALL_LINEAR or any(f".{name}".endswith(f".{target}") for target in targets)
+    ]
+    if meant:
+        raise ModelError(
+            f"adapter.targets ({', '.join(targets)}) puts LoRA on {meant[0]} of {path}, whose "
+            "weights the model reads without calling the layer: the adapter there would never act. "
+            f"Leave {_last_name(meant[0])} out of adapter.targets, or leave adapter.targets "
+            "out for the default."
+        )
+
+
+def _last_name(name: str) -> str:
+    return name.rsplit(".", 1)[-1]
 
 
 def _expert_blocks(base: PreTrainedModel) -> set[str]:
@@ -155,7 +198,7 @@ def _refuse_unmatched(targets: Sequence[str], base: PreTrainedModel, path: str) 
     ]
     if not unmatched:
         return
-    layers = sorted({name.rsplit(".", 1)[-1] for name in linear_layers(base)})
+    layers = sorted({_last_name(name) for name in linear_layers(base)})
     near = [
         close for name in unmatched for close in difflib.get_close_matches(name, layers, 1, 0.6)
     ]

@@ -25,7 +25,7 @@ from .changes import (
 )
 from .checkpoint import CheckpointState, checkpoint_folder, manifest_digest, newest_valid
 from .collapse import say_at_the_end
-from .config import TrainingConfig
+from .config import TrainingConfig, with_absolute_paths
 from .periodic_eval import EvalSetup, PeriodicEvaluator, evaluation_pending, setup_evaluation
 from .retention import update_checkpoints
 from .setup import FROM_FILES, TrainingSetup, setup_training
@@ -96,7 +96,7 @@ def resume_run(
         if setup.accelerator.is_main_process:
             writer.rewind(before.step)
             writer.changes(recorded_with(record, changes))
-            writer.config(to_yaml(config))
+            writer.config(to_yaml(with_absolute_paths(config)))
             update_checkpoints(writer, before.step, keep=None)
         return _train(setup, eval_setup, config, writer, before.step)
 
