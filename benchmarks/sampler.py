@@ -12,8 +12,9 @@ from typing import Any
 
 import torch
 
+from purified_opsd.policy.decoding import DecodingBatch
 from purified_opsd.policy.model import Policy
-from purified_opsd.sampling.hf import HFSampler, pad_left
+from purified_opsd.sampling.hf import HFSampler
 from purified_opsd.sampling.sampler import Sampling
 from purified_opsd.training.setup import setup_training
 
@@ -67,10 +68,10 @@ def library(task: Task) -> Callable[[], int]:
 
     def run() -> int:
         torch.manual_seed(0)
-        ids_BS, mask_BS = pad_left(prompts, model.device)
+        inputs = DecodingBatch(policy.base).prefill(prompts)
         output_BS = model.generate(
-            input_ids=ids_BS,
-            attention_mask=mask_BS,
+            input_ids=inputs["input_ids"],
+            attention_mask=inputs["attention_mask"],
             do_sample=True,
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -78,7 +79,7 @@ def library(task: Task) -> Callable[[], int]:
             max_new_tokens=sampling.max_new_tokens,
             pad_token_id=0,
         )
-        ended_BT = torch.isin(output_BS[:, ids_BS.shape[1] :], end)
+        ended_BT = torch.isin(output_BS[:, inputs["input_ids"].shape[1] :], end)
         before_BT = ended_BT.long().cumsum(-1) - ended_BT.long()
         return int((before_BT == 0).sum())
 

@@ -95,6 +95,7 @@ HYBRIDS: dict[str, dict[str, Any]] = {
     },
 }
 REFUSED: dict[str, dict[str, Any]] = {
+    "phimoe": {"num_local_experts": 4, "num_experts_per_tok": 2},
     "mamba": {"state_size": 8},
     "mamba2": {"state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 1},
     "recurrent_gemma": {"num_hidden_layers": 3, "lru_width": 32, "attention_window_size": 8},

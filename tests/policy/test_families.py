@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
 from purified_opsd.errors import ModelError
 from purified_opsd.objective.chunked_loss import chunked_loss
@@ -14,7 +15,7 @@ from purified_opsd.objective.loss import loss_from_logits
 from purified_opsd.objective.targets import PMITarget
 from purified_opsd.policy.adapters import load_adapted
 from purified_opsd.policy.lm_head import find_head
-from purified_opsd.policy.loading import load_policy, load_tokenizer
+from purified_opsd.policy.loading import load_base, load_policy, load_tokenizer
 from purified_opsd.policy.model import LoRA, Model, Policy, frozen
 from purified_opsd.policy.scoring import completion_hidden
 from purified_opsd.sampling.hf import HFSampler
@@ -171,6 +172,7 @@ def test_a_run_trains_it_by_the_command(folder, command, settings, tmp_path):
         ("minimax", "with the cache of transformers it ends in ValueError: MiniMax uses"),
         ("bert", "it is not a causal language model"),
         ("bart", "padding on the left of a prompt changes its logits"),
+        ("phimoe", "computes something else in training mode than in evaluation mode"),
     ],
 )
 def test_a_model_that_cannot_be_drawn_from_as_it_is_scored_is_refused(family, reason, tmp_path):
@@ -185,7 +187,15 @@ def test_a_model_that_cannot_be_drawn_from_as_it_is_scored_is_refused(family, re
     adapter = LoRA(rank=2, alpha=2, targets=(linears.get(family, "q_proj"),))
     with pytest.raises(ModelError, match=reason) as caught:
         load_policy(settings, adapter, load_tokenizer(settings), 0, CPU)
-    assert "docs/models.md" in str(caught.value)
+    assert family == "phimoe" or "docs/models.md" in str(caught.value)
+
+
+def test_weights_of_double_precision_are_loaded_in_another_or_refused(tmp_path):
+    folder = save_tiny(tmp_path / "wide", "qwen3", {}, byte_tokenizer())
+    AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64).save_pretrained(folder)
+    with pytest.raises(ModelError, match=r"is in float64.* --model\.dtype float32"):
+        load_base(Model(str(folder)), CPU)
+    assert load_base(Model(str(folder), dtype="float32"), CPU).dtype == torch.float32
 
 
 def test_the_check_takes_no_offence_at_rounding(tmp_path):

@@ -98,6 +98,11 @@ def load_base(settings: Model, device: torch.device) -> PreTrainedModel:
             f"{settings.path} is in float16, in which the small gradients of this loss vanish. "
             "Load it with --model.dtype bfloat16, or float32 (evaluate: --dtype)."
         )
+    if base.dtype not in (torch.float32, torch.bfloat16):
+        raise ModelError(
+            f"{settings.path} is in {str(base.dtype).removeprefix('torch.')}, in which nothing is "
+            "computed here. Load it with --model.dtype float32, or bfloat16 (evaluate: --dtype)."
+        )
     base = cast(PreTrainedModel, cast(nn.Module, base).to(device))
     refuse_wrong_values(settings.path, base)
     return base
