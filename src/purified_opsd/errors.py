@@ -11,6 +11,12 @@ class UserError(Exception):
     exit_code: int = 1
 
 
+def first_line(error: BaseException) -> str:
+    """Returns the first line of what a library's error says; of some that is nothing."""
+    text = str(error).strip()
+    return text.partition("\n")[0].rstrip()
+
+
 class SettingsError(UserError):
     """A setting is wrong: which, what was got, and what to do."""
 

@@ -15,7 +15,7 @@ from signal import SIGPIPE
 from cyclopts import App, CycloptsError, Parameter
 
 from purified_opsd import __version__
-from purified_opsd.errors import SettingsError, UserError
+from purified_opsd.errors import SettingsError, UserError, first_line
 from purified_opsd.settings.names import did_you_mean
 
 from .loading import loading
@@ -166,7 +166,7 @@ def paragraph(error: BaseException) -> str:
     """Returns what went wrong, and what to do where the error itself does not say."""
     if _is_out_of_memory(error):
         return (
-            f"{str(error).splitlines()[0]} Lower micro_batch_tokens, sampling.batch_size or "
+            f"{first_line(error)} Lower micro_batch_tokens, sampling.batch_size or "
             "chunk_rows: purified-opsd resume RUN --micro-batch-tokens 4096."
         )
     if isinstance(error, OSError):

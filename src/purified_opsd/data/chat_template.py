@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from jinja2 import nodes
 
-from purified_opsd.errors import SettingsError, TemplateError
+from purified_opsd.errors import SettingsError, TemplateError, first_line
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -143,5 +143,5 @@ def _clock(date: datetime.date) -> Callable[[str], str]:
 
 def _sentence(error: Exception) -> str:
     """Returns the first line of an error's text, with a full stop."""
-    lines = str(error).strip().splitlines() or ["no reason is given"]
-    return lines[0].rstrip(".") + "."
+    line = first_line(error) or "no reason is given"
+    return line.rstrip(".") + "."

@@ -105,12 +105,12 @@ def _check_texts(conversation: Conversation) -> None:
     if count != 1:
         raise TemplateError(
             f"{conversation.template.name} prints a user's words {count} times: of the turn "
-            f"{_QUESTION!r} it makes {_shortened(prompt)!r}. Contexts that do not hold problem and "
+            f"{_QUESTION!r} it makes {shortened(prompt)!r}. Contexts that do not hold problem and "
             f"reference teach nothing. {WAY_OUT}"
         )
     system = conversation.system
     if system is not None and system.strip() not in prompt:
-        raise TemplateError(f"It does not print it: it makes {_shortened(prompt)!r}.")
+        raise TemplateError(f"It does not print it: it makes {shortened(prompt)!r}.")
 
 
 def _check_header(conversation: Conversation) -> None:
@@ -156,5 +156,6 @@ def _common_start(first: str, second: str) -> str:
     return first[:length]
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """Returns the beginning of a text that is too long for a message."""
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -6,7 +6,7 @@ from purified_opsd.errors import TemplateError
 
 from .chat_template import thinking_flags
 from .control_tokens import ControlTokens, cut_around, cut_inside, unused_character
-from .conversation import Conversation
+from .conversation import Conversation, shortened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -46,7 +46,7 @@ class PromptEncoder:
         for part in words:
             if part.strip() not in rendered:
                 raise TemplateError(
-                    f"{self._conversation.template.name} changes a text: {_shortened(part)!r} is "
+                    f"{self._conversation.template.name} changes a text: {shortened(part)!r} is "
                     "not in the prompt as it stands."
                 )
         return rendered
@@ -65,10 +65,6 @@ class PromptEncoder:
             if self.control.count(ids) == self._own:
                 return ids
         raise TemplateError(
-            f"The tokenizer makes a control token of the text {_shortened(text)!r} however it is "
+            f"The tokenizer makes a control token of the text {shortened(text)!r} however it is "
             "cut."
         )
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 80 else f"{text[:80]}..."

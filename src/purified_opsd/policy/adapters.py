@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from purified_opsd.errors import ModelError
+from purified_opsd.errors import ModelError, first_line
 
 from .decoding_check import check_decoding
 from .lm_head import find_head, plain_outputs
@@ -49,7 +49,7 @@ def load_adapted(
     except ValueError as error:
         raise ModelError(
             f"The adapter {adapter} does not fit {settings.path}: PEFT finds no place for it "
-            f"({str(error).splitlines()[0]}). Its configuration names {trained_on} as its base; "
+            f"({first_line(error)}). Its configuration names {trained_on} as its base; "
             "evaluate it on that one."
         ) from error
     expected = _shapes(get_peft_model_state_dict(model, save_embedding_layers=False))

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from purified_opsd.errors import ModelError
+from purified_opsd.errors import ModelError, first_line
 
 from .decoding import DecodingBatch
 from .model import Policy, base_of, frozen
@@ -39,11 +39,10 @@ def check_decoding(policy: Policy) -> None:
         with frozen(policy.model):
             scored_3V, drawn_3V = _two_ways(policy)
     except FOREIGN as error:
-        first_line = (str(error).splitlines() or [""])[0]
         raise ModelError(
             f"{name} ({type(policy.base).__name__}) cannot be sampled from here: with the cache of "
-            f"transformers it ends in {type(error).__name__}: {first_line} docs/models.md lists "
-            "families that work."
+            f"transformers it ends in {type(error).__name__}: {first_line(error)} docs/models.md "
+            "lists families that work."
         ) from error
     difference_3 = (drawn_3V - scored_3V).norm(dim=-1) / scored_3V.norm(dim=-1)
     tolerance = TOLERANCE[policy.base.dtype]

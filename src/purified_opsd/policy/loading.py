@@ -20,7 +20,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from purified_opsd.errors import ModelError
+from purified_opsd.errors import ModelError, first_line
 
 from .decoding_check import check_decoding
 from .dropout import silence_dropout
@@ -55,7 +55,7 @@ def load_policy(
         model = get_peft_model(base, peft_config(adapter, base, settings.path))
     except ValueError as error:
         raise ModelError(
-            f"PEFT refuses the adapter {adapter} on {settings.path}: {_first_line(error)}"
+            f"PEFT refuses the adapter {adapter} on {settings.path}: {_reason(error)}"
         ) from error
     refuse_misplaced(adapter, model, settings.path)
     if settings.gradient_checkpointing:
@@ -89,7 +89,7 @@ def load_base(settings: Model, device: torch.device) -> PreTrainedModel:
             )
     except (OSError, ValueError, ImportError, SafetensorError) as error:
         raise ModelError(
-            f"The model {settings.path} cannot be loaded: {_first_line(error)} {ADVICE}"
+            f"The model {settings.path} cannot be loaded: {_reason(error)} {ADVICE}"
         ) from error
     refuse_incomplete(settings.path, base, report)
     refuse_other_dtypes(settings.path, settings.revision)
@@ -115,7 +115,7 @@ def load_tokenizer(settings: Model) -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(settings.path, **_source(settings))
     except Exception as error:  # a foreign or damaged file makes the library raise anything
         raise ModelError(
-            f"The tokenizer of {settings.path} cannot be loaded: {_first_line(error)} {ADVICE}"
+            f"The tokenizer of {settings.path} cannot be loaded: {_reason(error)} {ADVICE}"
         ) from error
 
 
@@ -146,7 +146,7 @@ def load_config(settings: Model) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(settings.path, **_source(settings))
     except (OSError, ValueError, ImportError) as error:
         raise ModelError(
-            f"The configuration of {settings.path} cannot be loaded: {_first_line(error)} {ADVICE}"
+            f"The configuration of {settings.path} cannot be loaded: {_reason(error)} {ADVICE}"
         ) from error
 
 
@@ -161,6 +161,5 @@ def _source(settings: Model) -> dict[str, Any]:
     }
 
 
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else ''}"
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {first_line(error)}"

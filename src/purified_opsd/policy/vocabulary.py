@@ -30,8 +30,7 @@ def refuse_tokens_without_rows(
     _warn_of_another_tokenizer(tokenizer, config, path)
     if not without:
         return
-    template = tokenizer.chat_template
-    control = ControlTokens(tokenizer, template if isinstance(template, str) else "")
+    control = ControlTokens.of(tokenizer)
     written = _written_by_template(tokenizer)
     can_occur = [token for token, id in without.items() if id in written or not control.count([id])]
     sizes = (
