@@ -106,7 +106,8 @@ def _centered(logits_NV: Float[Tensor, "N V"]) -> Float[Tensor, "N V"]:
 
 def _kl(logits_NV: Float[Tensor, "N V"], others_NV: Float[Tensor, "N V"]) -> float:
     log_p_NV, log_q_NV = logits_NV.log_softmax(-1), others_NV.log_softmax(-1)
-    return (log_p_NV.exp() * (log_p_NV - log_q_NV)).sum(-1).mean().item()
+    kl_N = (log_p_NV.exp() * (log_p_NV - log_q_NV)).sum(-1)
+    return kl_N.mean().clamp(min=0).item()  # what is below 0 is rounding
 
 
 def _refuse_difference(
